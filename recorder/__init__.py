@@ -1,0 +1,24 @@
+"""A flight recorder for vision inference: keeps the last seconds and seals an incident into one file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__all__ = ["FlightRecorder", "triggers", "__version__"]
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from recorder import triggers
+    from recorder.flight_recorder import FlightRecorder
+
+
+def __getattr__(name: str) -> object:
+    """Import the public names on first use, so that `import recorder` stays cheap."""
+    import importlib
+
+    if name == "FlightRecorder":
+        return importlib.import_module("recorder.flight_recorder").FlightRecorder
+    if name == "triggers":
+        return importlib.import_module("recorder.triggers")
+    raise AttributeError(f"module 'recorder' has no attribute {name!r}")

@@ -1,0 +1,268 @@
+"""The domain in one tree of frozen dataclasses: what ``manifest.json`` says, field for field.
+
+The recorder fills it, replay reads it, the report draws it; ``schemas/manifest.schema.json`` is the same tree for
+other languages. Times are integer nanoseconds; digests are lower-case SHA-256 hex. Strings that came from the host are
+claims: shown (sanitised), never imported, evaluated or turned into commands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from recorder.bundle.values import JsonValue, MappingValue, SequenceValue, Value
+
+__all__ = [
+    "Call",
+    "CallSettings",
+    "Context",
+    "Environment",
+    "ExceptionInfo",
+    "FORMAT_MAJOR",
+    "FORMAT_MINOR",
+    "FORMAT_NAME",
+    "FormatVersion",
+    "Frame",
+    "Graph",
+    "Image",
+    "Incident",
+    "Manifest",
+    "Member",
+    "Model",
+    "Parent",
+    "TensorLayout",
+    "Trigger",
+    "Weights",
+    "Window",
+]
+
+FORMAT_NAME = "vision-flight-recorder"
+FORMAT_MAJOR = 1
+FORMAT_MINOR = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatVersion:
+    """Readers refuse another major version and ignore fields of newer minor ones."""
+
+    major: int
+    minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One file of the archive. ``size_bytes`` and ``sha256`` are of the file as ``tar x`` would leave it."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    first_frame: int  #: index of its first zstd frame in the seek table
+    frame_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One image of a frame, as the camera or the caller gave it, before preprocessing."""
+
+    name: str  #: "image" unless the frame has several
+    source: str  #: "array", "pil", "encoded" or "path": what the caller passed
+    member: str
+    encoding: str  #: "png", "jpeg", "webp" (the member is that file) or "raw" (C-order bytes)
+    height: int
+    width: int
+    channels: int  #: 0: the array had two dimensions; else the third dimension
+    dtype: str  #: "uint8" or "uint16" of the decoded pixels
+    pixels_sha256: str | None  #: of the decoded pixels in C order; null when an encoded original could not be decoded
+    thumbnail: str | None = None  #: path of a small JPEG member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExceptionInfo:
+    """An exception that passed through the frame or the model."""
+
+    type: str  #: qualified name, such as "builtins.ValueError"
+    message: str
+    stage: str  #: "model" (raised inside the call) or "frame" (outside any recorded call)
+    traceback: tuple[str, ...] = ()  #: "module:function:line", outermost first; no source lines, no paths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One inference."""
+
+    id: int  #: a sequence number of the recording process
+    stream: str  #: value of the stream key, "" when there is none
+    status: str  #: "complete", "raised" or "open" (in flight when the process died)
+    time_ns: int  #: wall clock at its beginning, since the Unix epoch
+    monotonic_ns: int  #: monotonic clock at its beginning
+    context: int  #: id of the context it began in
+    calls: tuple[int, ...]  #: ids of its model calls, in order
+    images: tuple[Image, ...] = ()
+    metadata: dict[str, JsonValue] = field(default_factory=dict)
+    sensor_time: JsonValue = None  #: the caller's ``time=``
+    latency_seconds: float | None = None
+    output: Value | None = None  #: what the service answered, when it said
+    exception: ExceptionInfo | None = None
+    lost: dict[str, int] = field(default_factory=dict)  #: parts that could not be recorded, by reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSettings:
+    """What of the calling thread decides a model call's bits."""
+
+    training: bool
+    grad_enabled: bool
+    inference_mode: bool
+    autocast: dict[str, str] = field(default_factory=dict)  #: device type to dtype, for each device where it is on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of an attached model, with the whole batch it was given."""
+
+    id: int
+    model: int  #: id of the model
+    context: int  #: id of the context it ran in
+    frames: tuple[int, ...]  #: ids of the frames it served; with several, item i of the batch belongs to the i-th
+    parent: int | None  #: the call it was nested in; only outermost calls are replayed
+    status: str  #: "returned", "raised" or "open"
+    settings: CallSettings
+    args: SequenceValue
+    kwargs: MappingValue
+    output: Value | None = None
+    exception: ExceptionInfo | None = None
+    rng: Value | None = None  #: torch's CPU generator state before the call, where the model can draw
+    started_monotonic_ns: int = 0
+    latency_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """Why an incident was opened, or one more reason while it was."""
+
+    kind: str  #: "exception", "non_finite", "low_confidence", "when", "manual", "process_died" …
+    reason: str  #: one sentence
+    frame: int | None
+    time_ns: int
+    severity: str = "normal"
+    value: float | None = None  #: the measured value, where there is one
+    threshold: float | None = None
+    parameters: dict[str, JsonValue] = field(default_factory=dict)  #: enough to evaluate it again on replayed values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which frames were asked for, and what closed the window."""
+
+    pre_frames: int
+    post_frames: int
+    post_seconds: float
+    closed_by: str  #: "frames", "seconds", "flush", "close", "death", "recover" or "size"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """What happened."""
+
+    id: str  #: 32 hex digits, random
+    stream: str
+    severity: str
+    opened_ns: int
+    window: Window
+    triggers: tuple[Trigger, ...]  #: the first opened it
+    host: str  #: "alive", "closed" or "died": the recording process when the incident was sealed
+    lost: dict[str, int] = field(default_factory=dict)  #: by reason
+    cause: dict[str, JsonValue] | None = None  #: the diagnosis, when a profile was there to make one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What of machine, libraries and flags decides the bits, as far as the allow-list lets it leave the machine."""
+
+    python: str
+    platform: str  #: such as "linux-x86_64"
+    cpu: dict[str, JsonValue]  #: "model", "flags" (sorted list), "count"
+    gpus: tuple[dict[str, JsonValue], ...]
+    packages: dict[str, str]  #: installed distributions and versions
+    variables: dict[str, str]  #: allow-listed environment variables that were set when the process started
+    libraries: dict[str, JsonValue]  #: facts that cannot be restored: torch's build, effective capability, versions
+    settings: dict[str, JsonValue]  #: flags that can be restored, by dotted name: "torch.num_threads"
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """An epoch during which nothing of the environment changed."""
+
+    id: int
+    since_ns: int
+    environment: Environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorLayout:
+    """How a weight lay in memory where that is not C-contiguous at a multiple of 64 bytes."""
+
+    strides: tuple[int, ...]  #: in elements
+    alignment: int  #: address modulo 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Identity of a model's parameters, buffers and tensor attributes: the sha256 of their safetensors file."""
+
+    digest: str
+    size_bytes: int
+    stored: bool  #: whether the host wrote them into its model store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """An exported graph that serves calls of one signature."""
+
+    signature: str  #: sha256 of the canonical form of dtypes, shapes and structure (schemas/FORMAT.md)
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """An attached model. A new id begins whenever its weights change."""
+
+    id: int
+    name: str
+    framework: str  #: "torch" or "callable"
+    type: str  #: qualified class name, a claim
+    factory: str | None = None  #: "package.module:function", a claim
+    weights: Weights | None = None  #: null: not known; ``problems`` says why
+    layouts: dict[str, TensorLayout] = field(default_factory=dict)  #: by tensor name, exceptions only
+    training_modules: tuple[str, ...] = ()  #: paths of modules in training mode; "" is the root
+    graphs: tuple[Graph, ...] = ()
+    problems: tuple[str, ...] = ()  #: sentences: why weights or a graph are missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The bundle this one was made from."""
+
+    bundle: str  #: its bundle id
+    operation: str  #: "redact", "pack", "minimize", "recover"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The whole bundle."""
+
+    created_ns: int
+    producer: str  #: "vision-flight-recorder 0.1.0"
+    incident: Incident
+    contexts: tuple[Context, ...]
+    models: tuple[Model, ...]
+    frames: tuple[Frame, ...]  #: by id
+    calls: tuple[Call, ...]  #: by id
+    members: tuple[Member, ...]  #: in archive order; manifest.json itself is not listed
+    complete: bool = True  #: false when salvaged
+    parent: Parent | None = None
+    format: str = FORMAT_NAME
+    format_version: FormatVersion = FormatVersion(major=FORMAT_MAJOR, minor=FORMAT_MINOR)
+    required_features: tuple[str, ...] = ()  #: a reader that does not know one of these refuses

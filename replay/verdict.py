@@ -1,0 +1,80 @@
+"""The verdict ladder, and what one replay found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from recorder.bundle.values import JsonValue
+
+__all__ = ["CallVerdict", "Difference", "FrameVerdict", "Level", "ReplayResult", "worst"]
+
+
+class Level(StrEnum):
+    """How exactly a frame was reproduced, best first; `worst` follows this order."""
+
+    BIT_EXACT = "bit-exact"
+    WITHIN_TOLERANCE = "within-tolerance"
+    SAME_DECISION = "same-decision"
+    INCONCLUSIVE = "inconclusive"  #: another answer, but the recorded surroundings could not be restored
+    NOT_REPLAYABLE = "not-replayable"  #: it could not run here
+    NONDETERMINISTIC = "nondeterministic"  #: replay disagrees with itself
+    DIVERGED = "diverged"
+
+
+def worst(levels: list[Level]) -> Level:
+    """Return the worst of some levels; `not-replayable` when there are none."""
+    order = list(Level)
+    return max(levels, key=order.index) if levels else Level.NOT_REPLAYABLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Where a replayed value first differs from the recorded one, and by how much."""
+
+    stage: str  #: "model", "exception"
+    where: str  #: such as "call 17 (detector) output[0]['boxes']"
+    what: str  #: one sentence
+    max_abs: float | None = None  #: largest absolute difference, where both are finite
+    rel_l2: float | None = None  #: norm of the difference over the norm of the recorded tensor
+    recorded: JsonValue = None  #: the recorded decision or scalar, shortened
+    replayed: JsonValue = None
+    margin_over_delta: float | None = None  #: distance to the decision boundary over max_abs; below 2 is a near-tie
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallVerdict:
+    """One outermost model call, re-run."""
+
+    call: int
+    model: str
+    level: Level
+    first_difference: Difference | None = None
+    reason: str = ""  #: why it was not replayable or inconclusive, with the remedy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameVerdict:
+    """One frame: the worst of its calls."""
+
+    id: int
+    level: Level
+    first_difference: Difference | None = None
+    calls: tuple[CallVerdict, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayResult:
+    """What one replay of a bundle found: printed, written as JSON, read by report, ticket and suite."""
+
+    bundle: str  #: bundle id
+    verdict: Level
+    reproduced: bool  #: whether the verdict reaches what `--require` asks
+    failure_reproduced: bool | None  #: the trigger evaluated on the replayed values; null where it cannot be
+    numerics: str  #: "faithful", "portable" or "here"
+    not_restored: tuple[str, ...]  #: sentences: which recorded settings could not be restored
+    frames: tuple[FrameVerdict, ...]
+    conclusion: str  #: one sentence, with what was not checked
+    exit_code: int
+    remedies: tuple[str, ...] = field(default_factory=tuple)
