@@ -48,8 +48,9 @@ def confidence(value: Value, tensors: Mapping[str, bytes], key: str | int | None
     """How sure the answer is, between 0 and 1; None where the answer has no such notion.
 
     Classification (the last dimension holds two or more classes): the largest probability, softmax of logits where
-    the rows are not probabilities already; the least sure row of a batch. One number per row: the larger of p and 1 - p,
-    the sigmoid where it lies outside [0, 1]. Detections (a ``scores`` entry): the best score; None when nothing was found.
+    the rows are not probabilities already; the least sure row of a batch. One number per row: the larger of p and
+    1 - p, the sigmoid where it lies outside [0, 1]. Detections (a ``scores`` entry): the best score; None when nothing
+    was found.
 
     Args:
         value: the structure of the answer.

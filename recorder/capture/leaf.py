@@ -58,7 +58,7 @@ class ArrayLeaf(Leaf):
 
     def copy_to(self, address: int) -> None:
         place = (ctypes.c_char * self.size_bytes).from_address(address)
-        target: NDArray[Any] = np.ndarray(self._array.shape, dtype=self._array.dtype, buffer=place)
+        target: NDArray[Any] = np.ndarray(self._array.shape, dtype=self._array.dtype, buffer=memoryview(place))
         np.copyto(target, self._array)
 
 
