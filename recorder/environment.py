@@ -92,39 +92,42 @@ def settings_fingerprint() -> tuple[JsonValue, ...]:
     """Read the flags that can change while the host runs, as the calling thread sees them (about 2 µs).
 
     Two equal fingerprints mean that no new context has begun. Empty while torch is not imported; a flag that cannot
-    be read is None. The values stand in the order of FINGERPRINT_NAMES.
+    be read, or has no effect in this build of torch, is None. The values stand in the order of FINGERPRINT_NAMES.
     """
     torch = sys.modules.get("torch")
     if torch is None or not hasattr(torch, "_C"):
         return ()
+    readers = _readers(torch)
     try:
-        return tuple([read(torch) for read in _readers(torch)])
+        return tuple([read() for read in readers])
     except Exception:  # noqa: BLE001 - torch refuses to tell some flags once old and new names were mixed
-        return tuple([_attempt(read, torch) for read in _readers(torch)])
+        return tuple([_attempt(read) for read in readers])
 
 
 @functools.lru_cache(maxsize=1)
-def _readers(torch: Any) -> tuple[Callable[[Any], JsonValue], ...]:
-    """The readers of the fingerprint, with those that this torch does not have replaced."""
-    usable = []
+def _readers(torch: Any) -> tuple[Callable[[], JsonValue], ...]:
+    """The readers of the fingerprint, as short as they get."""
+    built_for_cuda = torch.version.cuda is not None or torch.version.hip is not None
+    readers: list[Callable[[], JsonValue]] = []
     for setting in _OFTEN:
-        try:
-            setting.read(torch)
-            usable.append(setting.read)
-        except (AttributeError, NotImplementedError):
-            usable.append(_unreadable)
-        except Exception:  # noqa: BLE001 - refused just now; may be told later
-            usable.append(setting.read)
-    return tuple(usable)
+        native = getattr(torch._C, setting.getter or "", None)
+        useless = setting.cuda and not built_for_cuda
+        with contextlib.suppress(RuntimeError):  # refused just now; may be told later
+            try:
+                setting.read(torch)
+            except (AttributeError, NotImplementedError):
+                useless = True
+        readers.append(_unreadable if useless else native or functools.partial(setting.read, torch))
+    return tuple(readers)
 
 
-def _unreadable(_torch: Any) -> None:
+def _unreadable() -> None:
     return None
 
 
-def _attempt(read: Callable[[Any], JsonValue], torch: Any) -> JsonValue:
+def _attempt(read: Callable[[], JsonValue]) -> JsonValue:
     try:
-        return read(torch)
+        return read()
     except Exception:  # noqa: BLE001 - see settings_fingerprint
         return None
 
@@ -208,7 +211,7 @@ def _gpus(torch: Any) -> tuple[dict[str, JsonValue], ...]:
     """GPUs that the host already uses. Asking about others would create a context of hundreds of megabytes."""
     if torch is None or not hasattr(torch, "cuda") or not torch.cuda.is_initialized():
         return ()
-    found = []
+    found: list[dict[str, JsonValue]] = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         found.append(

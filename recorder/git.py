@@ -65,7 +65,7 @@ def _dirty(directory: Path) -> bool | None:
     """Ask git, without its optional writes and without running the monitor a repository may configure."""
     command = ["git", "-c", "core.fsmonitor=false", "status", "--porcelain", "--untracked-files=no"]
     try:
-        done = subprocess.run(  # noqa: S607 - git is found as the host's own tools are
+        done = subprocess.run(  # git is found as the other tools of the host are
             command,
             cwd=directory,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},

@@ -44,6 +44,8 @@ class Setting:
     read: Callable[[Any], JsonValue]
     write: Callable[[Any, Any], object]
     often: bool = True  #: part of the per-call fingerprint: cheap to read, and can change while running
+    getter: str | None = None  #: the function of torch's C module that ``read`` comes down to, without arguments
+    cuda: bool = False  #: without effect in a build without CUDA
 
 
 def acceptable(setting: Setting, value: object) -> bool:
@@ -91,7 +93,8 @@ def _native(name: str) -> Callable[[Any], Any]:
 
 def _flag(name: str, getter: str, setter: str) -> Setting:
     put = operator.attrgetter(f"_C.{setter}")
-    return Setting(name, bool, _native(getter), lambda torch, value: put(torch)(value))
+    cuda = "cudnn" in name or name == "torch.sdp.mem_efficient"  # the CPU has a flash kernel of its own
+    return Setting(name, bool, _native(getter), lambda torch, value: put(torch)(value), getter=getter, cuda=cuda)
 
 
 def _fp32(backend: str, op: str) -> Setting:
@@ -102,6 +105,7 @@ def _fp32(backend: str, op: str) -> Setting:
         lambda torch, value: torch._C._set_fp32_precision_setter(backend, op, value),
         # 130 ns each: the fingerprint reads those that can matter by themselves
         often=op in ("matmul", "conv"),
+        cuda=backend == "cuda",
     )
 
 
@@ -115,6 +119,7 @@ def _reduced_precision(name: str, native: str) -> Setting:
         bool,
         read,
         lambda torch, value: setattr(torch.backends.cuda.matmul, name, value),
+        cuda=True,
     )
 
 
@@ -136,8 +141,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "torch.num_threads",
         int,
-        lambda torch: torch.get_num_threads(),
+        _native("get_num_threads"),
         lambda torch, value: torch.set_num_threads(value),
+        getter="get_num_threads",
     ),
     Setting(
         "torch.num_interop_threads",
@@ -157,8 +163,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "torch.float32_matmul_precision",
         ("highest", "high", "medium"),
-        lambda torch: torch._C._get_float32_matmul_precision(),
+        _native("_get_float32_matmul_precision"),
         lambda torch, value: torch.set_float32_matmul_precision(value),
+        getter="_get_float32_matmul_precision",
     ),
     *(_fp32(backend, op) for backend, op in _FP32_PRECISIONS),
     _flag("torch.mkldnn.enabled", "_get_mkldnn_enabled", "_set_mkldnn_enabled"),
@@ -169,12 +176,14 @@ SETTINGS: tuple[Setting, ...] = (
         bool,
         _native("_get_deterministic_algorithms"),
         lambda torch, value: _deterministic(torch, value, torch.is_deterministic_algorithms_warn_only_enabled()),
+        getter="_get_deterministic_algorithms",
     ),
     Setting(
         "torch.deterministic_algorithms.warn_only",
         bool,
         _native("_get_deterministic_algorithms_warn_only"),
         lambda torch, value: _deterministic(torch, torch.are_deterministic_algorithms_enabled(), value),
+        getter="_get_deterministic_algorithms_warn_only",
     ),
     _flag(
         "torch.deterministic.fill_uninitialized_memory",
