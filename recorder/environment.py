@@ -28,6 +28,7 @@ __all__ = [
     "VARIABLES",
     "allowed_variables",
     "call_settings",
+    "describe_cpu",
     "capture_environment",
     "settings_fingerprint",
 ]
@@ -174,7 +175,7 @@ def capture_environment(
     return Environment(
         python=platform.python_version(),
         platform=f"{sys.platform}-{platform.machine().lower()}",
-        cpu=_cpu(),
+        cpu=describe_cpu(),
         gpus=_gpus(torch),
         packages=_packages() if packages else {},
         variables=allowed_variables(_STARTED_WITH),
@@ -185,7 +186,7 @@ def capture_environment(
     )
 
 
-def _cpu() -> dict[str, JsonValue]:
+def describe_cpu() -> dict[str, JsonValue]:
     """Model, vendor, instruction set flags, and the number of CPUs this process may use."""
     fields: dict[str, str] = {}
     with contextlib.suppress(OSError, UnicodeDecodeError):
