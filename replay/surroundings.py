@@ -9,7 +9,7 @@ from recorder.bundle.manifest import Environment
 from recorder.bundle.values import JsonValue
 from recorder.torch_settings import SETTINGS
 from replay.instruction_sets import aten_capability, flags_of, onednn_level
-from replay.printable import printable
+from replay.text import inert
 
 __all__ = ["compare_surroundings"]
 
@@ -44,7 +44,7 @@ def compare_surroundings(recorded: Environment, effective: Environment) -> list[
 
 def _machine(recorded: Environment, effective: Environment) -> Iterator[str]:
     if recorded.platform != effective.platform:
-        yield f"platform: recorded on {printable(recorded.platform)}, this is {effective.platform}"
+        yield f"platform: recorded on {inert(recorded.platform)}, this is {effective.platform}"
     theirs, ours = recorded.cpu.get("model"), effective.cpu.get("model")
     if theirs != ours:
         yield f"CPU: recorded on {_said(theirs)}, this is {_said(ours)}"
@@ -122,4 +122,4 @@ def _first_change(then: list[str], now: list[str]) -> str:
 def _said(value: object) -> str:
     if value is None:
         return "unknown"
-    return str(value).lower() if isinstance(value, bool) else printable(value, 80)
+    return str(value).lower() if isinstance(value, bool) else inert(value, 80)
