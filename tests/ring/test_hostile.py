@@ -50,7 +50,7 @@ def test_mutated_rings_are_refused_or_read_cleanly(directory: Path) -> None:
     path.write_bytes(genuine)
     assert read_everything(path) > 10
     chance = random.Random(20240601)
-    header_words = [*range(0, 44), *range(MOVING_OFFSET // 8, MOVING_OFFSET // 8 + 3)]
+    header_words = [*range(44), *range(MOVING_OFFSET // 8, MOVING_OFFSET // 8 + 3)]
     header_words += range(REGIONS_OFFSET // 8, HEADS_OFFSET // 8 + 8)
     extremes = [0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1, len(genuine), 4096, SLOT_BYTES]
     refused = 0
@@ -65,7 +65,9 @@ def test_mutated_rings_are_refused_or_read_cleanly(directory: Path) -> None:
                     case 1 | 2:
                         struct.pack_into("<Q", mutated, chance.choice(header_words) * 8, chance.choice(extremes))
                     case 3:
-                        struct.pack_into("<Q", mutated, chance.randrange(len(mutated) // 8) * 8, chance.choice(extremes))
+                        struct.pack_into(
+                            "<Q", mutated, chance.randrange(len(mutated) // 8) * 8, chance.choice(extremes)
+                        )
                     case _:
                         mutated = mutated[: chance.randrange(4096, len(mutated))]
             file.truncate(len(mutated))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -119,7 +118,7 @@ def test_every_record_committed_before_a_kill_is_recovered_and_none_is_torn(dire
     chance = random.Random()
     delivered = [kill_and_read(directory, chance.uniform(0.0, 0.08)) for _ in range(KILLS)]
     assert sum(delivered) > KILLS
-    assert os.listdir(directory) == ["log"]
+    assert [entry.name for entry in directory.iterdir()] == ["log"]
 
 
 @pytest.mark.soak

@@ -108,6 +108,18 @@ def test_a_record_that_fills_its_region_is_kept(directory: Path) -> None:
         assert contents(ring.path, FRAMES) == {2 * turn + 2: bytes([turn]) * largest}
 
 
+def test_records_that_fill_the_region_exactly_are_all_kept(directory: Path) -> None:
+    """Nothing is evicted a byte too early."""
+    ring = make_ring(directory / "a.ring")
+    with RingReader(ring.path) as reader:
+        quarter, rest = divmod(reader.header.regions[FRAMES].data_bytes, 4)
+    assert rest == quarter % 64 == 0
+    for number in range(1, 13):
+        write(ring, FRAMES, bytes([number]) * quarter)
+        newest = range(max(1, number - 3), number + 1)
+        assert contents(ring.path, FRAMES) == {each: bytes([each]) * quarter for each in newest}
+
+
 def test_an_open_reservation_is_never_run_over(directory: Path) -> None:
     """A slow thread keeps its range; newer records are refused and counted until it is done."""
     ring = make_ring(directory / "a.ring")
