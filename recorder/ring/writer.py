@@ -276,7 +276,7 @@ class RingWriter:
         if reservation._writer is not self:
             return
         reservation._writer = None
-        if self._mapping is not None:
+        if self._mapping is not None and not self._mapping.cut_short():
             words = reservation._mapping.words
             word = reservation._slot_word + KIND_WORD  # the kind is its lower half, the flag its upper
             words[word] = words[word] & 0xFFFFFFFF | _ABANDONED << 32
@@ -330,9 +330,10 @@ class RingWriter:
         The memory itself goes with the last open reservation or exported view, never under the feet of a copy.
         """
         with self._lock:
-            if self._mapping is not None and self._mapping.words[_MOVING_INDEX] != RingState.TERMINATED:
-                self.set_state(RingState.CLOSED)
-            self._mapping = None
+            if self.heartbeat() and self._mapping is not None:
+                if self._mapping.words[_MOVING_INDEX] != RingState.TERMINATED:
+                    self._mapping.words[_MOVING_INDEX] = int(RingState.CLOSED)
+                self._mapping = None
 
     def after_fork_in_child(self) -> None:
         """Drop the mapping in a forked child: the ring is the parent's. Touches neither the file nor the old lock."""
@@ -343,8 +344,9 @@ class RingWriter:
     def _refuse(self, region: int, reason: LossReason) -> None:
         counts = self._regions[region].losses
         counts[reason] += 1
-        if self._mapping is not None:
-            self._mapping.words[LOSSES_OFFSET // 8 + region * (LOSSES.size // 8) + reason] = counts[reason]
+        mapping = self._mapping
+        if mapping is not None and not mapping.cut_short():
+            mapping.words[LOSSES_OFFSET // 8 + region * (LOSSES.size // 8) + reason] = counts[reason]
 
 
 def _plan(*, frames_bytes: int, events_bytes: int, contexts_bytes: int) -> tuple[RegionLayout, ...]:
