@@ -52,16 +52,16 @@ def leaves(value: Any) -> list[Any]:
 def same_bits(left: Any, right: Any) -> bool:
     """Whether two answers agree in structure, dtype, shape, strides and every bit."""
     ours, theirs = leaves(left), leaves(right)
-    if len(ours) != len(theirs) or type(left) is not type(right):
-        return False
-    for mine, other in zip(ours, theirs, strict=True):
-        if not isinstance(mine, torch.Tensor):
-            if mine != other:
-                return False
-        elif mine.dtype != other.dtype or mine.shape != other.shape or mine.stride() != other.stride():
-            return False
-        elif mine.detach().contiguous().view(-1).view(torch.uint8).ne(
-            other.detach().contiguous().view(-1).view(torch.uint8)
-        ).any():
-            return False
-    return True
+    return type(left) is type(right) and len(ours) == len(theirs) and all(map(_same_leaf, ours, theirs))
+
+
+def _same_leaf(left: Any, right: Any) -> bool:
+    if not isinstance(left, torch.Tensor):
+        return bool(left == right)
+    return (left.dtype, left.shape, left.stride()) == (right.dtype, right.shape, right.stride()) and torch.equal(
+        _bits(left), _bits(right)
+    )
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().contiguous().view(-1).view(torch.uint8)

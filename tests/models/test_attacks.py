@@ -101,9 +101,7 @@ def test_an_honest_graph_of_this_form_runs() -> None:
     ],
     ids=str,
 )
-def test_a_hostile_node_is_refused(
-    hostile: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hostile_node_is_refused(hostile: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one sentence, without a file made."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(GraphRefused) as caught:
