@@ -30,7 +30,10 @@ MAX_GRAPH_BYTES = 64 * 2**20
 _ALARM_GRACE_SECONDS = 10
 
 #: Run with ``-c``: the host's import path must be set before anything of ours is imported.
-_BOOT = "import json,sys; sys.path[:]=json.loads(sys.stdin.buffer.readline()); import recorder.export_child as c; c.main()"
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
+    "from recorder.export_child import main; main()"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,7 +110,7 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     """Trace by running the forward pass; where that fails, by reading its bytecode."""
     try:
         return torch.export.export(module, args, kwargs, strict=False)
-    except Exception as first:
+    except Exception as first:  # noqa: BLE001  tracing raises whatever the model's code does
         try:
             return torch.export.export(module, args, kwargs, strict=True)
         except Exception:  # noqa: BLE001  the first reason is the one users can act on

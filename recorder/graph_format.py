@@ -1,8 +1,8 @@
 """The graph document: an exported forward pass as plain JSON, in a form of our own.
 
 Only the public parts of `torch.export` are used (the FX graph and its signature); nothing of torch's own serialiser,
-whose reader evaluates symbolic strings, generates Python from node names and may unpickle. Source paths, stack traces, module
-names other than those of weights, argument names and example inputs are never written.
+whose reader evaluates symbolic strings, generates Python from node names and may unpickle. Source paths, stack traces,
+module names other than those of weights, argument names and example inputs are never written.
 
 ::
 
@@ -15,9 +15,9 @@ names other than those of weights, argument names and example inputs are never w
      "mutations": [{"weight": i, "value": VALUE}, ...],     written back after the call
      "output": VALUE}
 
-Values are numbered as they come into being: weights, constants, inputs, then one for each node; ``{"ref": i}`` names one.
-A VALUE is ``null``, a boolean, an integer, a finite float, a string, or one of ``{"ref": i}``, ``{"list": [...]}``,
-``{"tuple": [...]}``, ``{"dict": [[key, VALUE], ...]}``, ``{"float": "nan"|"inf"|"-inf"}``, ``{"dtype": name}``,
+Values are numbered as they come into being: weights, constants, inputs, then one for each node; ``{"ref": i}`` names
+one. A VALUE is ``null``, a boolean, an integer, a finite float, a string, or one of ``{"ref": i}``,
+``{"list": [...]}``, ``{"tuple": [...]}``, ``{"dict": [[key, VALUE], ...]}``, ``{"float": "nan"|"inf"|"-inf"}``, ``{"dtype": name}``,
 ``{"device": "cpu"}``, ``{"layout": "strided"}``, ``{"memory_format": name}`` and, as an argument of the two operators
 that set a mode for a part of the pass, ``{"graph": {"inputs": n, "nodes": [...], "output": VALUE}}``, which numbers
 its values anew: first its n inputs.
@@ -36,6 +36,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind, TensorArgument
 
+from recorder.bundle.values import ITEM_SIZE_BYTES
+
 __all__ = ["FORMAT_NAME", "FORMAT_VERSION", "GraphUnwritable", "graph_document"]
 
 FORMAT_NAME = "vision-flight-recorder/graph"
@@ -48,13 +50,7 @@ MAX_CONSTANT_BYTES = 16 * 2**10
 #: Checks that export inserts; they answer nothing.
 _CHECKS = frozenset({"aten._assert_tensor_metadata.default", "aten._assert_async.msg", "aten._assert_scalar.default"})
 
-_DTYPES = {
-    getattr(torch, name): name
-    for name in (
-        "bool uint8 int8 uint16 int16 uint32 int32 uint64 int64 float8_e4m3fn float8_e5m2 float16 bfloat16 float32 float64 "
-        "complex64 complex128"
-    ).split()
-}
+_DTYPES = {getattr(torch, name): name for name in ITEM_SIZE_BYTES}
 _MEMORY_FORMATS = {
     torch.contiguous_format: "contiguous_format",
     torch.channels_last: "channels_last",
@@ -207,7 +203,7 @@ def _operator_name(target: Any) -> str:
     if isinstance(target, torch._ops.OpOverload) and target.namespace == "aten":
         return str(target)
     if isinstance(target, torch._ops.HigherOrderOperator):
-        return f"higher_order.{target.name()}"
+        return f"higher_order.{target._name}"
     raise GraphUnwritable(f"The forward pass uses the operator {target}, which is not one of torch's own.")
 
 

@@ -44,7 +44,9 @@ def count_non_finite(value: Value, tensors: Mapping[str, bytes]) -> int:
     return count + sum(1 for number in _floats(value) if not np.isfinite(number))
 
 
-def confidence(value: Value, tensors: Mapping[str, bytes], key: str | int | None = None) -> float | None:
+def confidence(
+    value: Value, tensors: Mapping[str, bytes], key: str | int | None = None, row: int | None = None
+) -> float | None:
     """How sure the answer is, between 0 and 1; None where the answer has no such notion.
 
     Classification (the last dimension holds two or more classes): the largest probability, softmax of logits where
@@ -57,6 +59,7 @@ def confidence(value: Value, tensors: Mapping[str, bytes], key: str | int | None
         tensors: the tensors' bytes by path.
         key: the entry to look at: a dictionary key, field name or index. Without it: the first entry named scores,
             confidence, score, probabilities or logits, else the first floating-point tensor.
+        row: the item of a batch to judge, where the tensor has one row per item; without it the least sure one.
     """
     found = _entry(value, "", key) if key is not None else _likely_entry(value)
     if found is None:
@@ -67,7 +70,10 @@ def confidence(value: Value, tensors: Mapping[str, bytes], key: str | int | None
     for inner, tensor in tensors_of(part, path):
         if inner in tensors and tensor.dtype.startswith(("float", "bfloat")):
             array = to_array(tensors[inner], tensor.dtype, (-1,)).astype(np.float64)
-            return _of_numbers(_logical(array, tensor), name)
+            numbers = _logical(array, tensor)
+            if row is not None and numbers.ndim > 1 and row < numbers.shape[0]:
+                numbers = numbers[row]
+            return _of_numbers(numbers, name)
     return None
 
 
@@ -78,10 +84,10 @@ def reevaluate(
     if kind == "non_finite":
         return count_non_finite(value, tensors) > 0
     if kind == "low_confidence" and parameters.get("source", "model") == "model":
-        key, below = parameters.get("key"), parameters.get("below")
+        key, below, row = parameters.get("key"), parameters.get("below"), parameters.get("row")
         if not isinstance(below, int | float) or not isinstance(key, str | int | None):
             return None
-        measured = confidence(value, tensors, key)
+        measured = confidence(value, tensors, key, row if isinstance(row, int) else None)
         return None if measured is None else measured < below
     return None
 

@@ -8,6 +8,15 @@ from __future__ import annotations
 
 from recorder.capture.images import CapturedImage, capture_image
 from recorder.capture.leaf import Leaf, align
-from recorder.capture.structure import Description, describe, plain_metadata
+from recorder.capture.structure import Description, describe, plain_metadata, without_tensors
 
-__all__ = ["CapturedImage", "Description", "Leaf", "align", "capture_image", "describe", "plain_metadata"]
+__all__ = [
+    "CapturedImage",
+    "Description",
+    "Leaf",
+    "align",
+    "capture_image",
+    "describe",
+    "plain_metadata",
+    "without_tensors",
+]

@@ -13,7 +13,7 @@ import numpy as np
 from recorder.bundle.values import MAX_DEPTH, JsonValue
 from recorder.capture.leaf import Leaf, align, array_leaf, tensor_leaf
 
-__all__ = ["Description", "describe", "plain_metadata"]
+__all__ = ["Description", "describe", "plain_metadata", "without_tensors"]
 
 #: A value with more parts than this is cut off as opaque: no model answers so, a cyclic structure would.
 MAX_NODES = 20_000
@@ -35,6 +35,7 @@ class Description:
     offsets: list[int] = field(default_factory=list)
     size_bytes: int = 0  #: of the payload
     opaque: list[str] = field(default_factory=list)  #: type names of what could not be captured
+    tensors: list[dict[str, Any]] = field(default_factory=list)  #: the tensor entries of ``tagged``, in order
 
     def copy_to(self, address: int) -> None:
         """Copy every leaf to its place in a payload that begins at ``address``."""
@@ -51,16 +52,33 @@ def describe(value: object, base_offset: int = 0) -> Description:
     """
     walk = _Walk(base_offset)
     tagged = walk.visit(value, 0)
-    return Description(tagged, walk.leaves, walk.offsets, walk.end, walk.opaque)
+    return Description(tagged, walk.leaves, walk.offsets, walk.end, walk.opaque, walk.tensors)
+
+
+def without_tensors(tagged: dict[str, Any]) -> dict[str, Any]:
+    """Return a tagged value whose tensors were too large for the ring: each becomes opaque, the rest stays."""
+    [(tag, content)] = tagged.items()
+    match tag:
+        case "tensor":
+            return {"opaque": f"{content['container']} tensor, too large for the ring"}
+        case "tuple" | "list":
+            return {tag: [without_tensors(item) for item in content]}
+        case "dict":
+            return {"dict": [[key, without_tensors(item)] for key, item in content]}
+        case "record":
+            fields = [[name, without_tensors(item)] for name, item in content["fields"]]
+            return {"record": {**content, "fields": fields}}
+    return tagged
 
 
 class _Walk:
-    __slots__ = ("end", "leaves", "nodes", "offsets", "opaque")
+    __slots__ = ("end", "leaves", "nodes", "offsets", "opaque", "tensors")
 
     def __init__(self, base_offset: int) -> None:
         self.leaves: list[Leaf] = []
         self.offsets: list[int] = []
         self.opaque: list[str] = []
+        self.tensors: list[dict[str, Any]] = []
         self.end = base_offset
         self.nodes = 0
 
@@ -109,6 +127,7 @@ class _Walk:
         offset = align(self.end)
         tensor["offset"] = offset
         self.leaves.append(leaf)
+        self.tensors.append(tensor)
         self.offsets.append(offset)
         self.end = offset + leaf.size_bytes
         return {"tensor": tensor}

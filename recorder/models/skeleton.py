@@ -90,7 +90,7 @@ class _SkeletonPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickl
 def _description_of(tensor: torch.Tensor) -> tuple[torch.dtype, tuple[int, ...], tuple[int, ...], str, bool]:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
         raise pickle.PicklingError("it holds a tensor that is not an ordinary dense one")
-    if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+    if torch.nn.parameter.is_lazy(tensor):
         raise pickle.PicklingError("it holds a lazy parameter; run the model once before attaching it")
     kind = (
         "parameter"

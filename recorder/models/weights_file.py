@@ -117,7 +117,7 @@ def _header(tensors: dict[str, torch.Tensor]) -> bytes:
 
 
 def _check(name: str, tensor: torch.Tensor) -> None:
-    if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+    if torch.nn.parameter.is_lazy(tensor):
         raise WeightsUnreadable(f"The weight {name!r} has no shape yet; run the model once before attaching it.")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
         raise WeightsUnreadable(f"The weight {name!r} is not an ordinary dense tensor; its bytes have no file form.")
