@@ -143,7 +143,7 @@ _Decoder = Callable[[object, str], Any]
 @functools.cache
 def _decoder(hint: Any) -> _Decoder:
     """The function that checks and builds one type hint."""
-    if hint == JsonValue:
+    if _is_json(hint):
         return _json_value
     if hint == Value or hint == (Value | None):
         optional = hint != Value
@@ -173,6 +173,12 @@ def _decoder(hint: Any) -> _Decoder:
     if hint in (int, str, bool):
         return functools.partial(_expect, hint)
     raise TypeError(f"the manifest's codec has no rule for {hint}")
+
+
+def _is_json(hint: Any) -> bool:
+    """Whether a hint is JsonValue: resolving hints unrolls the recursive alias, so it is known by its members."""
+    kinds = {typing.get_origin(part) or part for part in typing.get_args(hint)}
+    return hint == JsonValue or kinds == {bool, int, float, str, list, dict, type(None)}
 
 
 def _dataclass_decoder(kind: type) -> _Decoder:

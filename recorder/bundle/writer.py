@@ -1,0 +1,339 @@
+"""Writes one bundle: members first, into a scratch file, then the manifest that lists them, then the whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy.typing as npt
+
+from recorder.bundle import archive, codec, encodings, images, png, strictjson, ustar
+from recorder.bundle.check import check_manifest, paths_named
+from recorder.bundle.errors import BundleInvalid
+from recorder.bundle.limits import (
+    GROUP_BYTES,
+    GROUPED_TENSOR_BYTES,
+    MAX_IMAGE_PIXELS,
+    MAX_MANIFEST_BYTES,
+    MAX_MEMBERS,
+)
+from recorder.bundle.manifest import Image, Manifest, Member
+from recorder.bundle.paths import FOLDERS, MANIFEST_PATH, folder_of, is_member_path
+from recorder.bundle.spool import Spool, SpooledMember
+from recorder.bundle.tensors import size_in_bytes
+from recorder.bundle.values import TensorValue
+
+__all__ = ["BundleWriter"]
+
+#: zstd level of everything that is read before it is known to be worth reading.
+_MANIFEST_LEVEL = 9
+
+#: zstd level of pixels, tensors and files: higher ones cost several times the time for a few percent.
+_LEVEL = 1
+
+
+class BundleWriter:
+    """Collects images and tensors in a scratch file and writes them as one bundle.
+
+    Memory stays within a few times the largest member. Equal images and tensors are stored once. Not for use from two
+    threads at once.
+
+    Args:
+        scratch_directory: where the unnamed scratch file lives; it takes about the size of the bundle.
+    """
+
+    def __init__(self, scratch_directory: str | os.PathLike[str]) -> None:
+        self._spool = Spool(Path(scratch_directory))
+        self._images: dict[tuple[object, ...], Image] = {}
+        self._images_of: dict[int, int] = {}
+        self._tensors: dict[tuple[str, int], TensorValue] = {}
+        self._next_tensor = 0
+        self._group = bytearray()
+        self._group_path = ""
+
+    def __enter__(self) -> BundleWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the scratch file back. May be called twice."""
+        self._spool.close()
+
+    def image(self, frame_id: int, name: str, pixels: npt.NDArray[Any], source: str = "array") -> Image:
+        """Store pixels without loss: a PNG file, or raw bytes where PNG has no such form.
+
+        Args:
+            frame_id: the frame it belongs to.
+            name: the image's name within the frame.
+            pixels: HW or HWC, uint8 or uint16.
+            source: "array" or "pil".
+
+        Raises:
+            ValueError: another dtype or number of dimensions, or too many pixels.
+        """
+        if pixels.dtype.name not in ("uint8", "uint16") or pixels.ndim not in (2, 3):
+            raise ValueError(f"an image is HW or HWC of uint8 or uint16, not {pixels.dtype} {pixels.shape}")
+        height, width = pixels.shape[:2]
+        if height * width > MAX_IMAGE_PIXELS:
+            raise ValueError(f"an image has at most {MAX_IMAGE_PIXELS} pixels, not {height} x {width}")
+        content = images.pixels_bytes(pixels)
+        digest = hashlib.sha256(content).hexdigest()
+        known = self._images.get((digest, pixels.shape, pixels.dtype.name))
+        if known is not None:
+            return replace(known, name=name, source=source)
+        channels = pixels.shape[2] if pixels.ndim == 3 else 0
+        if channels <= 4 and pixels.size:
+            encoding, content = "png", png.encode(pixels)
+        else:
+            encoding = "raw"
+        image = self._store_image(
+            frame_id,
+            content,
+            pixels,
+            Image(
+                name=name,
+                source=source,
+                member="",
+                encoding=encoding,
+                height=height,
+                width=width,
+                channels=channels,
+                dtype=pixels.dtype.name,
+                pixels_sha256=digest,
+            ),
+        )
+        self._images[digest, pixels.shape, pixels.dtype.name] = image
+        return image
+
+    def encoded_image(self, frame_id: int, name: str, data: bytes, source: str = "encoded") -> Image:
+        """Store an encoded file as it is, with the digest of its decoded pixels.
+
+        A PNG, JPEG or WebP file that cannot be decoded has height, width and channels zero and no pixel digest;
+        anything else is stored as "raw" bytes without one.
+
+        Args:
+            frame_id: the frame it belongs to.
+            name: the image's name within the frame.
+            data: the file.
+            source: "encoded" or "path".
+        """
+        key = (hashlib.sha256(data).hexdigest(), "encoded")
+        known = self._images.get(key)
+        if known is not None:
+            return replace(known, name=name, source=source)
+        encoding = images.sniff(data)
+        pixels = None
+        if encoding != "raw":
+            try:
+                pixels = images.decode_file(data, encoding)
+            except (ValueError, OSError, SyntaxError, MemoryError):  # whatever a decoder says of a broken file
+                pixels = None
+        shape = pixels.shape if pixels is not None else (0, 0)
+        image = self._store_image(
+            frame_id,
+            data,
+            pixels,
+            Image(
+                name=name,
+                source=source,
+                member="",
+                encoding=encoding,
+                height=shape[0],
+                width=shape[1],
+                channels=shape[2] if len(shape) == 3 else 0,
+                dtype=pixels.dtype.name if pixels is not None else "uint8",
+                pixels_sha256=None if pixels is None else hashlib.sha256(images.pixels_bytes(pixels)).hexdigest(),
+            ),
+        )
+        self._images[key] = image
+        return image
+
+    def _store_image(self, frame_id: int, content: bytes, pixels: npt.NDArray[Any] | None, image: Image) -> Image:
+        index = self._images_of.get(frame_id, 0)
+        self._images_of[frame_id] = index + 1
+        stem = f"{frame_id:06x}-{index}"
+        member = f"images/{stem}.{images.EXTENSIONS[image.encoding]}"
+        self._spool.add(member, content, len(content), level=_LEVEL)
+        small = images.thumbnail(pixels) if pixels is not None else None
+        path = f"thumbnails/{stem}.jpg" if small is not None else None
+        if small is not None and path is not None:
+            self._spool.add(path, small, len(small), level=_LEVEL)
+        return replace(image, member=member, thumbnail=path)
+
+    def tensor(
+        self,
+        data: bytes | bytearray | memoryview,
+        *,
+        container: str,
+        dtype: str,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        alignment: int | None,
+        device: str,
+    ) -> TensorValue:
+        """Store a tensor's bytes, in the order values.TensorValue describes, once for all tensors of equal bytes.
+
+        Raises:
+            ValueError: dtype unknown, strides do not fit the shape, or ``data`` has another length than shape needs.
+        """
+        view = memoryview(data).cast("B")
+        if len(shape) != len(strides) or view.nbytes != size_in_bytes(dtype, shape):
+            raise ValueError(f"{view.nbytes} bytes are no {dtype} tensor of shape {shape} and strides {strides}")
+        digest = hashlib.sha256(view).hexdigest()
+        key = (digest, size_in_bytes(dtype, ()))  # an encoding depends on the item size
+        described = {
+            "container": container,
+            "dtype": dtype,
+            "shape": tuple(shape),
+            "strides": tuple(strides),
+            "alignment": alignment,
+            "device": device,
+        }
+        known = self._tensors.get(key)
+        if known is not None:
+            return replace(known, **described)  # type: ignore[arg-type]
+        if view.nbytes < GROUPED_TENSOR_BYTES:
+            member, offset = self._join_group(view)
+            encoding = "raw"
+        else:
+            encoding, content = encodings.encode(view, dtype, tuple(shape), tuple(strides))
+            member, offset = self._tensor_path(), 0
+            self._spool.add(member, content, len(content), level=_LEVEL)
+        value = TensorValue(
+            **described,  # type: ignore[arg-type]
+            member=member,
+            offset=offset,
+            size_bytes=view.nbytes,
+            encoding=encoding,
+            sha256=digest,
+        )
+        self._tensors[key] = value
+        return value
+
+    def _tensor_path(self) -> str:
+        self._next_tensor += 1
+        return f"tensors/{self._next_tensor:06x}.bin"
+
+    def _join_group(self, view: memoryview) -> tuple[str, int]:
+        """Append a small tensor to the open shared member; return the member's path and the offset."""
+        if not self._group_path:
+            self._group_path = self._tensor_path()
+        place = self._group_path, len(self._group)
+        self._group += view
+        if len(self._group) >= GROUP_BYTES:
+            self._close_group()
+        return place
+
+    def _close_group(self) -> None:
+        if self._group_path:
+            self._spool.add(self._group_path, bytes(self._group), len(self._group), level=_LEVEL)
+            self._group_path, self._group = "", bytearray()
+
+    def add(self, path: str, content: bytes | Iterable[bytes], size_bytes: int) -> str:
+        """Store a member that the manifest names by digest only, such as ``models/<digest>.safetensors``.
+
+        Args:
+            path: within the grammar of member paths.
+            content: its bytes, whole or in parts.
+            size_bytes: their number.
+
+        Returns:
+            The sha256 of the content, hex.
+
+        Raises:
+            ValueError: the path is not allowed or taken, or the size is wrong.
+        """
+        if not is_member_path(path):
+            raise ValueError(f"{path!r} is not a path a member may have (schemas/FORMAT.md)")
+        return self._spool.add(path, content, size_bytes, level=_LEVEL, pinned=True).sha256
+
+    def finish(self, path: str | os.PathLike[str], manifest: Manifest) -> str:
+        """Write the bundle and make it durable; it appears under its name complete or not at all.
+
+        Members that the manifest does not name are left out, except those given to `add`. Floats of the manifest that
+        are not finite become null, lone surrogates ``?``.
+
+        Args:
+            path: the file; replaced if it exists.
+            manifest: its ``members`` are filled in here.
+
+        Returns:
+            The bundle id: the sha256 of ``manifest.json``, hex.
+
+        Raises:
+            BundleInvalid: the manifest contradicts itself, names what was not stored, or is too large.
+            OSError: the file cannot be written; nothing is left behind.
+        """
+        self._close_group()
+        named = paths_named(manifest)
+        chosen = sorted(
+            (member for member in self._spool.members.values() if member.pinned or member.path in named),
+            key=lambda member: (list(FOLDERS).index(folder_of(member.path)), member.path),
+        )
+        manifest = replace(manifest, members=_numbered(chosen))
+        check_manifest(manifest)
+        text = strictjson.dumps(codec.to_json(manifest))
+        if len(text) > MAX_MANIFEST_BYTES or len(chosen) > MAX_MEMBERS:
+            raise BundleInvalid(
+                f"the manifest would take {len(text)} bytes for {len(chosen)} members, more than a bundle may have; "
+                "record shorter windows or less metadata"
+            )
+        digest = hashlib.sha256(text)
+        entry = ustar.header(MANIFEST_PATH, len(text)) + text + ustar.padding(len(text))
+        manifest_frame = self._spool.compress(entry, _MANIFEST_LEVEL)
+        end_frame = self._spool.compress(ustar.END_OF_ARCHIVE, _LEVEL)
+        header = archive.pack_header(len(manifest_frame), len(text), digest.digest())
+        frames = [(len(header), 0), (len(manifest_frame), len(entry))]
+        frames += [frame for member in chosen for frame in member.frames]
+        frames.append((len(end_frame), len(ustar.END_OF_ARCHIVE)))
+        self._assemble(Path(path), header + manifest_frame, chosen, end_frame + archive.pack_seek_table(frames))
+        return digest.hexdigest()
+
+    def _assemble(self, path: Path, head: bytes, members: list[SpooledMember], tail: bytes) -> None:
+        """Write under a temporary name beside the target, sync, rename, sync the directory."""
+        temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
+        try:
+            with temporary.open("xb") as file:
+                file.write(head)
+                for member in members:
+                    self._spool.copy(member, file)
+                file.write(tail)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _numbered(members: list[SpooledMember]) -> tuple[Member, ...]:
+    """The manifest's list: members tile the frames from the third on."""
+    listed, first = [], 2
+    for member in members:
+        count = len(member.frames)
+        listed.append(
+            Member(
+                path=member.path,
+                size_bytes=member.size_bytes,
+                sha256=member.sha256,
+                first_frame=first,
+                frame_count=count,
+            )
+        )
+        first += count
+    return tuple(listed)
