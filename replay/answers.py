@@ -33,7 +33,9 @@ def short_answers(bundle: Bundle) -> dict[int, str]:
             call = calls[-1]
             tensor = _single_tensor(call.output)
             budget_bytes -= tensor.size_bytes if tensor else 0
-            said = _said(call.output) or (_top_class(bundle, frame, call, tensor) if tensor and budget_bytes > 0 else "")
+            said = _said(call.output) or (
+                _top_class(bundle, frame, call, tensor) if tensor and budget_bytes > 0 else ""
+            )
         if said:
             answers[frame.id] = said
     return answers
@@ -67,12 +69,9 @@ def _single_tensor(value: Value | None) -> TensorValue | None:
         case SequenceValue(items=(first, *_)):
             return _single_tensor(first)
         case MappingValue(items=pairs) | RecordValue(fields=pairs):
-            return next((item for key, item in pairs if key in ("logits", "probs", "out") and _is_tensor(item)), None)
+            named = [item for key, item in pairs if key in ("logits", "probs", "out")]
+            return next((item for item in named if isinstance(item, TensorValue)), None)
     return None
-
-
-def _is_tensor(value: Value) -> bool:
-    return isinstance(value, TensorValue)
 
 
 def _top_class(bundle: Bundle, frame: Frame, call: Call, tensor: TensorValue) -> str:

@@ -24,7 +24,7 @@ from recorder.bundle.errors import BundleError, BundleInvalid, BundleUnavailable
 
 __all__ = ["COMMANDS", "ExitCode", "cli", "main"]
 
-#: Name to "module:attribute". A module is imported when its command is asked for; one that is not installed is left out.
+#: Name to "module:attribute". A module is imported when its command is asked for; a missing one is left out.
 COMMANDS: dict[str, str] = {
     "run": "replay.commands.run:run",
     "show": "replay.commands.show:show",
@@ -88,15 +88,17 @@ class ReplayGroup(click.Group):
             ctx.fail(f"there is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 
-    def main(self, *args: Any, **extra: Any) -> Any:
+    def main(  # type: ignore[override]  # click overloads it by the value of standalone_mode
+        self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
         """Run a command and exit with its code; whatever goes wrong is one sentence on stderr."""
-        if not extra.pop("standalone_mode", True):
-            return super().main(*args, standalone_mode=False, **extra)
-        words = list(extra.get("args") or (args[0] if args and args[0] is not None else sys.argv[1:]))
+        words = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode:
+            return super().main(words, standalone_mode=False, **extra)
         debug = "--debug" in words or bool(os.environ.get(_DEBUG_VARIABLE))
         _write_what_the_terminal_can()
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(words, standalone_mode=False, **extra)
             sys.stdout.flush()
         except click.exceptions.Exit as ending:
             code = ending.exit_code
@@ -117,7 +119,9 @@ class ReplayGroup(click.Group):
             if debug:
                 raise
             sentence = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".")
-            advice = f"an error of replay itself, no verdict was reached; `replay --debug {words[0] if words else ''} …`"
+            advice = (
+                f"an error of replay itself, no verdict was reached; `replay --debug {words[0] if words else ''} …`"
+            )
             code = _fail(words, f"{sentence}: {advice} shows where", ExitCode.NOT_REPLAYABLE)
         sys.exit(code if isinstance(code, int) else ExitCode.OK)
 

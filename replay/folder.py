@@ -34,15 +34,19 @@ class Folder:
             self._descriptor = os.open(self.path, _DIRECTORY)
         except OSError as error:
             reason = "it is a symbolic link" if self.path.is_symlink() else error.strerror
-            raise BundleUnavailable(f"{self.path} cannot be used as the target: {reason}; name a new directory") from error
-        if not force and os.listdir(self._descriptor):
+            raise BundleUnavailable(
+                f"{self.path} cannot be used as the target: {reason}; name a new directory"
+            ) from error
+        if not force and any(os.scandir(self._descriptor)):
             self.close()
             raise BundleUnavailable(f"{self.path} is not empty; name a new directory, or write into it with --force")
 
     def __enter__(self) -> Folder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -74,7 +78,9 @@ class Folder:
             finally:
                 os.close(inside)
         except OSError as error:
-            raise BundleUnavailable(f"{target} cannot be written: {error.strerror}; choose another directory") from error
+            raise BundleUnavailable(
+                f"{target} cannot be written: {error.strerror}; choose another directory"
+            ) from error
         return target
 
     def _open_folder(self, folder: str) -> int:
@@ -88,7 +94,7 @@ def _write_new(inside: int, name: str, parts: Iterable[bytes]) -> None:
         os.unlink(name, dir_fd=inside)
     descriptor = os.open(name, _NEW_FILE, 0o666, dir_fd=inside)
     try:
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             for part in parts:
                 file.write(part)
     except BaseException:

@@ -1,7 +1,7 @@
 """What a bundle says happened, as sections for people: the same content for a terminal and for a ticket.
 
-Every string of the bundle goes through ``say`` on its way in, so a section holds nothing that could act on a terminal or
-in a page.
+Every string of the bundle goes through ``say`` on its way in, so a section holds nothing that could act on a terminal
+or in a page.
 """
 
 from __future__ import annotations
@@ -52,8 +52,14 @@ def tell(manifest: Manifest, answers: dict[int, str], say: Say) -> list[Section]
         answers: what the model answered, by frame id, where that can be said in a few words; already safe.
         say: makes a string of the bundle safe to show.
     """
-    sections = [_what_happened(manifest, say), _frames(manifest, answers, say)]
-    sections += [_trigger_frame(manifest, say), _models(manifest, say), _environment(manifest, say), _lost(manifest, say)]
+    sections = (
+        _what_happened(manifest, say),
+        _frames(manifest, answers, say),
+        _trigger_frame(manifest, say),
+        _models(manifest, say),
+        _environment(manifest, say),
+        _lost(manifest, say),
+    )
     return [section for section in sections if section is not None]
 
 
@@ -156,9 +162,13 @@ def _trigger_frame(manifest: Manifest, say: Say) -> Section | None:
     sentences = [f"{left_out} more entries: --json lists all."] if left_out > 0 else []
     if frame.exception is not None:
         raised = frame.exception
-        sentences.insert(0, f"Raised in the {say(raised.stage, 10)}: {say(raised.type, 80)}: {say(raised.message, 300)}")
+        sentences.insert(
+            0, f"Raised in the {say(raised.stage, 10)}: {say(raised.type, 80)}: {say(raised.message, 300)}"
+        )
         rows += [("at", say(place, 160)) for place in raised.traceback[-3:]]
-    return Section(title=f"Frame {frame.id}", sentences=tuple(sentences), header=("metadata", "value"), rows=tuple(rows))
+    return Section(
+        title=f"Frame {frame.id}", sentences=tuple(sentences), header=("metadata", "value"), rows=tuple(rows)
+    )
 
 
 def _models(manifest: Manifest, say: Say) -> Section:

@@ -23,7 +23,7 @@ def print_section(section: Section) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of safe strings in columns; the widest columns are cut until a row fits. Empty columns are left out."""
+    """Print rows of safe strings in columns: empty columns are left out, the widest are cut until a row fits."""
     if not rows:
         return
     kept = [column for column in range(len(header)) if any(row[column] for row in rows)]

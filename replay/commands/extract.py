@@ -31,8 +31,12 @@ _WIDENED_BYTES = {"bfloat16": 4, "float8_e4m3fn": 4, "float8_e5m2": 4}
 
 @click.command(short_help="Images as ordinary files, tensors as .npy.")
 @bundle_argument
-@click.option("-o", "--output", "directory", required=True, metavar="DIR", help="Directory to write into; made if missing.")
-@click.option("--force", is_flag=True, help="Write into a directory that is not empty, replacing files of the same names.")
+@click.option(
+    "-o", "--output", "directory", required=True, metavar="DIR", help="Directory to write into; made if missing."
+)
+@click.option(
+    "--force", is_flag=True, help="Write into a directory that is not empty, replacing files of the same names."
+)
 @json_option
 @click.pass_context
 def extract(context: click.Context, bundle: str, directory: str, force: bool, as_json: bool) -> None:
@@ -94,7 +98,13 @@ def _write_all(bundle: Bundle, folder: Folder) -> tuple[dict[str, Any], list[str
                 problems.append(inert(error, 400))
                 continue
             contents["tensors"].append(
-                {"file": written[key], **place, "dtype": value.dtype, "shape": list(value.shape), "sha256": value.sha256}
+                {
+                    "file": written[key],
+                    **place,
+                    "dtype": value.dtype,
+                    "shape": list(value.shape),
+                    "sha256": value.sha256,
+                }
             )
     return contents, problems
 
@@ -158,4 +168,3 @@ def _manifest_text(manifest: Manifest) -> bytes:
     from recorder.bundle.codec import to_json
 
     return json.dumps(to_json(manifest), ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n"
-

@@ -20,7 +20,9 @@ _BUNDLE_MAGIC = b"\x50\x2a\x4d\x18"
 
 @click.command(short_help="A bundle from the ring of a dead process.")
 @click.argument("source", metavar="RING|BUNDLE")
-@click.option("-o", "--output", "directory", required=True, metavar="DIR", help="Directory to write into; made if missing.")
+@click.option(
+    "-o", "--output", "directory", required=True, metavar="DIR", help="Directory to write into; made if missing."
+)
 @json_option
 @click.pass_context
 def recover(context: click.Context, source: str, directory: str, as_json: bool) -> None:
@@ -83,8 +85,8 @@ def _explain_bundle(source: str, as_json: bool) -> None:
         problems = [str(error)]
     if problems:
         raise BundleInvalid(
-            f"{inert(problems[0], 200).rstrip('.')}. This version does not salvage damaged bundles: fetch it again from the "
-            f"sink, seal it again from the ring if that is still there, or look at what `tar --zstd -xf` unpacks"
+            f"{inert(problems[0], 200).rstrip('.')}. This version does not salvage damaged bundles: fetch it again "
+            "from the sink, recover it from the ring if that is still there, or see what `tar --zstd -xf` unpacks"
         )
     if as_json:
         print_json({"recovered": [], "incomplete": []})

@@ -32,7 +32,7 @@ _COLOURS = {
 }
 
 
-class _Device(click.ParamType):
+class _Device(click.ParamType[str]):
     name = "device"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -41,7 +41,7 @@ class _Device(click.ParamType):
         return value
 
 
-class _Factory(click.ParamType):
+class _Factory(click.ParamType[str]):
     name = "factory"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -62,13 +62,24 @@ class _Factory(click.ParamType):
 @click.option("--device", type=_Device(), metavar="cpu|cuda[:n]", help="Where to run. Default: where it was recorded.")
 @click.option("--frames", metavar="IDS", help="Only these frames: ids and ranges such as 3,7-9.")
 @click.option(
-    "--repeat", type=click.IntRange(1, 1000), default=2, show_default=True, help="Runs; more than one shows nondeterminism."
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=2,
+    show_default=True,
+    help="Runs; more than one shows nondeterminism.",
 )
 @click.option(
-    "--model", type=_Factory(), metavar="pkg.mod:factory", help="Function that builds the model. Its code is run: trust it."
+    "--model",
+    type=_Factory(),
+    metavar="pkg.mod:factory",
+    help="Function that builds the model. Its code is run: trust it.",
 )
-@click.option("--models", metavar="LOCATION", help="Model store. Default: REPLAY_MODELS, else models/ beside the bundle.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Give up after this long.")
+@click.option(
+    "--models", metavar="LOCATION", help="Model store. Default: REPLAY_MODELS, else models/ beside the bundle."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Give up after this long."
+)
 @click.option(
     "--require",
     type=click.Choice(["bit-exact", "tolerance", "decision"]),
@@ -175,7 +186,7 @@ def _described(difference: Difference) -> str:
         numbers.append(f"relative L2 {difference.rel_l2:.2g}")
     if difference.margin_over_delta is not None:
         tie = ", a near-tie" if difference.margin_over_delta < 2 else ""
-        numbers.append(f"margin {difference.margin_over_delta:.3g} × |Δ|{tie}")
+        numbers.append(f"margin {difference.margin_over_delta:.3g} times |Δ|{tie}")
     text += f" ({'; '.join(numbers)})" if numbers else ""
     if difference.recorded is not None or difference.replayed is not None:
         text += f"; recorded {inert(difference.recorded, 120)}, replayed {inert(difference.replayed, 120)}"
