@@ -198,7 +198,7 @@ def exception_head(error: BaseException, stage: str) -> dict[str, Any]:
         message = str(error)[:MAX_MESSAGE_CHARS]
     except Exception:  # noqa: BLE001  # a host's __str__ may do anything
         message = ""
-    entries = []
+    entries: list[str] = []
     traceback = error.__traceback__
     while traceback is not None and len(entries) < MAX_TRACEBACK_ENTRIES:
         frame = traceback.tb_frame

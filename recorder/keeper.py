@@ -36,9 +36,7 @@ def wake_path(directory: Path) -> Path:
 class Keeper:
     """Beats, reports and restarts. A daemon thread: a host that exits does not wait for it."""
 
-    def __init__(
-        self, ring: RingWriter, settings: SealerSettings, report: Callable[[], None], errors: Counts
-    ) -> None:
+    def __init__(self, ring: RingWriter, settings: SealerSettings, report: Callable[[], None], errors: Counts) -> None:
         self._ring = ring
         self._directory = ring.path.parent
         self._settings = settings
@@ -117,7 +115,7 @@ def _is_served(directory: Path) -> bool:
 
 
 def _start_sealer(directory: Path, settings: SealerSettings) -> subprocess.Popen[bytes]:
-    """Start the sealer by exec: it inherits no descriptor, no thread, no CUDA context, and not the host's main module."""
+    """Start the sealer by exec: it inherits no descriptor, no thread, no CUDA context, no main module of the host."""
     packages = str(Path(__file__).resolve().parent.parent)
     paths = [packages, os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(

@@ -1,11 +1,11 @@
 """The records of the ring: a frame is a chain of them, each committed alone.
 
-A record is a little-endian u32 length, a msgpack head of that length, and, from the next multiple of 64 on, the payload:
-the bytes of its images or tensors at the offsets the head names.
+A record is a little-endian u32 length, a msgpack head of that length, and, from the next multiple of 64 on, the
+payload: the bytes of its images or tensors at the offsets the head names.
 
-======== ======== =====================================================================================================
+======== ======== ================================================================================================
 kind     region   head
-======== ======== =====================================================================================================
+======== ======== ================================================================================================
 BEGIN    frames   stream, time, monotonic, context, metadata, sensor_time, images; payload: the images
 INPUT    frames   call, model, context, frames, parent, settings, started, args, kwargs, rng; payload: the tensors
 OUTPUT   frames   call, frames, latency, output or exception; payload: the tensors
@@ -20,7 +20,7 @@ WEIGHTS  contexts model, digest, size_bytes, stored
 EXPORT   contexts model, signature: a graph is being exported
 GRAPH    contexts model, signature, digest, size_bytes
 PROBLEM  contexts model, signature or null, part, sentence: why weights or a graph are missing
-======== ======== =====================================================================================================
+======== ======== ================================================================================================
 
 The key of a record is the frame's id (of a batch: the first frame's), 0 outside the frames region.
 """

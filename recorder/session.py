@@ -19,12 +19,22 @@ from recorder.bundle.manifest import Model
 from recorder.capture import Description
 from recorder.contexts import ContextLog
 from recorder.counts import Counts
+from recorder.export import GraphExporter
 from recorder.frame import Frame
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
 from recorder.outcomes import Incident, Outcomes
 from recorder.records import Kind, pack_head
-from recorder.ring import CONTEXTS, EVENTS, FRAMES, RingIdentity, RingUnavailable, RingWriter, choose_directory
+from recorder.ring import (
+    CONTEXTS,
+    EVENTS,
+    FRAMES,
+    RingIdentity,
+    RingUnavailable,
+    RingWriter,
+    choose_directory,
+    ring_name,
+)
 from recorder.settings import RecorderSettings
 from recorder.status import StatusReader, status_path
 
@@ -36,6 +46,9 @@ __all__ = ["Session"]
 #: Of the ring: environments and model descriptions are tens of kilobytes each, triggers a few hundred bytes.
 CONTEXTS_SHARE, MAX_CONTEXTS_BYTES = 1 / 16, 8 * 2**20
 EVENTS_SHARE, MAX_EVENTS_BYTES = 1 / 64, 2**20
+
+#: A graph of a thousand layers exports in some ten seconds at the lowest priority.
+EXPORT_SECONDS = 120.0
 
 _REGIONS = {
     Kind.TRIGGER: EVENTS,
@@ -97,7 +110,9 @@ class Session:
         self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
         self._ring = self._open_ring(settings)
         self.jobs = Jobs(self.errors)
-        self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, os.getcwd())
+        self._exports = Jobs(self.errors)  # an export takes seconds, and another model's digest must not wait for it
+        self._exporter = GraphExporter()
+        self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, str(Path.cwd()))
         self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
         self._keeper: Keeper | None = None
         if self._ring is not None:
@@ -210,14 +225,19 @@ class Session:
         if tensors is not None:
             self.jobs.submit(lambda: self._identify(model.id, tensors, store))
 
-    def export_graph(
-        self, model: int, module: torch.nn.Module, signature: str, args: dict[str, Any], kwargs: dict[str, Any]
-    ) -> None:
-        """Have a call's graph exported in the background, by a child process."""
+    def export_graph(self, model: int, module: torch.nn.Module, signature: str, example: Mapping[str, Any]) -> None:
+        """Have a call's graph exported in the background, by a child process.
+
+        Args:
+            model: its id.
+            module: the live module, which is only read.
+            signature: of the call.
+            example: the call's args, kwargs and settings, as they stand in its record.
+        """
         if self._model_directory() is not None and self.write_head(
             Kind.EXPORT, {"model": model, "signature": signature}
         ):
-            self.jobs.submit(lambda: self._export(model, module, signature, args, kwargs))
+            self._exports.submit(lambda: self._export(model, module, signature, example))
 
     def flush(self, timeout_seconds: float) -> bool:
         """Seal what was triggered so far and wait for it; say whether it was all done in time."""
@@ -225,6 +245,7 @@ class Session:
             return False
         deadline = time.monotonic() + timeout_seconds
         self.jobs.wait_idle(timeout_seconds)
+        self._exports.wait_idle(max(0.0, deadline - time.monotonic()))
         self._report_losses()
         number = next(self._flushes)
         self.write_head(Kind.FLUSH, {"flush": number, "after": self._last_number()})
@@ -239,6 +260,8 @@ class Session:
 
     def close(self) -> None:
         """End the recording. The sealer, which outlives this process, seals what was triggered."""
+        self._exporter.close()
+        self._exports.stop()
         self.jobs.stop()
         if self._keeper is not None:
             self._keeper.stop()
@@ -265,12 +288,12 @@ class Session:
             if settings.ring is not None:
                 path, usable = settings.ring, wanted
             else:
-                choice = choose_directory(wanted)
-                for warning in choice.warnings:
-                    self._warn(warning)
-                directory = choice.directory / settings.sealer.key
+                private, usable, compromises = choose_directory(wanted)
+                for compromise in compromises:
+                    self._warn(compromise)
+                directory = private / settings.sealer.key
                 directory.mkdir(mode=0o700, exist_ok=True)
-                path, usable = directory / f"{secrets.token_hex(8)}.ring", min(wanted, choice.usable_bytes)
+                path = directory / ring_name()
             contexts = min(int(usable * CONTEXTS_SHARE), MAX_CONTEXTS_BYTES)
             events = min(int(usable * EVENTS_SHARE), MAX_EVENTS_BYTES)
             return RingWriter.create(
@@ -314,7 +337,7 @@ class Session:
 
     def _model_directory(self) -> Path | None:
         sink = self.settings.sealer.sink
-        return Path(sink) / "models" if os.path.isabs(sink) else None
+        return Path(sink) / "models" if Path(sink).is_absolute() else None
 
     def _identify(self, model: int, tensors: dict[str, torch.Tensor], store: bool) -> None:
         from recorder.models import ModelStore, StoreDamaged, StoreUnavailable, WeightsUnreadable, stream_weights
@@ -329,33 +352,40 @@ class Session:
                 known = (streamed.digest, streamed.size_bytes)
         except (WeightsUnreadable, StoreUnavailable, StoreDamaged) as error:
             self.errors.add(f"weights: {type(error).__name__}")
-            self.write_head(Kind.PROBLEM, {"model": model, "signature": None, "part": "weights", "sentence": str(error)})
+            self._report_problem(model, None, "weights", str(error))
             return
         self.write_head(
             Kind.WEIGHTS,
             {"model": model, "digest": known[0], "size_bytes": known[1], "stored": directory is not None},
         )
 
-    def _export(
-        self, model: int, module: torch.nn.Module, signature: str, args: dict[str, Any], kwargs: dict[str, Any]
-    ) -> None:
+    def _export(self, model: int, module: torch.nn.Module, signature: str, example: Mapping[str, Any]) -> None:
         from recorder.models import ModelStore, SkeletonFailed, StoreDamaged, StoreUnavailable, skeleton
-        from recorder.models.exporting import ExportFailed, export_graph
 
         directory = self._model_directory()
         if directory is None:
             return
         try:
-            graph = export_graph(skeleton(module), args, kwargs, stop=self.jobs.stopping)
-            digest, size_bytes = ModelStore(directory).put_graph(graph)
-        except (SkeletonFailed, ExportFailed, StoreUnavailable, StoreDamaged) as error:
-            self.write_head(
-                Kind.PROBLEM, {"model": model, "signature": signature, "part": "graph", "sentence": str(error)}
+            result = self._exporter.export(
+                skeleton(module),
+                example["args"],
+                example["kwargs"],
+                timeout_seconds=EXPORT_SECONDS,
+                settings=example["settings"],
             )
+            if result.graph is None:
+                self._report_problem(model, signature, "graph", result.reason or "The export gave no graph.")
+                return
+            digest, size_bytes = ModelStore(directory).put_graph(result.graph)
+        except (SkeletonFailed, StoreUnavailable, StoreDamaged) as error:
+            self._report_problem(model, signature, "graph", str(error))
             return
         self.write_head(
             Kind.GRAPH, {"model": model, "signature": signature, "digest": digest, "size_bytes": size_bytes}
         )
+
+    def _report_problem(self, model: int, signature: str | None, part: str, sentence: str) -> None:
+        self.write_head(Kind.PROBLEM, {"model": model, "signature": signature, "part": part, "sentence": sentence})
 
     @staticmethod
     def _warn(message: str) -> None:

@@ -85,7 +85,9 @@ class RecorderSettings:
         """
         sink = os.environ.get("FLIGHT_RECORDER_SINK") or os.fspath(sink)
         if not isinstance(sink, str) or not sink:
-            raise ValueError("sink must be a directory, an address such as s3://bucket/prefix, or 'package.module:factory'")
+            raise ValueError(
+                "sink must be a directory, an address such as s3://bucket/prefix, or 'package.module:factory'"
+            )
         max_bytes = _bytes_from_environment("FLIGHT_RECORDER_MAX_BYTES", max_bytes)
         if not isinstance(max_bytes, int) or max_bytes < MIN_MAX_BYTES:
             raise ValueError(f"max_bytes={max_bytes!r} must be an integer of at least {MIN_MAX_BYTES}")

@@ -10,4 +10,13 @@ from recorder.capture.images import CapturedImage, capture_image
 from recorder.capture.leaf import Leaf, align
 from recorder.capture.structure import Description, describe, plain_metadata, without_tensors
 
-__all__ = ["CapturedImage", "Description", "Leaf", "align", "capture_image", "describe", "plain_metadata", "without_tensors"]
+__all__ = [
+    "CapturedImage",
+    "Description",
+    "Leaf",
+    "align",
+    "capture_image",
+    "describe",
+    "plain_metadata",
+    "without_tensors",
+]

@@ -61,7 +61,7 @@ class AttachedModel:
         self._version = 0
         self._checked_at = 0.0
         self._signatures: dict[tuple[Any, ...], None] = {}
-        self._examples: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        self._example: dict[str, Any] = {}
         self._handles = [
             module.register_forward_pre_hook(ModuleHook(self, before=True), with_kwargs=True),
             module.register_forward_hook(ModuleHook(self, before=False), with_kwargs=True, always_call=True),
@@ -106,20 +106,18 @@ class AttachedModel:
             )
         return torch.get_rng_state() if wanted else None
 
-    def new_signature(
-        self, model_id: int, args: dict[str, Any], kwargs: dict[str, Any], described: Description
-    ) -> str | None:
+    def new_signature(self, model_id: int, head: dict[str, Any], described: Description) -> str | None:
         """Return the signature of a call the first time one of its shape is seen, None afterwards."""
         key = (model_id, *((tensor["dtype"], tuple(tensor["shape"])) for tensor in described.tensors))
         if key in self._signatures or len(self._signatures) >= MAX_GRAPHS or not self._store:
             return None
         self._signatures[key] = None
-        self._examples = (args, kwargs)
-        return call_signature(args, kwargs)
+        self._example = head
+        return call_signature(head["args"], head["kwargs"])
 
     def export(self, session: Session, module: torch.nn.Module, signature: str) -> None:
         """Have the graph of a call that just worked exported, in a child process, by the recorder's own thread."""
-        session.export_graph(self._id, module, signature, *self._examples)
+        session.export_graph(self._id, module, signature, self._example)
 
     def _check(self, session: Session, module: torch.nn.Module, now: float) -> None:
         """Compare the weights with those last announced; announce them anew when they differ."""

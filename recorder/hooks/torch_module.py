@@ -124,10 +124,13 @@ def _before(
         session.lost.add("input-unsupported", len(described.opaque))
     if not session.write(Kind.INPUT, call.key, head, described):
         session.lost.add("input-not-recorded")
-        session.write(Kind.INPUT, call.key, {**head, "args": without_tensors(args_tagged),
-                                             "kwargs": without_tensors(kwargs_tagged), "rng": None})
+        session.write(
+            Kind.INPUT,
+            call.key,
+            {**head, "args": without_tensors(args_tagged), "kwargs": without_tensors(kwargs_tagged), "rng": None},
+        )
     elif parent is None and not described.opaque:
-        call.signature = attached.new_signature(model_id, args_tagged, kwargs_tagged, described)
+        call.signature = attached.new_signature(model_id, head, described)
     call.started_ns = time.monotonic_ns()
 
 

@@ -300,6 +300,10 @@ class RingWriter:
         """Reservations that were neither committed nor abandoned yet."""
         return sum(len(mine.open) for mine in self._regions)
 
+    def last_number(self, region: int) -> int:
+        """Number of the last record that was reserved in a region; 0 when there was none."""
+        return self._regions[region].next_number - 1
+
     def heartbeat(self) -> bool:
         """Say that this process lives; call it every few seconds. False when the ring is closed or was cut short."""
         with self._lock:

@@ -40,6 +40,7 @@ from recorder.sealer.stages import StageRecord
 
 __all__ = ["assemble"]
 
+
 def assemble(
     incident: Incident,
     records: Sequence[StageRecord],

@@ -1,4 +1,4 @@
-"""Follows one ring as it fills: puts frames together, evaluates triggers, copies windows out before they are overwritten."""
+"""Follows one ring as it fills: puts frames together, evaluates triggers, copies windows out in time."""
 
 from __future__ import annotations
 

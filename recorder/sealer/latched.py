@@ -58,7 +58,9 @@ class Latched:
                     post_seconds=float(head["post_seconds"]),
                     cooldown_seconds=float(head["cooldown_seconds"]),
                 )
-                self.rules = [TriggerRule(str(rule["kind"]), dict(rule["parameters"])) for rule in head["triggers"][:64]]
+                self.rules = [
+                    TriggerRule(str(rule["kind"]), dict(rule["parameters"])) for rule in head["triggers"][:64]
+                ]
             case Kind.CONTEXT:
                 context = from_json(Context, head, "context")
                 self.contexts[context.id] = context
@@ -112,9 +114,7 @@ class Latched:
 
 def placeholder_context(context_id: int) -> Context:
     """Stand in for a context the host could not describe before it died."""
-    nothing = Environment(
-        python="", platform="", cpu={}, gpus=(), packages={}, variables={}, libraries={}, settings={}
-    )
+    nothing = Environment(python="", platform="", cpu={}, gpus=(), packages={}, variables={}, libraries={}, settings={})
     return Context(id=context_id, since_ns=0, environment=nothing)
 
 

@@ -89,9 +89,7 @@ class _Served:
 
     def _submit(self, window: ClosedWindow) -> None:
         self._submitted += 1
-        self._sealing.submit(
-            window, self.status.append, host_is_there=lambda: not self._gone, done=self._count
-        )
+        self._sealing.submit(window, self.status.append, host_is_there=lambda: not self._gone, done=self._count)
 
     def _count(self, sealed: bool) -> None:
         self._sealed += 1
@@ -179,7 +177,7 @@ class _Sealer:
 
     def _adopt(self) -> None:
         try:
-            names = [name for name in os.listdir(self._directory) if name.endswith(".ring")]
+            names = [path.name for path in self._directory.iterdir() if path.suffix == ".ring"]
         except OSError:
             names = []
         for name in names:

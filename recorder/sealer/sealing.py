@@ -101,7 +101,9 @@ class Sealing:
         # Encoded members go to the temp directory, on disk where there is one: the ring's tmpfs is memory.
         with tempfile.TemporaryDirectory(prefix="flight-recorder-") as scratch:
             path = assemble(window.incident, window.records, window.latched, Path(scratch))
-            return self._sink.publish(path, bundle_name(window))
+            location = self._sink.publish(path, bundle_name(window))
+        self._sink.sweep()
+        return location
 
     def _call_notify(self, location: str, report: Callable[[dict[str, Any]], None]) -> None:
         if self._notify is None:
