@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Sequence
 
+from recorder.bundle.errors import BundleError
 from recorder.bundle.manifest import Call, Frame
 from recorder.bundle.reader import Bundle
 from recorder.bundle.values import MappingValue, RecordValue, ScalarValue, SequenceValue, TensorValue, Value
 from replay.text import inert
 
 __all__ = ["short_answers"]
+
+_STRUCT_CODES = {"float16": "e", "float32": "f", "float64": "d"}
 
 #: Outputs above this are not decoded for a line in a table.
 _MAX_BYTES = 1 << 20
@@ -75,20 +80,30 @@ def _single_tensor(value: Value | None) -> TensorValue | None:
 
 
 def _top_class(bundle: Bundle, frame: Frame, call: Call, tensor: TensorValue) -> str:
-    """The class of the frame's row of a (batch, classes) output."""
-    row = call.frames.index(frame.id) if frame.id in call.frames else 0
-    readable = "float" in tensor.dtype and 0 < tensor.size_bytes <= _MAX_BYTES
-    if not readable or len(tensor.shape) != 2 or tensor.shape[1] < 2 or row >= tensor.shape[0]:
+    """The class of the frame's row of a (batch, classes) output in C order."""
+    code = _STRUCT_CODES.get(tensor.dtype)
+    if code is None or not 0 < tensor.size_bytes <= _MAX_BYTES or len(tensor.shape) != 2:
         return ""
-    import numpy as np
-
-    from recorder.bundle.errors import BundleError
-    from replay.decision import classify
-
+    rows, classes = tensor.shape
+    row = call.frames.index(frame.id) if frame.id in call.frames else 0
+    if classes < 2 or row >= rows or (rows > 1 and tensor.strides[0] != classes) or tensor.strides[1] != 1:
+        return ""
     try:
-        values = bundle.array(tensor)[row : row + 1]
+        data = bundle.tensor_bytes(tensor)
     except BundleError:
         return ""
-    with np.errstate(all="ignore"):
-        top, confidence = classify(values.astype(np.float64))
-    return "no finite value" if math.isnan(confidence[0]) else f"class {top[0]} ({confidence[0]:.2f})"
+    form = struct.Struct(f"<{classes}{code}")
+    top, confidence = _most_likely(form.unpack_from(data, row * form.size))
+    return "no finite value" if math.isnan(confidence) else f"class {top} ({confidence:.2f})"
+
+
+def _most_likely(row: Sequence[float]) -> tuple[int, float]:
+    """`replay.decision.classify` for one row, without numpy: `replay show` does not wait for its import."""
+    row = [-math.inf if math.isnan(value) else value for value in row]
+    peak = max(row)
+    top = row.index(peak)
+    if not math.isfinite(peak):
+        return top, math.nan
+    if min(row) >= 0 and abs(sum(row) - 1) < 1e-3:
+        return top, peak
+    return top, 1 / sum(math.exp(value - peak) for value in row)

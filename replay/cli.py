@@ -8,7 +8,6 @@ was reached.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import io
@@ -83,6 +82,8 @@ class ReplayGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one may have been meant."""
         if args and self.get_command(ctx, args[0]) is None:
+            import difflib
+
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             hint = f"did you mean `replay {near[0]}`?" if near else "`replay --help` lists the commands"
             ctx.fail(f"there is no command {args[0]!r}; {hint}")

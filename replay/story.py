@@ -95,7 +95,7 @@ def _trigger_row(trigger: Trigger, say: Say) -> tuple[str, ...]:
 
 def _cause(cause: dict[str, JsonValue] | None, say: Say) -> str:
     if not cause:
-        return "not diagnosed (no reference profile was loaded)"
+        return "not diagnosed"
     confidence = cause.get("confidence")
     sure = f", confidence {confidence:.2f}" if isinstance(confidence, int | float) else ""
     return say(cause.get("cause", "unknown"), 40) + sure
@@ -107,7 +107,8 @@ def _frames(manifest: Manifest, answers: dict[int, str], say: Say) -> Section:
     triggered = {trigger.frame for trigger in manifest.incident.triggers}
     rows = tuple(
         (
-            f"{'> ' if frame.id in triggered else ''}{frame.id}",
+            ">" if frame.id in triggered else "",
+            str(frame.id),
             f"{(frame.time_ns - zero) / 1e9:+.3f} s",
             _status(frame, say),
             duration(frame.latency_seconds),
@@ -120,7 +121,7 @@ def _frames(manifest: Manifest, answers: dict[int, str], say: Say) -> Section:
     return Section(
         title=f"Frames ({len(manifest.frames)})",
         sentences=tuple(sentences),
-        header=("id", "offset", "status", "latency", "image", "answer"),
+        header=("", "id", "offset", "status", "latency", "image", "answer"),
         rows=rows,
     )
 
@@ -166,9 +167,7 @@ def _trigger_frame(manifest: Manifest, say: Say) -> Section | None:
             0, f"Raised in the {say(raised.stage, 10)}: {say(raised.type, 80)}: {say(raised.message, 300)}"
         )
         rows += [("at", say(place, 160)) for place in raised.traceback[-3:]]
-    return Section(
-        title=f"Frame {frame.id}", sentences=tuple(sentences), header=("metadata", "value"), rows=tuple(rows)
-    )
+    return Section(title=f"Frame {frame.id}", sentences=tuple(sentences), header=("", ""), rows=tuple(rows))
 
 
 def _models(manifest: Manifest, say: Say) -> Section:
@@ -213,7 +212,7 @@ def _environment(manifest: Manifest, say: Say) -> Section | None:
     rows = tuple((name, say(value, 160)) for name, value in facts if value not in (None, "", "None"))
     changes = len(manifest.contexts) - 1
     sentences = (f"It changed {changes} time{'' if changes == 1 else 's'} within the window.",) if changes else ()
-    return Section(title="Environment", sentences=sentences, header=("fact", "value"), rows=rows)
+    return Section(title="Environment", sentences=sentences, header=("", ""), rows=rows)
 
 
 def _lost(manifest: Manifest, say: Say) -> Section:

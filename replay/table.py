@@ -8,7 +8,7 @@ from replay.story import Section
 from replay.terminal import COLUMNS, print_heading, print_line, print_wrapped, styled
 from replay.text import cells, fit
 
-__all__ = ["markdown", "print_section", "print_table"]
+__all__ = ["markdown", "print_facts", "print_section", "print_table"]
 
 _GAP = "  "
 _NARROWEST = 6
@@ -26,6 +26,9 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of safe strings in columns: empty columns are left out, the widest are cut until a row fits."""
     if not rows:
         return
+    if not any(header) and len(header) == 2:
+        print_facts(rows)
+        return
     kept = [column for column in range(len(header)) if any(row[column] for row in rows)]
     lines = [[row[column] for column in kept] for row in (header, *rows)]
     widths = [max(cells(line[column]) for line in lines) for column in range(len(kept))]
@@ -34,6 +37,13 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for number, line in enumerate(lines):
         text = _GAP + _GAP.join(fit(cell, width) for cell, width in zip(line, widths, strict=True))
         print_line(styled(text.rstrip(), dim=True) if number == 0 else text.rstrip())
+
+
+def print_facts(rows: Sequence[Sequence[str]]) -> None:
+    """Print names and values; long values are folded under themselves."""
+    width = max(cells(row[0]) for row in rows)
+    for name, value in rows:
+        print_wrapped(value, indent=" " * (width + 2 * len(_GAP)), first=f"{_GAP}{fit(name, width)}{_GAP}")
 
 
 def markdown(title: str, summary: str, sections: Sequence[Section]) -> str:

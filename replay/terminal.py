@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,7 +15,17 @@ import click
 
 from replay.text import cells
 
-__all__ = ["COLUMNS", "print_heading", "print_json", "print_line", "print_note", "print_wrapped", "progress", "styled"]
+__all__ = [
+    "COLUMNS",
+    "counting",
+    "print_heading",
+    "print_json",
+    "print_line",
+    "print_note",
+    "print_wrapped",
+    "progress",
+    "styled",
+]
 
 T = TypeVar("T")
 
@@ -102,3 +112,18 @@ def progress(items: Iterable[T], label: str, length: int | None = None) -> Itera
         return
     with click.progressbar(items, length=length, label=label, file=sys.stderr, width=24) as bar:
         yield bar
+
+
+@contextmanager
+def counting(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a callback for ``(done, total)`` that draws a bar on stderr, or None when that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr, width=24) as bar:
+
+        def count(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield count

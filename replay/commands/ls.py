@@ -10,9 +10,10 @@ import click
 
 from recorder.bundle.errors import BundleError, BundleUnavailable
 from recorder.bundle.manifest import Incident, Manifest
+from recorder.sinks import SinkUnavailable, list_bundles
 from replay.commands.options import json_option, open_bundle, parse_since
-from replay.terminal import print_json, print_line, print_note, progress
-from replay.text import inert, iso, size, utc
+from replay.terminal import print_json, print_line, print_note, print_wrapped, progress, styled
+from replay.text import cells, fit, inert, iso, utc
 
 __all__ = ["ls"]
 
@@ -38,7 +39,7 @@ class _Entry:
 def ls(sink: str, since: str | None, stream: str | None, cause: str | None, as_json: bool) -> None:
     """List the incidents that were sealed into a directory, newest first.
 
-    Files that are no intact bundle are named on stderr. Example:
+    Bundles that are damaged are named on stderr. Example:
 
     \b
         replay ls incidents/ --since 1h --stream line-3
@@ -66,11 +67,12 @@ def _bundles_of(sink: str) -> list[Path]:
     if "://" in sink:
         raise BundleUnavailable(f"{sink}: only directories can be listed; copy the bundles to this machine first")
     directory = Path(sink)
-    if not directory.exists():
-        raise BundleUnavailable(f"{sink} does not exist; give the directory that the recorder seals into")
-    if not directory.is_dir():
-        raise BundleUnavailable(f"{sink} is a file; `replay show` shows one bundle, ls lists a directory")
-    return sorted(path for path in directory.glob("*.zst") if path.is_file())
+    if directory.is_file():
+        raise BundleUnavailable(f"{sink} is a file: `replay show` shows one bundle, `replay ls` lists a directory")
+    try:
+        return [Path(listing.location) for listing in list_bundles(directory)]
+    except SinkUnavailable as error:
+        raise BundleUnavailable(str(error)) from error
 
 
 def _is_wanted(incident: Incident, since_ns: int | None, stream: str | None, cause: str | None) -> bool:
@@ -83,24 +85,28 @@ def _is_wanted(incident: Incident, since_ns: int | None, stream: str | None, cau
 
 
 def _print(kept: list[_Entry], total: int) -> None:
-    from replay.table import print_table
-
     if not kept:
         print_line("no incidents" if not total else f"none of the {total} incidents matches")
         return
-    rows = [
-        (
-            utc(entry.incident.opened_ns).removesuffix(" UTC"),
-            inert(entry.incident.stream, 16),
-            inert(entry.incident.triggers[0].kind if entry.incident.triggers else "", 16),
-            inert(entry.incident.cause.get("cause") if entry.incident.cause else "", 14),
-            str(len(entry.manifest.frames)),
-            size(entry.size_bytes),
-            inert(entry.path.name, 80),
-        )
-        for entry in kept
-    ]
-    print_table(("opened (UTC)", "stream", "trigger", "cause", "frames", "size", "file"), rows)
+    columns = [_columns(entry) for entry in kept]
+    widths = [max(cells(row[column]) for row in columns) for column in range(len(columns[0]))]
+    for entry, row in zip(kept, columns, strict=True):
+        line = "  ".join(fit(cell, width) for cell, width in zip(row, widths, strict=True) if width)
+        print_line(styled(line.rstrip(), bold=True))
+        print_line(f"    {inert(entry.path, 4096)}")  # never cut or folded: it is what the next command takes
+        if entry.incident.triggers:
+            print_wrapped(inert(entry.incident.triggers[0].reason, 140), indent="    ")
+
+
+def _columns(entry: _Entry) -> tuple[str, ...]:
+    incident, frames = entry.incident, len(entry.manifest.frames)
+    return (
+        utc(incident.opened_ns),
+        inert(incident.stream, 12),
+        inert(incident.triggers[0].kind if incident.triggers else "", 14),
+        inert(incident.cause.get("cause") if incident.cause else "", 12),
+        f"{frames} frame{'' if frames == 1 else 's'}",
+    )
 
 
 def _as_json(entry: _Entry) -> dict[str, Any]:

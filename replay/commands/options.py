@@ -63,7 +63,7 @@ def parse_since(text: str) -> int:
         ) from None
 
 
-def parse_frame_ids(text: str, existing: tuple[int, ...]) -> tuple[int, ...]:
+def parse_frame_ids(text: str, existing: tuple[int, ...]) -> frozenset[int]:
     """Return the ids that "3,7-9" selects among those a bundle has.
 
     A range may have gaps (ids count the frames of all streams of a process), but selects at least one frame.
@@ -83,4 +83,4 @@ def parse_frame_ids(text: str, existing: tuple[int, ...]) -> tuple[int, ...]:
         if not found:
             raise click.BadParameter(f"there is no frame {part.strip()}; this bundle has {id_ranges(existing)}")
         chosen |= found
-    return tuple(sorted(chosen))
+    return frozenset(chosen)

@@ -39,6 +39,7 @@ def recover(context: click.Context, source: str, directory: str, as_json: bool) 
         context.exit(ExitCode.OK)
     from recorder.ring.errors import RingInvalid, RingUnavailable
     from recorder.sealer import recover_ring
+    from recorder.sinks import SinkUnavailable
 
     target = Path(directory)
     try:
@@ -46,7 +47,7 @@ def recover(context: click.Context, source: str, directory: str, as_json: bool) 
         bundles = recover_ring(path, target)
     except RingInvalid as error:
         raise BundleInvalid(str(error)) from error
-    except RingUnavailable as error:
+    except (RingUnavailable, SinkUnavailable) as error:
         raise BundleUnavailable(str(error)) from error
     except OSError as error:
         raise BundleUnavailable(f"{directory} cannot be written: {error.strerror}; name another directory") from error

@@ -10,7 +10,7 @@ import click
 
 from recorder.bundle.errors import BundleUnavailable
 from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
-from replay.terminal import print_json, print_line, print_wrapped, styled
+from replay.terminal import counting, print_json, print_line, print_wrapped, styled
 from replay.text import inert
 from replay.verdict import Difference, FrameVerdict, Level, ReplayResult
 
@@ -45,7 +45,8 @@ class _Factory(click.ParamType[str]):
     name = "factory"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not all(word.isidentifier() for word in value.replace(":", ".", 1).split(".")) or value.count(":") != 1:
+        path = value.rpartition("=")[2]
+        if path.count(":") != 1 or not all(word.isidentifier() for word in path.replace(":", ".").split(".")):
             self.fail(f"{value!r} names no function: package.module:function", param, ctx)
         return value
 
@@ -71,14 +72,21 @@ class _Factory(click.ParamType[str]):
 @click.option(
     "--model",
     type=_Factory(),
-    metavar="pkg.mod:factory",
-    help="Function that builds the model. Its code is run: trust it.",
+    multiple=True,
+    metavar="[NAME=]pkg.mod:factory",
+    help="Function that builds the model, for NAME or for all. Its code is run: trust it.",
 )
 @click.option(
-    "--models", metavar="LOCATION", help="Model store. Default: REPLAY_MODELS, else models/ beside the bundle."
+    "--model-dir", metavar="DIR", help="Directory that --model may be imported from, besides what is installed."
 )
 @click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Give up after this long."
+    "--models", metavar="LOCATION", help="Model store. Default: REPLAY_MODELS, your config, models/ beside the bundle."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Longest time for one call of a model.",
 )
 @click.option(
     "--require",
@@ -97,7 +105,8 @@ def run(
     device: str | None,
     frames: str | None,
     repeat: int,
-    model: str | None,
+    model: tuple[str, ...],
+    model_dir: str | None,
     models: str | None,
     timeout: float | None,
     require: str,
@@ -116,23 +125,29 @@ def run(
         replay incidents/…bundle.zst
         replay run incidents/…bundle.zst --frames 3,7-9 --require bit-exact --save
     """
+    from replay.load import ConfigInvalid
     from replay.result import result_path, result_to_json, save_result
     from replay.run import ReplayOptions, replay_bundle
 
-    with open_bundle(bundle) as opened:
-        ids = parse_frame_ids(frames, tuple(f.id for f in opened.manifest.frames)) if frames is not None else None
-        options = ReplayOptions(
-            numerics=numerics,
-            device=device,
-            frames=ids,
-            repeat=repeat,
-            model=model,
-            models=models,
-            timeout=timeout,
-            require=require,
-            beside=Path(bundle).parent,
-        )
-        result = replay_bundle(opened, options)
+    with open_bundle(bundle) as opened, counting("replaying") as count:
+        existing = tuple(frame.id for frame in opened.manifest.frames)
+        try:
+            options = ReplayOptions(
+                numerics=numerics,
+                device=device,
+                frames=None if frames is None else parse_frame_ids(frames, existing),
+                repeat=repeat,
+                model=model,
+                model_directory=model_dir,
+                models=models,
+                bundle_path=Path(bundle),
+                timeout_seconds=timeout,
+                require=require,
+                progress=count,
+            )
+            result = replay_bundle(opened, options)
+        except ConfigInvalid as error:
+            raise click.UsageError(inert(error, 600)) from error
     data = result_to_json(result)
     if as_json:
         print_json(data)
