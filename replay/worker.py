@@ -52,8 +52,8 @@ def _requests(fd: int) -> Any:
         try:
             while (message := read_message(fd)) is not None:
                 waiting.put(message)
-        except (ProtocolError, OSError):
-            pass  # the parent died in the middle of a sentence
+        except (ProtocolError, OSError) as error:  # the parent died in the middle of a sentence
+            print(f"the worker cannot read its requests: {error}", file=sys.stderr, flush=True)
         waiting.put(None)
 
     threading.Thread(target=read, name="requests", daemon=True).start()
