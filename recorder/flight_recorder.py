@@ -239,7 +239,7 @@ class FlightRecorder:
         session = self._session
         if session is None:
             return False
-        with session.guard("flush"):
+        with session.guard("flush", timed=False):
             return session.flush(timeout)
         return False
 
@@ -277,14 +277,14 @@ class FlightRecorder:
             self._attached.clear()
             session, self._session = self._session, None
         if session is not None and session.pid == os.getpid():
-            with session.guard("close"):
+            with session.guard("close", timed=False):
                 session.close()
 
     def close(self, timeout: float = 10.0) -> None:
         """Wait for incidents that are still open, at most ``timeout`` seconds, and stop recording."""
         session = self._session
         if session is not None and session.pid == os.getpid():
-            with session.guard("close"):
+            with session.guard("close", timed=False):
                 session.finish(timeout)
         self.disable()
         _live.discard(self)

@@ -67,11 +67,12 @@ _REGIONS = {
 class _Guard:
     """Nothing that goes wrong inside reaches the host: it is counted. The time spent inside is the recorder's."""
 
-    __slots__ = ("_began", "_name", "_session")
+    __slots__ = ("_began", "_name", "_session", "_timed")
 
-    def __init__(self, session: Session, name: str) -> None:
+    def __init__(self, session: Session, name: str, timed: bool) -> None:
         self._session = session
         self._name = name
+        self._timed = timed
 
     def __enter__(self) -> None:
         self._began = time.perf_counter_ns()
@@ -79,7 +80,8 @@ class _Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        self._session.spent_ns += time.perf_counter_ns() - self._began
+        if self._timed:
+            self._session.spent_ns += time.perf_counter_ns() - self._began
         if kind is None or not issubclass(kind, Exception):
             return False
         self._session.errors.add(f"{self._name}: {kind.__name__}")
@@ -131,9 +133,12 @@ class Session:
         """Size of the ring file."""
         return self._ring.size_bytes if self._ring is not None else 0
 
-    def guard(self, name: str) -> _Guard:
-        """Return a context manager that keeps faults from the host and counts them under ``name``."""
-        return _Guard(self, name)
+    def guard(self, name: str, *, timed: bool = True) -> _Guard:
+        """Return a context manager that keeps faults from the host and counts them under ``name``.
+
+        ``timed`` adds the time inside to ``spent_ns``; not where the host asked to wait.
+        """
+        return _Guard(self, name, timed)
 
     def next_call(self) -> int:
         """Return a new call id."""
@@ -286,23 +291,17 @@ class Session:
         wanted = settings.max_bytes - settings.sealer.spool_bytes
         try:
             if settings.ring is not None:
-                path, usable = settings.ring, wanted
-            else:
-                private, usable, compromises = choose_directory(wanted)
-                for compromise in compromises:
-                    self._warn(compromise)
-                directory = private / settings.sealer.key
-                directory.mkdir(mode=0o700, exist_ok=True)
-                path = directory / ring_name()
-            contexts = min(int(usable * CONTEXTS_SHARE), MAX_CONTEXTS_BYTES)
-            events = min(int(usable * EVENTS_SHARE), MAX_EVENTS_BYTES)
-            return RingWriter.create(
-                path,
-                frames_bytes=usable - contexts - events - _HEADER_ROOM_BYTES,
-                events_bytes=events,
-                contexts_bytes=contexts,
-                identity=RingIdentity.of_this_process(),
-            )
+                settings.ring.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                return _create_ring(settings.ring, wanted)
+            private, usable, compromises = choose_directory(wanted)
+            for compromise in compromises:
+                self._warn(compromise)
+            directory = private / settings.sealer.key
+            for _ in range(_CREATE_TRIES):
+                with contextlib.suppress(FileNotFoundError):
+                    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    return _create_ring(directory / ring_name(), usable)
+            raise RingUnavailable(f"the directory {directory} keeps vanishing")
         except (RingUnavailable, OSError, ValueError) as error:
             self.errors.add("no-ring")
             self._warn(f"The flight recorder records nothing: {error}")
@@ -394,5 +393,19 @@ class Session:
             warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
+#: A sealer that ends removes its empty directory; it may do so just before our ring would have been in it.
+_CREATE_TRIES = 5
 #: The header page of the ring file.
 _HEADER_ROOM_BYTES = 4096
+
+
+def _create_ring(path: Path, size_bytes: int) -> RingWriter:
+    contexts = min(int(size_bytes * CONTEXTS_SHARE), MAX_CONTEXTS_BYTES)
+    events = min(int(size_bytes * EVENTS_SHARE), MAX_EVENTS_BYTES)
+    return RingWriter.create(
+        path,
+        frames_bytes=size_bytes - contexts - events - _HEADER_ROOM_BYTES,
+        events_bytes=events,
+        contexts_bytes=contexts,
+        identity=RingIdentity.of_this_process(),
+    )

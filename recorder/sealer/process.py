@@ -47,6 +47,8 @@ class _Served:
 
     def poll(self, now: float) -> bool:
         """Follow the ring; say whether there was anything new."""
+        if self._gone:
+            return False
         busy = self.follower.poll(now)
         header = self.reader.refresh()
         if header.state in (RingState.CLOSED, RingState.TERMINATED):
@@ -126,13 +128,25 @@ def main(arguments: list[str]) -> int:
     sys.path.extend(path for path in settings.python_path if path not in sys.path)
     with contextlib.suppress(OSError):
         os.nice(10)
-    lock = os.open(lock_path(directory), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return 0
-    _Sealer(directory, settings).run()
+    if _take_lock(lock_path(directory)):
+        _Sealer(directory, settings).run()
     return 0
+
+
+def _take_lock(path: Path) -> bool:
+    """Become the directory's sealer; False when there is one. The lock is held until this process ends."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            return False
+        # A sealer that has just ended removed the file under its lock: then ours is a lock on nothing.
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(lock).st_ino == path.stat().st_ino:
+                return True
+        os.close(lock)
 
 
 class _Sealer:
@@ -211,3 +225,4 @@ class _Sealer:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._directory.rmdir()
+            self._directory.parent.rmdir()
