@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recorder.bundle.tensors import dense_order
 from recorder.bundle.values import DTYPES, ITEM_SIZE_BYTES, MAX_DEPTH
-from replay.layout import memory_order
 from replay.text import inert
 
 __all__ = ["NotRebuildable", "rebuild"]
@@ -86,7 +86,8 @@ def _record(content: dict[str, Any], payload: memoryview, where: str, device: st
     if not plain or len(set(names)) != len(names):
         raise NotRebuildable(f"{where} was a namedtuple with field names that Python does not take")
     title = claimed.rpartition(".")[2]
-    kind = collections.namedtuple(title if title.isidentifier() and not keyword.iskeyword(title) else "Record", names)
+    kind: Any = collections.namedtuple(  # type: ignore[misc]  # made from data, which is the point
+        title if title.isidentifier() and not keyword.iskeyword(title) else "Record", names)
     return kind(
         *(
             rebuild(item, payload, where=f"{where}.{name}", device=device, depth=depth + 1)
@@ -128,7 +129,7 @@ def _laid_out(
     if span > max(_ALWAYS_ALLOWED_BYTES, _MAX_SPREAD * len(data)):
         raise NotRebuildable(f"{where} has strides that spread it over {span} bytes of memory")
     memory = _aligned(span, (alignment - below) % _CACHE_LINE_BYTES)
-    if memory_order(shape, strides) is not None:
+    if dense_order(shape, strides) is not None:
         memory[:] = np.frombuffer(data, np.uint8)
         return memory, 0
     # Elements as opaque items of their width, so that every dtype is copied bit for bit. Where strides make elements

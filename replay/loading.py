@@ -1,4 +1,4 @@
-"""Models in a worker: from a checked graph or a trusted factory, with the recorded weights. Only workers import this."""
+"""Models in a worker: from a checked graph or a trusted factory, with the recorded weights. Imports torch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from recorder.bundle.codec import from_json
 from recorder.bundle.manifest import TensorLayout
-from replay.text import inert
 from replay.sandbox import Forbidden
+from replay.text import inert
 
 __all__ = ["LoadFailed", "Loaded", "load_model"]
 
@@ -70,11 +69,10 @@ def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
 def _from_graph(request: dict[str, Any], graph: bytes, layouts: dict[str, TensorLayout], device: str) -> Loaded:
     from replay.graph import GraphRefused, load_graph
 
-    if device != "cpu":
-        raise LoadFailed("a stored graph runs on the CPU only; for a GPU name the code: --model pkg.mod:factory")
-    weights = _weights(request, layouts)
+    weights = _weights(request, layouts) if request["path"] is not None else {}
     try:
-        return Loaded(load_graph(graph, weights))
+        placed = {name: tensor.to(device) for name, tensor in weights.items()} if device != "cpu" else weights
+        return Loaded(load_graph(graph, placed, device=device))
     except GraphRefused as refused:
         raise LoadFailed(f"{refused}") from refused
 
@@ -88,7 +86,7 @@ def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], dev
         return Loaded(model, notes=notes)
     notes = []
     if request["path"] is not None:
-        _apply(model, _weights(request, layouts), request["factory"])
+        _apply(model, _weights(request, layouts), request)
     elif request["digest"] is not None:
         _check_own_weights(model, request)
     else:
@@ -120,20 +118,18 @@ def _weights(request: dict[str, Any], layouts: dict[str, TensorLayout]) -> dict[
     from replay.weights import WeightsRefused, load_weights
 
     try:
-        return load_weights(Path(request["path"]), request["digest"], layouts)
+        return load_weights(request["path"], request["digest"], layouts)
     except WeightsRefused as refused:
         raise LoadFailed(str(refused)) from refused
-    except OSError as error:
-        raise LoadFailed(f"the weights cannot be read: {error.strerror}") from error
 
 
-def _apply(model: torch.nn.Module, tensors: dict[str, torch.Tensor], factory: str) -> None:
+def _apply(model: torch.nn.Module, tensors: dict[str, torch.Tensor], request: dict[str, Any]) -> None:
     from replay.weights import WeightsRefused, apply_weights
 
     try:
-        apply_weights(model, tensors)
+        apply_weights(model, tensors, request["training_modules"])
     except WeightsRefused as refused:
-        raise LoadFailed(f"the recorded weights do not fit the model of {factory}: {refused}") from refused
+        raise LoadFailed(f"the recorded weights do not fit the model of {request['factory']}: {refused}") from refused
 
 
 def _check_own_weights(model: torch.nn.Module, request: dict[str, Any]) -> None:

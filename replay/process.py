@@ -19,8 +19,8 @@ from recorder.bundle.codec import from_json
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Environment
 from replay.numerics import WorkerPlan, worker_environment
-from replay.text import inert
 from replay.protocol import MAX_PAYLOAD_BYTES, ProtocolError, Wire, read_message, write_message
+from replay.text import inert
 
 __all__ = ["Limits", "ModelRefused", "Worker", "WorkerDied", "WorkerTimedOut"]
 
@@ -70,7 +70,7 @@ class Worker:
             WorkerDied: it did not come up; the message says why.
         """
         self.limits = limits or Limits()
-        self._device = device
+        self._outstanding = 0
         self._tail: list[str] = []
         path = json.dumps([entry for entry in sys.path if entry])
         self._process = subprocess.Popen(
@@ -138,18 +138,14 @@ class Worker:
             assert self._process.stdin  # noqa: S101 - for the types
             self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_STOP_SECONDS if self._process.poll() is None and not self._busy() else 0)
+            self._process.wait(0 if self._outstanding else _STOP_SECONDS)
         self._kill()
         self._prints.join(_STOP_SECONDS)
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
 
-    def _busy(self) -> bool:
-        return getattr(self, "_outstanding", 0) > 0
-
     def _settle(self, request: dict[str, Any]) -> Environment:
-        self._outstanding = getattr(self, "_outstanding", 0)
         self._send(request, ())
         reply, _ = self._receive(_START_SECONDS, "starting")
         if reply.get("status") != "ok":

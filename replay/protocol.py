@@ -67,9 +67,8 @@ def read_message(
     packed = _read_exactly(fd, header_bytes, wait)
     payload = _read_exactly(fd, payload_bytes, wait)
     try:
-        header = msgpack.unpackb(
-            packed, raw=False, strict_map_key=True, ext_hook=_no_extensions, max_buffer_size=MAX_HEADER_BYTES
-        )
+        # unpackb caps every string, array and map by the length of what it was given
+        header = msgpack.unpackb(packed, raw=False, strict_map_key=True, ext_hook=_no_extensions)
     except Exception as error:  # msgpack raises ValueError, its own kinds, UnicodeDecodeError, RecursionError
         raise ProtocolError("a message that cannot be unpacked") from error
     if not isinstance(header, dict) or packed is None or payload is None:

@@ -16,6 +16,7 @@ from recorder.capture import describe
 from recorder.environment import capture_environment
 from recorder.torch_settings import write_settings
 from replay.arguments import NotRebuildable, rebuild
+from replay.graph_arguments import GraphRefused
 from replay.loading import Loaded, LoadFailed, load_model
 from replay.sandbox import Forbidden, limit_cpu_seconds, limit_memory, lock_down, refusals
 
@@ -75,7 +76,8 @@ class Server:
         return {"environment": to_json(environment)}
 
     def _load(self, request: dict[str, Any], payload: bytearray) -> dict[str, Any]:
-        self._models.pop(request["model"], None)  # the old one goes before the new one needs its memory
+        for key in (request["model"], *request["drop"]):  # the old ones go before the new one needs their memory
+            self._models.pop(key, None)
         self._limit_time()
         try:
             loaded = load_model(request, bytes(payload), self._device)
@@ -140,7 +142,7 @@ def _why_it_cannot_run_here(error: BaseException) -> str | None:
     text = _first_line(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
         return "it needs more memory than the worker has"
-    if isinstance(error, Forbidden):
+    if isinstance(error, Forbidden | GraphRefused):
         return text
     if isinstance(error, ImportError):
         return f"it needs a module that is not installed here: {text}"

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recorder.bundle.tensors import dense_order
 from recorder.bundle.values import TensorValue
-from replay.layout import Array, logical_bits, memory_order, real_values
+from replay.layout import Array, logical_bits, real_values
 
 __all__ = ["Gap", "TOLERANCES", "measure", "tolerance_of"]
 
@@ -98,7 +99,7 @@ def _chunks(
     """Yield corresponding pieces of two tensors as flat arrays of raw elements."""
     a = logical_bits(a_data, recorded.dtype, recorded.shape, recorded.strides)
     b = logical_bits(b_data, replayed.dtype, replayed.shape, replayed.strides)
-    order = memory_order(recorded.shape, recorded.strides)
+    order = dense_order(recorded.shape, recorded.strides)
     if order is not None and a.size:  # walk the recorded memory forwards; the other side follows
         a, b = a.transpose(order), b.transpose(order)
     pieces = np.nditer(

@@ -22,6 +22,7 @@ def main(cuda: bool = False) -> None:
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it leaves without flushing
     kept = isolate(cuda=cuda)
 
     # Only now: these start threads, and a process with threads cannot be cut off any more.
@@ -35,7 +36,6 @@ def main(cuda: bool = False) -> None:
             write_message(replies, reply, parts)
     except OSError:  # the parent is gone, and nobody is left to tell
         os._exit(1)
-    sys.stderr.flush()
     os._exit(0)  # without the destructors of the user's code
 
 
@@ -52,8 +52,8 @@ def _requests(fd: int) -> Any:
         try:
             while (message := read_message(fd)) is not None:
                 waiting.put(message)
-        except (ProtocolError, OSError):
-            pass  # the parent died in the middle of a sentence
+        except (ProtocolError, OSError) as error:  # the parent died in the middle of a sentence
+            print(f"the worker cannot read its requests: {error}", file=sys.stderr, flush=True)
         waiting.put(None)
 
     threading.Thread(target=read, name="requests", daemon=True).start()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from recorder.bundle.tensors import dense_order
 from recorder.bundle.values import (
     MappingValue,
     OpaqueValue,
@@ -17,7 +18,6 @@ from recorder.bundle.values import (
     Value,
 )
 from replay.compare import Answer
-from replay.layout import memory_order
 
 
 class Unknown:
@@ -40,7 +40,7 @@ def answer(thing: Any) -> Answer:
 def tensor_value(array: np.ndarray, dtype: str | None = None) -> tuple[TensorValue, bytes]:
     """Describe one array; ``dtype`` renames it (uint16 patterns that are bfloat16)."""
     strides = tuple(stride // array.itemsize for stride in array.strides)
-    order = memory_order(array.shape, strides)
+    order = dense_order(array.shape, strides)
     data = (array if order is None else array.transpose(order)).tobytes()
     value = TensorValue(
         container="torch",

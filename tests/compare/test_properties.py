@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from recorder.bundle.tensors import dense_order
 from replay.compare import compare_answers
-from replay.layout import logical_bits, memory_order
+from replay.layout import logical_bits
 from replay.verdict import Level
 from tests.compare.answers import Unknown, answer, tensor_value
 
@@ -105,5 +106,5 @@ def test_a_recorded_tensor_reads_back_as_the_array_it_was(array: np.ndarray):
     bits = logical_bits(data, value.dtype, value.shape, value.strides)
     assert bits.shape == array.shape
     assert bits.tobytes() == array.tobytes()
-    order = memory_order(array.shape, value.strides)
+    order = dense_order(array.shape, value.strides)
     assert order is None or sorted(order) == list(range(array.ndim))
