@@ -28,8 +28,9 @@ HOST = textwrap.dedent("""
         def __init__(self):
             super().__init__()
             self.layer = torch.nn.Linear(8, 2)
+            self.dying = False
         def forward(self, x):
-            if x.sum() > 100:
+            if self.dying:
                 print("in flight", flush=True)
                 {ending}
             return self.layer(x)
@@ -41,6 +42,7 @@ HOST = textwrap.dedent("""
             with recorder.frame(image=np.full((4, 4), number, np.uint8), number=number) as frame:
                 frame.output = net(torch.ones(1, 8) * number)
         recorder.flush(30)
+        net.dying = True
         with recorder.frame(image=np.full((4, 4), 99, np.uint8), number=99):
             net(torch.ones(1, 8) * 99)
 """)
