@@ -155,8 +155,9 @@ def _hash(items: Array, multiplier: int) -> Array:
     """The upper 16 bits of the product; items of one or two bytes are their own hash."""
     if items.itemsize <= 2:
         return items
-    product: Array = items * items.dtype.type(multiplier % 2 ** (8 * items.itemsize))
-    return product >> items.dtype.type(8 * items.itemsize - 16)
+    product = items * items.dtype.type(multiplier % 2 ** (8 * items.itemsize))
+    upper: Array = product >> items.dtype.type(8 * items.itemsize - 16)
+    return upper
 
 
 def _decode_table(member: bytes | memoryview, item_bytes: int, size_bytes: int) -> bytes:

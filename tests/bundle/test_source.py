@@ -81,7 +81,7 @@ def test_what_is_not_there_is_unavailable_not_invalid(tmp_path: Path) -> None:
     """A missing path, a directory, a pipe nobody writes to."""
     os.mkfifo(tmp_path / "pipe")
     for name in ("missing.zst", ".", "pipe"):
-        with pytest.raises(BundleUnavailable, match="check the path|regular file"):
+        with pytest.raises(BundleUnavailable, match=r"check the path|regular file"):
             Bundle.open(tmp_path / name)
 
 
