@@ -87,7 +87,8 @@ def _record(content: dict[str, Any], payload: memoryview, where: str, device: st
         raise NotRebuildable(f"{where} was a namedtuple with field names that Python does not take")
     title = claimed.rpartition(".")[2]
     kind: Any = collections.namedtuple(  # type: ignore[misc]  # made from data, which is the point
-        title if title.isidentifier() and not keyword.iskeyword(title) else "Record", names)
+        title if title.isidentifier() and not keyword.iskeyword(title) else "Record", names
+    )
     return kind(
         *(
             rebuild(item, payload, where=f"{where}.{name}", device=device, depth=depth + 1)
