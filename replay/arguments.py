@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections
 import keyword
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -114,7 +113,7 @@ def _tensor(content: dict[str, Any], payload: memoryview, where: str, device: st
 
 
 def _laid_out(
-    data: memoryview, dtype: str, shape: Sequence[int], strides: Sequence[int], alignment: int, where: str
+    data: memoryview, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], alignment: int, where: str
 ) -> tuple[NDArray[np.uint8], int]:
     """Memory in which the elements stand as they stood in the host, and the index of the first element's byte.
 
@@ -151,7 +150,7 @@ def _aligned(size_bytes: int, alignment: int) -> NDArray[np.uint8]:
 
 
 def _array(
-    memory: NDArray[np.uint8], first: int, dtype: str, shape: Sequence[int], strides: Sequence[int]
+    memory: NDArray[np.uint8], first: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> NDArray[Any]:
     if dtype.startswith(("bfloat", "float8")):
         raise NotRebuildable(f"numpy has no {dtype}")
@@ -164,8 +163,8 @@ def _array(
 def _torch_tensor(
     memory: NDArray[np.uint8],
     dtype: str,
-    shape: Sequence[int],
-    strides: Sequence[int],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
     alignment: int,
     device: str,
 ) -> torch.Tensor:
