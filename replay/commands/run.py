@@ -125,11 +125,12 @@ def run(
         replay incidents/…bundle.zst
         replay run incidents/…bundle.zst --frames 3,7-9 --require bit-exact --save
     """
-    from replay.load import ConfigInvalid
     from replay.result import result_path, result_to_json, save_result
-    from replay.run import ReplayOptions, replay_bundle
 
     with open_bundle(bundle) as opened, counting("replaying") as count:
+        from replay.load import ConfigInvalid
+        from replay.run import ReplayOptions, replay_bundle
+
         existing = tuple(frame.id for frame in opened.manifest.frames)
         try:
             options = ReplayOptions(
