@@ -17,10 +17,10 @@ module names other than those of weights, argument names and example inputs are 
 
 Values are numbered as they come into being: weights, constants, inputs, then one for each node; ``{"ref": i}`` names
 one. A VALUE is ``null``, a boolean, an integer, a finite float, a string, or one of ``{"ref": i}``,
-``{"list": [...]}``, ``{"tuple": [...]}``, ``{"dict": [[key, VALUE], ...]}``, ``{"float": "nan"|"inf"|"-inf"}``, ``{"dtype": name}``,
-``{"device": "cpu"}``, ``{"layout": "strided"}``, ``{"memory_format": name}`` and, as an argument of the two operators
-that set a mode for a part of the pass, ``{"graph": {"inputs": n, "nodes": [...], "output": VALUE}}``, which numbers
-its values anew: first its n inputs.
+``{"list": [...]}``, ``{"tuple": [...]}``, ``{"dict": [[key, VALUE], ...]}``, ``{"float": "nan"|"inf"|"-inf"}``,
+``{"dtype": name}``, ``{"device": "cpu"}``, ``{"layout": "strided"}``, ``{"memory_format": name}`` and, as an argument
+of the two operators that set a mode for a part of the pass,
+``{"graph": {"inputs": n, "nodes": [...], "output": VALUE}}``, which numbers its values anew: first its n inputs.
 """
 
 from __future__ import annotations

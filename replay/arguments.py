@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recorder.bundle.tensors import dense_order
 from recorder.bundle.values import DTYPES, ITEM_SIZE_BYTES, MAX_DEPTH
-from replay.layout import memory_order
 from replay.text import inert
 
 __all__ = ["NotRebuildable", "rebuild"]
@@ -129,7 +129,7 @@ def _laid_out(
     if span > max(_ALWAYS_ALLOWED_BYTES, _MAX_SPREAD * len(data)):
         raise NotRebuildable(f"{where} has strides that spread it over {span} bytes of memory")
     memory = _aligned(span, (alignment - below) % _CACHE_LINE_BYTES)
-    if memory_order(shape, strides) is not None:
+    if dense_order(shape, strides) is not None:
         memory[:] = np.frombuffer(data, np.uint8)
         return memory, 0
     # Elements as opaque items of their width, so that every dtype is copied bit for bit. Where strides make elements

@@ -3,8 +3,8 @@
 A graph document (its form: recorder.graph_format) comes from a model store that others can write to. It is parsed as
 JSON with bounds, each node's operator is looked up in a closed list (replay.operators), each argument is checked
 against that operator's own schema, and the result is a list of calls (replay.graph_run). No code is generated, nothing
-is evaluated, imported or unpickled; a graph can only compute. What it may ask for is bounded, and the memory limit of the
-worker process that runs it bounds the rest.
+is evaluated, imported or unpickled; a graph can only compute. What it may ask for is bounded, and the memory limit of
+the worker process that runs it bounds the rest.
 """
 
 from __future__ import annotations

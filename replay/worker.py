@@ -22,6 +22,7 @@ def main(cuda: bool = False) -> None:
     os.dup2(null, 0)
     os.close(null)
     os.dup2(2, 1)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it leaves without flushing
     kept = isolate(cuda=cuda)
 
     # Only now: these start threads, and a process with threads cannot be cut off any more.
@@ -35,7 +36,6 @@ def main(cuda: bool = False) -> None:
             write_message(replies, reply, parts)
     except OSError:  # the parent is gone, and nobody is left to tell
         os._exit(1)
-    sys.stderr.flush()
     os._exit(0)  # without the destructors of the user's code
 
 

@@ -32,6 +32,10 @@ _MAX_CHANNELS = 16  # beyond, the dimension is no colour or feature of an image
 _SAMPLE_BYTES = 64 * KIB
 _SAMPLE_ELEMENTS = 4096
 
+#: Fibonacci hashing: odd multipliers near 2**64 over the golden ratio; two or three of them serve nearly every table.
+_HASHES = 2**16
+_MULTIPLIERS = tuple(0x9E3779B97F4A7C15 + 0x6A09E667F3BCC908 * i for i in range(8))
+
 #: A filter must save this much over raw bytes: readers without numpy undo it slowly.
 _WORTHWHILE = 0.95
 
@@ -102,30 +106,57 @@ def _encode_table(data: memoryview, item_bytes: int, channels: int, run: int) ->
     if not items.size:
         return None
     planes = items.reshape(-1, channels, run).transpose(1, 0, 2).reshape(channels, -1)
-    tables = [_distinct(plane) for plane in planes]
-    if any(table is None for table in tables):
-        return None
     codes = np.empty(planes.shape, np.uint8)
-    for row, plane, table in zip(codes, planes, tables, strict=True):
-        assert table is not None  # noqa: S101 - tells the type checker what was just checked
-        found = np.searchsorted(table, plane)
+    tables = []
+    for row, plane in zip(codes, planes, strict=True):
+        coded = _codes(plane)
+        if coded is None:
+            return None
+        table, found = coded
+        tables.append(table)
         row[0] = found[0]
-        np.subtract(found[1:], found[:-1], out=row[1:], casting="unsafe")
-    counts = np.array([len(table) for table in tables if table is not None], "<u2")
-    values = b"".join(table.tobytes() for table in tables if table is not None)
+        np.subtract(found[1:], found[:-1], out=row[1:])
+    counts = np.array([len(table) for table in tables], "<u2")
+    values = b"".join(table.tobytes() for table in tables)
     return b"".join([_TABLE_HEADER.pack(channels, run), counts.tobytes(), values, codes.tobytes()])
 
 
-def _distinct(plane: Array) -> Array | None:
-    """The distinct values in ascending order, or None when there are more than 256; cheap when there are many."""
+def _codes(plane: Array) -> tuple[Array, Array] | None:
+    """Return the distinct values in ascending order and each element's place among them (uint8).
+
+    None when there are more than 256. The table grows from samples, and one look-up by a hash without collisions finds
+    and checks all codes: several times faster than sorting.
+    """
     table = np.unique(plane[:: max(1, plane.size // _SAMPLE_ELEMENTS)])
     while len(table) <= _MAX_VALUES:
-        places = np.minimum(np.searchsorted(table, plane), len(table) - 1)
-        missed = plane[table[places] != plane]
+        multiplier = _collision_free(table)
+        if multiplier is None:
+            codes = np.minimum(np.searchsorted(table, plane), len(table) - 1).astype(np.uint8)
+        else:
+            places = np.zeros(_HASHES, np.uint8)
+            places[_hash(table, multiplier)] = np.arange(len(table))
+            codes = places[_hash(plane, multiplier)]
+        missed = plane[table[codes] != plane]
         if not missed.size:
-            return table
+            return table, codes
         table = np.union1d(table, missed[:_SAMPLE_ELEMENTS])
     return None
+
+
+def _collision_free(table: Array) -> int | None:
+    """A multiplier that hashes all values to different places."""
+    for multiplier in _MULTIPLIERS:
+        if len(np.unique(_hash(table, multiplier))) == len(table):
+            return multiplier
+    return None
+
+
+def _hash(items: Array, multiplier: int) -> Array:
+    """The upper 16 bits of the product; items of one or two bytes are their own hash."""
+    if items.itemsize <= 2:
+        return items
+    product = items * items.dtype.type(multiplier % 2 ** (8 * items.itemsize))
+    return product >> items.dtype.type(8 * items.itemsize - 16)
 
 
 def _decode_table(member: bytes | memoryview, item_bytes: int, size_bytes: int) -> bytes:

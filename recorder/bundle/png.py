@@ -57,7 +57,7 @@ def choose_filter(pixels: Array) -> int:
     """Try the filters on bands of rows and return the one whose bytes compress best for their cost."""
     height = pixels.shape[0]
     step = (1 if pixels.ndim == 2 else pixels.shape[2]) * pixels.itemsize
-    band = max(2, min(16, height))
+    band = max(2, min(8, height))
     starts = sorted({0, max(0, height // 2 - band // 2), max(0, height - band)})
     rows = [_scan_lines(pixels[start : start + band]) for start in starts]
     compressor = zstandard.ZstdCompressor(level=1)
@@ -106,9 +106,13 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> Array | None:
     if filter_type > UP or (rows[:, 0] != filter_type).any():
         return None
     pixels = rows[:, 1:].reshape(height, width, step)
-    if filter_type != NONE:
-        pixels = np.add.accumulate(pixels, axis=1 if filter_type == SUB else 0, dtype=np.uint8)
-    pixels = np.ascontiguousarray(pixels)
+    if filter_type == SUB:
+        pixels = np.add.accumulate(pixels, axis=1, dtype=np.uint8)
+    else:
+        pixels = np.ascontiguousarray(pixels)
+    if filter_type == UP:  # row by row: numpy's accumulate goes down the columns, ten times slower
+        for y in range(1, height):
+            np.add(pixels[y], pixels[y - 1], out=pixels[y])
     if depth == 16:
         pixels = pixels.view(">u2").astype("<u2")
     return pixels[:, :, 0] if colour == 0 else pixels

@@ -342,7 +342,10 @@ def _parse_manifest(text: bytes) -> Manifest:
     unknown = [f for f in features if f not in _KNOWN_FEATURES] if isinstance(features, list) else []
     if unknown:
         raise BundleInvalid(f"the bundle requires the feature {unknown[0]!r}; update vision-flight-recorder")
-    schema.validate(data)
-    manifest = codec.from_json(Manifest, data)
-    check.check_manifest(manifest)
+    try:
+        schema.validate(data)
+        manifest = codec.from_json(Manifest, data)
+        check.check_manifest(manifest)
+    except RecursionError as error:
+        raise BundleInvalid("the manifest is nested too deep; do not open this bundle") from error
     return manifest

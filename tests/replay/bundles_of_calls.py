@@ -70,7 +70,7 @@ class Recording:
             self.calls.append(record)
             try:
                 output = module(*args, **kwargs)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it raises was recorded
                 kind = f"{type(error).__module__}.{type(error).__qualname__}"
                 record["exception"] = ExceptionInfo(type=kind, message=str(error), stage="model")
                 return None
@@ -90,9 +90,7 @@ class Recording:
         with BundleWriter(self.directory) as writer:
             calls = tuple(_call(writer, index, record) for index, record in enumerate(self.calls))
             environment = self.change_environment(capture_environment(packages=False))
-            triggers = tuple(self.triggers) or (
-                Trigger(kind="manual", reason="asked for", frame=None, time_ns=T0_NS),
-            )
+            triggers = tuple(self.triggers) or (Trigger(kind="manual", reason="asked for", frame=None, time_ns=T0_NS),)
             manifest = Manifest(
                 created_ns=T0_NS,
                 producer="tests",
