@@ -155,7 +155,7 @@ def _hash(items: Array, multiplier: int) -> Array:
     """The upper 16 bits of the product; items of one or two bytes are their own hash."""
     if items.itemsize <= 2:
         return items
-    product = items * items.dtype.type(multiplier % 2 ** (8 * items.itemsize))
+    product: Array = items * items.dtype.type(multiplier % 2 ** (8 * items.itemsize))
     return product >> items.dtype.type(8 * items.itemsize - 16)
 
 
