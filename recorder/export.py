@@ -65,7 +65,7 @@ class GraphExporter:
         """Export in a child and wait for it: for a background thread. Never raises, never leaves a child behind.
 
         Args:
-            skeleton: from `recorder.models.skeleton`.
+            skeleton: from `recorder.models.skeletons`.
             args_json: one call's positional arguments in tagged JSON form (recorder.bundle.values).
             kwargs_json: its keyword arguments, likewise.
             timeout_seconds: after which the child is killed.

@@ -14,19 +14,22 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from recorder.graph_format import GraphUnwritable, graph_document
-from recorder.models.skeleton import SkeletonFailed, load_skeleton
+from recorder.models.skeletons import SkeletonFailed, load_skeleton
 from recorder.models.tensors import tensors_of_module
 
 __all__ = ["ExportRefused", "export_document", "main"]
 
 #: The lowest priority: the host's own threads come first.
 _NICENESS = 19
+
+_PLAIN_TENSORS = frozenset({torch.Tensor, torch.nn.Parameter, FakeTensor, type(None)})
 
 
 class ExportRefused(RuntimeError):
@@ -75,7 +78,7 @@ def export_document(
         args, kwargs = example(args_json), example(kwargs_json)
     if not isinstance(args, tuple) or not isinstance(kwargs, dict):
         raise ExportRefused("The recorded call is not a tuple of arguments and a dict of keyword arguments.")
-    with _settings(settings):
+    with _settings(settings), _fast_paths():
         program = _export(module, args, kwargs)
     names: dict[int, str] = {}
     for name, tensor in tensors_of_module(module).items():
@@ -118,13 +121,41 @@ def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 @contextlib.contextmanager
-def _settings(settings: dict[str, Any]) -> Any:
+def _settings(settings: dict[str, Any]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(bool(settings.get("grad_enabled", False))))
         for device, dtype in settings.get("autocast", {}).items():
             # The child has no GPU: a model on one is traced as if it stood on the CPU.
             stack.enter_context(torch.autocast("cpu" if device != "cpu" else device, dtype=getattr(torch, dtype)))
         yield
+
+
+@contextlib.contextmanager
+def _fast_paths() -> Iterator[None]:
+    """Let torch's attention layers take the fused path that they take in the host; the plain one has other bits.
+
+    They avoid it while they are traced, by two checks that are overruled here, in the child alone. On a torch that has
+    other checks the plain path is exported, and the graph does not reproduce the recorded frames: replay says so.
+    """
+    activation: Any = torch.nn.modules.activation
+    overrides: Any = torch.overrides
+    original = overrides.has_torch_function
+    before = (getattr(activation, "_is_make_fx_tracing", None), original)
+
+    def has_torch_function(arguments: Any) -> bool:
+        # The original is true whenever a mode is active, as it is while tracing. The layers, which alone pass
+        # parameters here, mean their arguments' types.
+        layers = {type(each) for each in arguments} <= _PLAIN_TENSORS and any(
+            isinstance(each, torch.nn.Parameter) for each in arguments
+        )
+        return not layers and bool(original(arguments))
+
+    activation._is_make_fx_tracing = lambda: False
+    overrides.has_torch_function = has_torch_function
+    try:
+        yield
+    finally:
+        activation._is_make_fx_tracing, overrides.has_torch_function = before
 
 
 def _end_with_host() -> None:

@@ -97,6 +97,9 @@ class Keeper:
             self._process = _start_sealer(self._directory, self._settings)
         except OSError:
             self._errors.add("sealer-not-started")
+            return
+        # The sealer outlives the recorder; somebody must be there to reap it whenever it ends.
+        threading.Thread(target=self._process.wait, name="flight-recorder-reaper", daemon=True).start()
 
 
 def _is_served(directory: Path) -> bool:

@@ -19,7 +19,7 @@ MODEL    contexts a manifest.Model without weights and graphs
 WEIGHTS  contexts model, digest, size_bytes, stored
 EXPORT   contexts model, signature: a graph is being exported
 GRAPH    contexts model, signature, digest, size_bytes
-PROBLEM  contexts model, signature or null, part, sentence: why weights or a graph are missing
+PROBLEM  contexts model, signature (null: the weights), sentence: why they or a graph are missing
 ======== ======== ================================================================================================
 
 The key of a record is the frame's id (of a batch: the first frame's), 0 outside the frames region.

@@ -19,8 +19,8 @@ from recorder.bundle.manifest import Model
 from recorder.capture import Description
 from recorder.contexts import ContextLog
 from recorder.counts import Counts
-from recorder.export import GraphExporter
 from recorder.frame import Frame
+from recorder.identify import Identifier, WeightsToRead
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
 from recorder.outcomes import Incident, Outcomes
@@ -46,9 +46,6 @@ __all__ = ["Session"]
 #: Of the ring: environments and model descriptions are tens of kilobytes each, triggers a few hundred bytes.
 CONTEXTS_SHARE, MAX_CONTEXTS_BYTES = 1 / 16, 8 * 2**20
 EVENTS_SHARE, MAX_EVENTS_BYTES = 1 / 64, 2**20
-
-#: A graph of a thousand layers exports in some ten seconds at the lowest priority.
-EXPORT_SECONDS = 120.0
 
 _REGIONS = {
     Kind.TRIGGER: EVENTS,
@@ -113,7 +110,7 @@ class Session:
         self._ring = self._open_ring(settings)
         self.jobs = Jobs(self.errors)
         self._exports = Jobs(self.errors)  # an export takes seconds, and another model's digest must not wait for it
-        self._exporter = GraphExporter()
+        self._identifier = Identifier(self.write_head, self._model_directory(), self.jobs.stopping)
         self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, str(Path.cwd()))
         self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
         self._keeper: Keeper | None = None
@@ -223,12 +220,12 @@ class Session:
             self._keeper.wake_sealer()
         return Incident(incident, self.outcomes)
 
-    def announce_model(self, model: Model, tensors: dict[str, torch.Tensor] | None, *, store: bool) -> None:
-        """Latch a model's description; its weights are read in the background unless ``tensors`` is None."""
+    def announce_model(self, model: Model, weights: WeightsToRead | None) -> None:
+        """Latch a model's description; its weights are read in the background, if there are any to read."""
         if not self.write_head(Kind.MODEL, to_json(model)):
             self.lost.add("contexts-full")
-        if tensors is not None:
-            self.jobs.submit(lambda: self._identify(model.id, tensors, store))
+        if weights is not None:
+            self.jobs.submit(lambda: self._identifier.identify(model.id, weights))
 
     def export_graph(self, model: int, module: torch.nn.Module, signature: str, example: Mapping[str, Any]) -> None:
         """Have a call's graph exported in the background, by a child process.
@@ -242,7 +239,7 @@ class Session:
         if self._model_directory() is not None and self.write_head(
             Kind.EXPORT, {"model": model, "signature": signature}
         ):
-            self._exports.submit(lambda: self._export(model, module, signature, example))
+            self._exports.submit(lambda: self._identifier.export(model, module, signature, example))
 
     def flush(self, timeout_seconds: float) -> bool:
         """Seal what was triggered so far and wait for it; say whether it was all done in time."""
@@ -265,7 +262,7 @@ class Session:
 
     def close(self) -> None:
         """End the recording. The sealer, which outlives this process, seals what was triggered."""
-        self._exporter.close()
+        self._identifier.close()
         self._exports.stop()
         self.jobs.stop()
         if self._keeper is not None:
@@ -337,54 +334,6 @@ class Session:
     def _model_directory(self) -> Path | None:
         sink = self.settings.sealer.sink
         return Path(sink) / "models" if Path(sink).is_absolute() else None
-
-    def _identify(self, model: int, tensors: dict[str, torch.Tensor], store: bool) -> None:
-        from recorder.models import ModelStore, StoreDamaged, StoreUnavailable, WeightsUnreadable, stream_weights
-
-        directory = self._model_directory() if store else None
-        try:
-            if directory is not None:
-                weights = ModelStore(directory).put_weights(tensors, stop=self.jobs.stopping)
-                known = (weights.digest, weights.size_bytes)
-            else:
-                streamed = stream_weights(tensors, stop=self.jobs.stopping)
-                known = (streamed.digest, streamed.size_bytes)
-        except (WeightsUnreadable, StoreUnavailable, StoreDamaged) as error:
-            self.errors.add(f"weights: {type(error).__name__}")
-            self._report_problem(model, None, "weights", str(error))
-            return
-        self.write_head(
-            Kind.WEIGHTS,
-            {"model": model, "digest": known[0], "size_bytes": known[1], "stored": directory is not None},
-        )
-
-    def _export(self, model: int, module: torch.nn.Module, signature: str, example: Mapping[str, Any]) -> None:
-        from recorder.models import ModelStore, SkeletonFailed, StoreDamaged, StoreUnavailable, skeleton
-
-        directory = self._model_directory()
-        if directory is None:
-            return
-        try:
-            result = self._exporter.export(
-                skeleton(module),
-                example["args"],
-                example["kwargs"],
-                timeout_seconds=EXPORT_SECONDS,
-                settings=example["settings"],
-            )
-            if result.graph is None:
-                self._report_problem(model, signature, "graph", result.reason or "The export gave no graph.")
-                return
-            digest, size_bytes = ModelStore(directory).put_graph(result.graph)
-        except (SkeletonFailed, StoreUnavailable, StoreDamaged) as error:
-            self._report_problem(model, signature, "graph", str(error))
-            return
-        self.write_head(
-            Kind.GRAPH, {"model": model, "signature": signature, "digest": digest, "size_bytes": size_bytes}
-        )
-
-    def _report_problem(self, model: int, signature: str | None, part: str, sentence: str) -> None:
-        self.write_head(Kind.PROBLEM, {"model": model, "signature": signature, "part": part, "sentence": sentence})
 
     @staticmethod
     def _warn(message: str) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from replay.graph_arguments import MAX_DEPTH, GraphRefused, Kind, Ref, argument, constant, kind_of_result, whole_number
 from replay.graph_run import Body, Input, LoadedGraph, Step
-from replay.operators import MODE_REGIONS, OPERATORS
+from replay.operators import MODE_REGIONS, OPERATORS, ZEROED
 
 __all__ = ["GraphRefused", "LoadedGraph", "load_graph"]
 
@@ -124,6 +124,7 @@ class _Loader:
             return (*_getitem(args, kwargs, kinds), Kind.TENSOR)
         if name in MODE_REGIONS:
             return (*self._region(name, args, kwargs, kinds, depth), Kind.SEQUENCE)
+        name = ZEROED.get(name, name)
         if name not in OPERATORS:
             raise GraphRefused(f"The graph uses the operator {name[:100]!r}, which is not on the list of safe ones.")
         overload = _overload(name)
@@ -233,11 +234,11 @@ def _getitem(
     raise GraphRefused("The graph takes an item of something that has none.")
 
 
-def _item(sequence: Any, position: int) -> torch.Tensor:
+def _item(sequence: Any, position: int) -> torch.Tensor | None:
     if not isinstance(sequence, tuple | list) or position >= len(sequence):
         raise GraphRefused("The graph takes an item that is not there.")
     item = sequence[position]
-    if not isinstance(item, torch.Tensor):
+    if item is not None and not isinstance(item, torch.Tensor):  # None: attention weights that were not asked for
         raise GraphRefused("The graph takes an item that is not a tensor.")
     return item
 

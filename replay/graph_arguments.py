@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from recorder.bundle.values import ITEM_SIZE_BYTES
-from replay.operators import STRING_ARGUMENTS
+from replay.operators import EQUATION, NEVER_GIVEN, STRING_ARGUMENTS
 
 __all__ = ["GraphRefused", "Kind", "MAX_DEPTH", "Ref", "argument", "constant", "kind_of_result", "whole_number"]
 
@@ -86,6 +86,8 @@ def argument(operator: str, formal: Any, value: Any, kinds: list[Kind], device: 
         GraphRefused: of another kind than the schema wants, or outside the bounds.
     """
     checked = _typed(str(formal.real_type), operator, formal.name, value, kinds, device)
+    if (operator, formal.name) in NEVER_GIVEN and checked is not None:
+        raise GraphRefused(f"{operator} may not be given a {formal.name!r}.")
     if formal.name == "pin_memory" and checked:
         raise GraphRefused(f"{operator} asks for pinned memory.")
     _check_extent(operator, formal.name, checked)
@@ -163,6 +165,8 @@ def _single(kind: str, operator: str, name: str, value: Any, kinds: list[Kind], 
         case "MemoryFormat", {"memory_format": str() as memory_format} if memory_format in _MEMORY_FORMATS:
             return _MEMORY_FORMATS[memory_format]
         case "str", str() if value in STRING_ARGUMENTS.get((operator, name), ()):
+            return value
+        case "str", str() if (operator, name) == ("aten.einsum.default", "equation") and EQUATION.fullmatch(value):
             return value
     return _NOT_PERMITTED
 

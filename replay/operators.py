@@ -5,12 +5,16 @@ holds operators that open files (``from_file``), take over foreign memory (``set
 whose answer is a function of their arguments, those that write into a tensor the graph already has, and those that
 draw from torch's seeded generator. To add one: it has no string argument outside a closed set, takes no storage,
 stream, generator or custom object, does not read memory it was not given (``empty``, ``as_strided``), and is the public
-form of its function: the inner ones (``_softmax``, ``native_…``) trust sizes that their callers have checked.
+form of its function: the inner ones (``_softmax``, ``native_…``) trust sizes that their callers have checked. The two
+fused attention layers are here although they are inner ones, since inference runs them; they check their sizes, but not
+those of a mask, which therefore they may not be given.
 """
 
 from __future__ import annotations
 
-__all__ = ["MODE_REGIONS", "OPERATORS", "STRING_ARGUMENTS"]
+import re
+
+__all__ = ["EQUATION", "MODE_REGIONS", "NEVER_GIVEN", "OPERATORS", "STRING_ARGUMENTS", "ZEROED"]
 
 _BY_PURPOSE = {
     "convolution": """
@@ -19,7 +23,7 @@ _BY_PURPOSE = {
     """,
     "matrices": """
         linear.default matmul.default mm.default bmm.default addmm.default addbmm.default baddbmm.default
-        mv.default dot.default outer.default linalg_vector_norm.default norm.ScalarOpt_dim norm.Scalar
+        mv.default dot.default einsum.default outer.default linalg_vector_norm.default norm.ScalarOpt_dim norm.Scalar
         norm.ScalarOpt_dim_dtype cdist.default bilinear.default cosine_similarity.default
         pairwise_distance.default
     """,
@@ -41,7 +45,8 @@ _BY_PURPOSE = {
         adaptive_max_pool2d.default
     """,
     "attention, recurrence and embedding": """
-        scaled_dot_product_attention.default embedding.default lstm.input gru.input rnn_tanh.input
+        scaled_dot_product_attention.default _native_multi_head_attention.default
+        _transformer_encoder_layer_fwd.default embedding.default lstm.input gru.input rnn_tanh.input
         rnn_relu.input lstm_cell.default gru_cell.default rnn_tanh_cell.default rnn_relu_cell.default
     """,
     "resampling and padding": """
@@ -132,4 +137,27 @@ STRING_ARGUMENTS: dict[tuple[str, str], tuple[str, ...]] = {
     ("aten.conv2d.padding", "padding"): _CONVOLUTION_PADDING,
     ("aten.conv3d.padding", "padding"): _CONVOLUTION_PADDING,
     ("aten.meshgrid.indexing", "indexing"): ("ij", "xy"),
+}
+
+#: The one string that is not from a closed set: the equation of an Einstein sum, letters and commas.
+EQUATION = re.compile(r"[A-Za-z ,.]{1,128}(->[A-Za-z .]{0,64})?")
+
+#: Arguments that must be left out or None.
+NEVER_GIVEN = frozenset(
+    {
+        ("aten._native_multi_head_attention.default", "mask"),
+        ("aten._native_multi_head_attention.default", "mask_type"),
+        ("aten._transformer_encoder_layer_fwd.default", "mask"),
+        ("aten._transformer_encoder_layer_fwd.default", "mask_type"),
+        ("aten.einsum.default", "path"),
+        ("aten.bernoulli.default", "generator"),
+        ("aten.bernoulli.p", "generator"),
+    }
+)
+
+#: Operators that would show what the memory held before, and what is called in their place.
+ZEROED = {
+    "aten.empty_like.default": "aten.zeros_like.default",
+    "aten.new_empty.default": "aten.new_zeros.default",
+    "aten.empty.memory_format": "aten.zeros.default",
 }

@@ -98,7 +98,7 @@ def value_from_json(data: object, where: str = "value", depth: int = 0) -> Value
             return _record(content, where, depth)
         case "scalar" if content is None or isinstance(content, bool | int | float | str):
             return ScalarValue(value=content)
-        case "float" if content in _NOT_NUMBERS:
+        case "float" if isinstance(content, str) and content in _NOT_NUMBERS:
             return ScalarValue(value=_NOT_NUMBERS[content])
         case "opaque" if isinstance(content, str):
             return OpaqueValue(type=content)

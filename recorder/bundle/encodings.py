@@ -156,7 +156,8 @@ def _hash(items: Array, multiplier: int) -> Array:
     if items.itemsize <= 2:
         return items
     product = items * items.dtype.type(multiplier % 2 ** (8 * items.itemsize))
-    return product >> items.dtype.type(8 * items.itemsize - 16)
+    upper: Array = product >> items.dtype.type(8 * items.itemsize - 16)
+    return upper
 
 
 def _decode_table(member: bytes | memoryview, item_bytes: int, size_bytes: int) -> bytes:

@@ -108,8 +108,7 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> Array | None:
     pixels = rows[:, 1:].reshape(height, width, step)
     if filter_type == SUB:
         pixels = np.add.accumulate(pixels, axis=1, dtype=np.uint8)
-    else:
-        pixels = np.ascontiguousarray(pixels)
+    pixels = np.ascontiguousarray(pixels)
     if filter_type == UP:  # row by row: numpy's accumulate goes down the columns, ten times slower
         for y in range(1, height):
             np.add(pixels[y], pixels[y - 1], out=pixels[y])

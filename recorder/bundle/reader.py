@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from recorder.bundle import archive, check, codec, schema, strictjson, ustar
+from recorder.bundle import archive, check, ustar
 from recorder.bundle.errors import BundleError, BundleInvalid
 from recorder.bundle.limits import (
     FREE_TOTAL_BYTES,
@@ -19,7 +19,8 @@ from recorder.bundle.limits import (
     MAX_RATIO,
     MIB,
 )
-from recorder.bundle.manifest import FORMAT_MAJOR, FORMAT_NAME, Image, Manifest, Member
+from recorder.bundle.manifest import Image, Member
+from recorder.bundle.parse import parse_manifest
 from recorder.bundle.paths import MANIFEST_PATH
 from recorder.bundle.source import RangeSource, open_source
 from recorder.bundle.values import ITEM_SIZE_BYTES, TensorValue
@@ -39,9 +40,6 @@ _READ_AHEAD_BYTES = 8 * MIB
 
 #: A member up to this size is kept until another is read: small tensors share one.
 _KEEP_BYTES = MIB
-
-#: Features a manifest may require of its reader; version 1.0 has none.
-_KNOWN_FEATURES: frozenset[str] = frozenset()
 
 
 class Bundle:
@@ -65,7 +63,7 @@ class Bundle:
         _check_ratio(self._table, source.size_bytes)
         text = _read_manifest(head, header)
         self.id = hashlib.sha256(text).hexdigest()
-        self.manifest = _parse_manifest(text)
+        self.manifest = parse_manifest(text)
         self._members = {member.path: member for member in self.manifest.members}
         self._check_tiling(head)
         self._kept: tuple[str, bytes] = ("", b"")
@@ -324,28 +322,3 @@ def _read_manifest(head: _Head, header: archive.Header) -> bytes:
     if hashlib.sha256(text).digest() != header.manifest_sha256:
         raise BundleInvalid("the manifest has another digest than the header says; do not trust this bundle")
     return text
-
-
-def _parse_manifest(text: bytes) -> Manifest:
-    """From JSON to the checked tree; version and features first, they decide whether the rest can be understood."""
-    data = strictjson.loads(text)
-    match data:
-        case {"format": str(name), "format_version": {"major": int(major)}} if name == FORMAT_NAME:
-            if major != FORMAT_MAJOR:
-                raise BundleInvalid(
-                    f"the bundle has format {major} and this version reads {FORMAT_MAJOR}; "
-                    "use a matching version of vision-flight-recorder"
-                )
-        case _:
-            raise BundleInvalid("the manifest is not one of vision-flight-recorder; check the path")
-    features = data.get("required_features", [])
-    unknown = [f for f in features if f not in _KNOWN_FEATURES] if isinstance(features, list) else []
-    if unknown:
-        raise BundleInvalid(f"the bundle requires the feature {unknown[0]!r}; update vision-flight-recorder")
-    try:
-        schema.validate(data)
-        manifest = codec.from_json(Manifest, data)
-        check.check_manifest(manifest)
-    except RecursionError as error:
-        raise BundleInvalid("the manifest is nested too deep; do not open this bundle") from error
-    return manifest

@@ -1,8 +1,8 @@
 """Validation by the published schemas: ``schemas/*.schema.json``, never one that a bundle brings.
 
-The keywords of draft 2020-12 that our schemas use are compiled to functions once. jsonschema agrees (the tests compare),
-but takes eight times as long, and its import alone a third of the time `replay show` may take. A keyword that
-is not known here is an error when a schema is compiled, not something passed over.
+The keywords of draft 2020-12 that our schemas use are compiled to functions once. jsonschema agrees (the tests
+compare), but takes seven times as long, and its import alone a third of the time `replay show` may take. A keyword
+that is not known here is an error when a schema is compiled, not something passed over.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import importlib.resources
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,7 @@ def _required(names: list[str]) -> _Check:
     return _rule("required", lambda data: not isinstance(data, dict) or wanted <= data.keys())
 
 
-def _sized(name: str, kind: type, fits: Callable[[int, int], bool]) -> Callable[[int], _Check]:
+def _sized(name: str, kind: type[Sized], fits: Callable[[int, int], bool]) -> Callable[[int], _Check]:
     return lambda bound: _rule(name, lambda data: not isinstance(data, kind) or fits(len(data), bound))
 
 

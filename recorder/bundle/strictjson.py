@@ -20,14 +20,12 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def dumps(data: object) -> bytes:
-    """Return compact UTF-8. Floats that are not finite become null and lone surrogates ``?``: JSON has neither.
+    """Return compact UTF-8 of what JSON can say.
 
-    Dictionaries keep their order; the bytes depend on nothing but the data.
+    Floats that are not finite become null, integers beyond 64 bits strings, lone surrogates ``?``. Dictionaries keep
+    their order; the bytes depend on nothing but the data.
     """
-    try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(_portable(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")
 
 
@@ -100,9 +98,13 @@ def _constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant)
 
 
-def _finite(node: Any) -> Any:
+def _portable(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: _finite(item) for key, item in node.items()}
+        return {key: _portable(item) for key, item in node.items()}
     if isinstance(node, list | tuple):
-        return [_finite(item) for item in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
+        return [_portable(item) for item in node]
+    if isinstance(node, float):
+        return node if math.isfinite(node) else None
+    if isinstance(node, int):
+        return node if node in _INTEGERS else str(node)
+    return node

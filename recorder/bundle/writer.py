@@ -14,7 +14,7 @@ from typing import Any
 import numpy.typing as npt
 
 from recorder.bundle import archive, codec, encodings, images, png, strictjson, ustar
-from recorder.bundle.check import check_manifest, paths_named
+from recorder.bundle.check import paths_named
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.limits import (
     GROUP_BYTES,
@@ -24,6 +24,7 @@ from recorder.bundle.limits import (
     MAX_MEMBERS,
 )
 from recorder.bundle.manifest import Image, Manifest, Member
+from recorder.bundle.parse import parse_manifest
 from recorder.bundle.paths import FOLDERS, MANIFEST_PATH, folder_of, is_member_path
 from recorder.bundle.spool import Spool, SpooledMember
 from recorder.bundle.tensors import size_in_bytes
@@ -261,7 +262,7 @@ class BundleWriter:
         """Write the bundle and make it durable; it appears under its name complete or not at all.
 
         Members that the manifest does not name are left out, except those given to `add`. Floats of the manifest that
-        are not finite become null, lone surrogates ``?``.
+        are not finite become null, integers beyond 64 bits strings, lone surrogates ``?``.
 
         Args:
             path: the file; replaced if it exists.
@@ -271,7 +272,8 @@ class BundleWriter:
             The bundle id: the sha256 of ``manifest.json``, hex.
 
         Raises:
-            BundleInvalid: the manifest contradicts itself, names what was not stored, or is too large.
+            BundleInvalid: the manifest is one the reader would refuse: it breaks the schema, contradicts itself, names
+                what was not stored or is too large.
             OSError: the file cannot be written; nothing is left behind.
         """
         self._close_group()
@@ -281,13 +283,13 @@ class BundleWriter:
             key=lambda member: (list(FOLDERS).index(folder_of(member.path)), member.path),
         )
         manifest = replace(manifest, members=_numbered(chosen))
-        check_manifest(manifest)
         text = strictjson.dumps(codec.to_json(manifest))
         if len(text) > MAX_MANIFEST_BYTES or len(chosen) > MAX_MEMBERS:
             raise BundleInvalid(
                 f"the manifest would take {len(text)} bytes for {len(chosen)} members, more than a bundle may have; "
                 "record shorter windows or less metadata"
             )
+        parse_manifest(text)  # what the reader would refuse is not written
         digest = hashlib.sha256(text)
         entry = ustar.header(MANIFEST_PATH, len(text)) + text + ustar.padding(len(text))
         manifest_frame = self._spool.compress(entry, _MANIFEST_LEVEL)

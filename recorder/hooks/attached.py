@@ -15,6 +15,7 @@ from recorder.bundle.manifest import Model
 from recorder.bundle.signature import call_signature
 from recorder.capture import Description
 from recorder.hooks.torch_module import ModuleHook
+from recorder.identify import WeightsToRead
 from recorder.models import layouts_of, tensors_of_module, training_modules_of, weights_version
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class AttachedModel:
         self._training = module.training
         tensors = tensors_of_module(module)
         training = training_modules_of(module)
-        version = hash((weights_version(tensors), training))
+        weights = weights_version(tensors)
+        version = hash((weights, training))
         fresh = session is not self._owner
         if not fresh and version == self._version:
             return
@@ -151,8 +153,7 @@ class AttachedModel:
                 training_modules=training,
                 problems=problems,
             ),
-            tensors if settled else None,
-            store=self._store,
+            WeightsToRead(tensors, weights, store=self._store) if settled else None,
         )
 
     def _remember(self, tensors: dict[str, torch.Tensor], version: int) -> None:

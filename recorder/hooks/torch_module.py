@@ -32,7 +32,7 @@ class _OpenCall:
     """A call between its two hooks."""
 
     id: int
-    python_frame: int  #: identity of the interpreter frame that runs the module
+    python_frame: FrameType  #: the interpreter frame that runs the module; held, so that its identity stays unique
     implicit: Frame | None
     frames: list[int]
     key: int
@@ -90,7 +90,7 @@ def _before(
     ids = group.ids if group is not None else []
     call = _OpenCall(
         id=session.next_call(),
-        python_frame=id(caller),
+        python_frame=caller,
         implicit=implicit,
         frames=ids,
         key=ids[0] if ids else 0,
@@ -195,7 +195,7 @@ def _pop(caller: FrameType) -> _OpenCall | None:
     """Take the open call that this interpreter frame began; forget those above it that were left without a word."""
     while _stack.calls:
         call = _stack.calls.pop()
-        if call.python_frame == id(caller):
+        if call.python_frame is caller:
             return call
         _close_stale(call)
     return None
@@ -212,11 +212,11 @@ def _close_stale(call: _OpenCall) -> None:
         call.implicit.__exit__(None, None, None)
 
 
-def _is_below(python_frame: int, caller: FrameType) -> bool:
-    """Whether a frame of that identity is still on this thread's stack."""
+def _is_below(python_frame: FrameType, caller: FrameType) -> bool:
+    """Whether a frame is still on this thread's stack."""
     frame: FrameType | None = caller
     while frame is not None:
-        if id(frame) == python_frame:
+        if frame is python_frame:
             return True
         frame = frame.f_back
     return False

@@ -7,7 +7,8 @@ from recorder.ring.identity import RingIdentity
 from recorder.ring.layout import CONTEXTS, EVENTS, FRAMES, RingHeader, RingState
 from recorder.ring.location import choose_directory, is_alive, ring_name
 from recorder.ring.reader import Record, RingReader, Scan
-from recorder.ring.writer import Reservation, RingWriter
+from recorder.ring.reservation import Reservation
+from recorder.ring.writer import RingWriter
 
 __all__ = [
     "CONTEXTS",

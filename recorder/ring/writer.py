@@ -11,18 +11,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from pathlib import Path
 
 from recorder.ring.identity import RingIdentity
 from recorder.ring.layout import (
     ALIGNMENT,
     COMMIT_WORD,
-    CONTEXTS,
-    EVENTS,
-    FRAMES,
-    HEADER_BYTES,
-    HEADS_OFFSET,
     KIND_WORD,
     LENGTH_WORD,
     LOSSES,
@@ -32,20 +26,16 @@ from recorder.ring.layout import (
     SLOT,
     SLOT_BYTES,
     LossReason,
-    RegionKind,
     RegionLayout,
     RingState,
     SlotFlag,
     pack_header,
-    plan_region,
 )
 from recorder.ring.mapping import Mapping, allocate, prefault
+from recorder.ring.region import Region, plan_regions
+from recorder.ring.reservation import Reservation
 
-__all__ = ["CONTEXTS", "EVENTS", "FRAMES", "Reservation", "RingWriter"]
-
-#: One slot per so many bytes. Contexts are documents of kilobytes, events short notes; a frame is a few records of
-#: which the largest are megabytes: its index takes 1.6 % and runs out first only when records average below 4 KiB.
-BYTES_PER_SLOT = {CONTEXTS: 1024, EVENTS: 512, FRAMES: 4096}
+__all__ = ["RingWriter"]
 
 _pack_slot_into = SLOT.pack_into
 # Plain integers: looking up and converting an enumeration's member costs more than the store.
@@ -54,93 +44,13 @@ _ABANDONED = int(SlotFlag.ABANDONED)
 _MOVING_INDEX = MOVING_OFFSET // 8
 
 
-class Reservation:
-    """A range of the ring that is the caller's until it is committed or abandoned; a forgotten one abandons itself."""
-
-    __slots__ = ("_mapping", "_slot_word", "_start", "_writer", "address", "number", "region", "size_bytes")
-
-    region: int
-    number: int  #: of the record within its region, from 1
-    address: int  #: of the first mapped byte, a multiple of 64
-    size_bytes: int
-
-    def __init__(
-        self,
-        writer: RingWriter,
-        mapping: Mapping,
-        region: int,
-        number: int,
-        start: int,
-        size_bytes: int,
-        slot_word: int,
-    ) -> None:
-        self._mapping = mapping
-        self._start = start
-        self._slot_word = slot_word
-        self.region = region
-        self.number = number
-        self.address = mapping.address + start
-        self.size_bytes = size_bytes
-        self._writer: RingWriter | None = writer  # None once settled
-
-    @property
-    def view(self) -> memoryview:
-        """The mapped bytes, writable, ``size_bytes`` long. It keeps the mapping alive as long as it lives."""
-        return self._mapping.view[self._start : self._start + self.size_bytes]
-
-    def __del__(self) -> None:
-        # A host's exception between reserve and commit must not block the ring for ever.
-        try:
-            writer = self._writer
-        except AttributeError:  # interrupted while it was made
-            return
-        if writer is not None:
-            writer.abandon(self)
-
-
-class _Region:
-    """What the writer knows of a region: its cursor, its live records and its open reservations."""
-
-    __slots__ = (
-        "circular",
-        "cursor",
-        "data_bytes",
-        "data_offset",
-        "head_word",
-        "index_offset",
-        "layout",
-        "live",
-        "losses",
-        "next_number",
-        "open",
-        "slot_count",
-    )
-
-    def __init__(self, number: int, layout: RegionLayout) -> None:
-        self.layout = layout
-        self.circular = layout.kind is RegionKind.CIRCULAR
-        self.slot_count = layout.slot_count
-        self.index_offset = layout.index_offset
-        self.data_offset = layout.data_offset
-        self.data_bytes = layout.data_bytes
-        self.head_word = HEADS_OFFSET // 8 + 2 * number
-        #: Never wraps; the place in the file is ``cursor % data_bytes``. So ranges compare as plain intervals.
-        self.cursor = 0
-        self.next_number = 1
-        #: (number, first position, word of its commit number), oldest first
-        self.live: deque[tuple[int, int, int]] = deque()
-        #: first position by number, of reservations neither committed nor abandoned
-        self.open: dict[int, int] = {}
-        self.losses = [0] * len(LossReason)
-
-
 class RingWriter:
     """The ring of this process. Make one with :meth:`create`; safe to use from any number of threads."""
 
     def __init__(self, path: Path, mapping: Mapping, regions: tuple[RegionLayout, ...]) -> None:
         self.path = path
         self.size_bytes = regions[-1].end
-        self._regions = tuple(_Region(number, layout) for number, layout in enumerate(regions))
+        self._regions = tuple(Region(number, layout) for number, layout in enumerate(regions))
         # Re-entrant: garbage collection or a signal handler can run a host's code, and so ours, inside the lock.
         self._lock = threading.RLock()
         self._inside = False
@@ -164,7 +74,7 @@ class RingWriter:
         their sum and one header page, all of it allocated now. ValueError for a region under 8 KiB, RingUnavailable
         when the file cannot be had.
         """
-        regions = _plan(frames_bytes=frames_bytes, events_bytes=events_bytes, contexts_bytes=contexts_bytes)
+        regions = plan_regions(frames_bytes=frames_bytes, events_bytes=events_bytes, contexts_bytes=contexts_bytes)
         now = time.time_ns()
         page = bytearray(pack_header(identity, regions, now))
         MOVING.pack_into(page, MOVING_OFFSET, RingState.LIVE, now, time.monotonic_ns())
@@ -174,7 +84,7 @@ class RingWriter:
     @staticmethod
     def file_bytes(*, frames_bytes: int, events_bytes: int, contexts_bytes: int) -> int:
         """Size of the file that :meth:`create` would make of the same arguments."""
-        return _plan(frames_bytes=frames_bytes, events_bytes=events_bytes, contexts_bytes=contexts_bytes)[-1].end
+        return plan_regions(frames_bytes=frames_bytes, events_bytes=events_bytes, contexts_bytes=contexts_bytes)[-1].end
 
     def reserve(self, region: int, kind: int, key: int, size_bytes: int) -> Reservation | None:
         """Take ``size_bytes`` of a region for one record, or None (counted in ``losses``) when that cannot be.
@@ -199,7 +109,7 @@ class RingWriter:
                 self._inside = False
 
     def _reserve(
-        self, mine: _Region, mapping: Mapping, region: int, kind: int, key: int, size_bytes: int
+        self, mine: Region, mapping: Mapping, region: int, kind: int, key: int, size_bytes: int
     ) -> Reservation | None:
         data_bytes = mine.data_bytes
         taken = (size_bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT or ALIGNMENT
@@ -276,7 +186,7 @@ class RingWriter:
         if reservation._writer is not self:
             return
         reservation._writer = None
-        if self._mapping is not None:
+        if self._mapping is not None and not self._mapping.cut_short():
             words = reservation._mapping.words
             word = reservation._slot_word + KIND_WORD  # the kind is its lower half, the flag its upper
             words[word] = words[word] & 0xFFFFFFFF | _ABANDONED << 32
@@ -334,9 +244,10 @@ class RingWriter:
         The memory itself goes with the last open reservation or exported view, never under the feet of a copy.
         """
         with self._lock:
-            if self._mapping is not None and self._mapping.words[_MOVING_INDEX] != RingState.TERMINATED:
-                self.set_state(RingState.CLOSED)
-            self._mapping = None
+            if self.heartbeat() and self._mapping is not None:
+                if self._mapping.words[_MOVING_INDEX] != RingState.TERMINATED:
+                    self._mapping.words[_MOVING_INDEX] = int(RingState.CLOSED)
+                self._mapping = None
 
     def after_fork_in_child(self) -> None:
         """Drop the mapping in a forked child: the ring is the parent's. Touches neither the file nor the old lock."""
@@ -347,19 +258,6 @@ class RingWriter:
     def _refuse(self, region: int, reason: LossReason) -> None:
         counts = self._regions[region].losses
         counts[reason] += 1
-        if self._mapping is not None:
-            self._mapping.words[LOSSES_OFFSET // 8 + region * (LOSSES.size // 8) + reason] = counts[reason]
-
-
-def _plan(*, frames_bytes: int, events_bytes: int, contexts_bytes: int) -> tuple[RegionLayout, ...]:
-    wanted = (
-        (CONTEXTS, "contexts", RegionKind.LATCHED, contexts_bytes),
-        (EVENTS, "events", RegionKind.CIRCULAR, events_bytes),
-        (FRAMES, "frames", RegionKind.CIRCULAR, frames_bytes),
-    )
-    regions: list[RegionLayout] = []
-    offset = HEADER_BYTES
-    for number, name, kind, region_bytes in wanted:
-        regions.append(plan_region(name, kind, offset, region_bytes, BYTES_PER_SLOT[number]))
-        offset = regions[-1].end
-    return tuple(regions)
+        mapping = self._mapping
+        if mapping is not None and not mapping.cut_short():
+            mapping.words[LOSSES_OFFSET // 8 + region * (LOSSES.size // 8) + reason] = counts[reason]

@@ -108,13 +108,16 @@ class Follower:
         """Take in what is new; say whether there was anything."""
         busy = self._read_contexts()
         stuck = self._pending_since is not None and now - self._pending_since > PENDING_SECONDS
-        for stage in self._stages(FRAMES, skip_pending or stuck):
-            busy = True
-            self._take_stage(stage, now)
+        # Events first, and frames no further than they were before: an event must meet the frames as they stood.
+        last, _ = self.reader.head(FRAMES)
         for stage in self._stages(EVENTS, skip_pending):
             busy = True
             self._waiting.append((stage.kind, stage.head))
-        self._take_events(now, everything=skip_pending)
+        for stage in self._stages(FRAMES, skip_pending or stuck, up_to=last):
+            busy = True
+            self._take_events(stage.source.number - 1, now)
+            self._take_stage(stage, now)
+        self._take_events(None if skip_pending else self._after[FRAMES], now)
         for incident in self._book.due(now):
             self._hand_over(incident, "alive")
         return busy
@@ -158,10 +161,12 @@ class Follower:
                 self._rules = Rules(self.latched.rules)
         return busy
 
-    def _stages(self, region: int, skip_pending: bool) -> Iterator[StageRecord]:
+    def _stages(self, region: int, skip_pending: bool, up_to: int | None = None) -> Iterator[StageRecord]:
         scan = self.reader.scan(region, self._after[region], skip_pending=skip_pending)
         for record in scan:
-            self._after[region] = scan.after
+            if up_to is not None and record.number > up_to:
+                return
+            self._after[region] = record.number
             try:
                 stage = read_stage(self.reader, record)
             except RecordInvalid:
@@ -211,8 +216,9 @@ class Follower:
             self._fire(track.stream, trigger, secrets.token_hex(16), now, track)
         self._book.frame_ended(track.stream, track.id)
         recent = self._recent.get(track.stream)
-        if recent is None or recent.maxlen != self._book.policy.pre_frames:
-            recent = deque(recent or (), maxlen=self._book.policy.pre_frames)
+        kept = self._book.policy.pre_frames + self._book.policy.post_frames + 1
+        if recent is None or recent.maxlen != kept:
+            recent = deque(recent or (), maxlen=kept)
         recent.append(track)
         self._recent[track.stream] = recent
         self._recent.move_to_end(track.stream)
@@ -221,12 +227,12 @@ class Follower:
         for incident in self._book.due(now):
             self._hand_over(incident, "alive")
 
-    def _take_events(self, now: float, *, everything: bool) -> None:
+    def _take_events(self, read_up_to: int | None, now: float) -> None:
         """Carry out what the host asked for, once the frames it had recorded by then have been read."""
         while self._waiting:
             kind, head = self._waiting[0]
             after = head.get("after", 0)
-            if not everything and isinstance(after, int) and after > self._after[FRAMES]:
+            if read_up_to is not None and isinstance(after, int) and after > read_up_to:
                 return
             self._waiting.popleft()
             try:
@@ -284,17 +290,27 @@ class Follower:
             return
         self._spools[incident.id] = spool
         self._spooled.append(spool)
-        tracks = list(self._recent.get(incident.stream, ()))
-        tracks += [track for track in self._open.values() if track.stream == incident.stream]
-        if about is not None and about not in tracks:
-            tracks.append(about)
+        tracks = {track.id: track for track in self._recent.get(incident.stream, ())}
+        tracks |= {track.id: track for track in self._open.values() if track.stream == incident.stream}
+        if about is not None:
+            tracks[about.id] = about
+        centre = about.id if about is not None else max(tracks, default=0)
+        policy = self._book.policy
+        before = (
+            [number for number in sorted(tracks) if number < centre][-policy.pre_frames :] if policy.pre_frames else []
+        )
+        # A request that was read late finds frames that came after it; they are its window's, not its past.
+        after = [number for number in sorted(tracks) if number > centre][: policy.post_frames]
         seen: set[int] = set()
-        for track in sorted(tracks, key=lambda track: track.id):
-            incident.frames.add(track.id)
-            for stage in track.stages:
+        for number in (*before, *([centre] if centre in tracks else []), *after):
+            incident.frames.add(number)
+            for stage in tracks[number].stages:
                 if stage.source.number not in seen:
                     seen.add(stage.source.number)
                     self._spool(incident, stage)
+        for number in after:
+            if tracks[number].ended:
+                self._book.frame_ended(incident.stream, number)
 
     def _spool_for(self, tracks: list[_Track], stage: StageRecord) -> None:
         incidents = {

@@ -101,8 +101,8 @@ class Rules:
                 if measured is not None:
                     break
         run_key = (stream, index)
-        run = self._runs.pop(run_key, 0) + 1 if measured is not None and measured < below else 0
-        if not run or measured is None:
+        run = self._runs.pop(run_key, 0) + 1
+        if measured is None or measured >= below:
             return None
         self._runs[run_key] = run
         if len(self._runs) > MAX_STREAMS:

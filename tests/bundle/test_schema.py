@@ -106,7 +106,7 @@ def test_the_grammar_of_paths_is_that_of_the_code(path: str) -> None:
 
 
 def test_the_compiled_schema_agrees_with_jsonschema_on_mutations(forgery: Forgery) -> None:
-    """Two thousand single changes of a real manifest: removed keys, other types, bounds overstepped."""
+    """Five hundred single changes of a real manifest: removed keys, other types, bounds overstepped."""
     dice = random.Random(0)
     with Bundle.open(forgery.build()) as bundle:
         members = json.loads(json.dumps([dataclasses.asdict(m) for m in bundle.manifest.members]))
@@ -116,8 +116,8 @@ def test_the_compiled_schema_agrees_with_jsonschema_on_mutations(forgery: Forger
         None, True, 0, -1, 1.5, 2.0, 2**63, "", "x" * 200, "A", "ab" * 32 + "\n", [], [1], [[1, 2]], {}, {"a": 1},
         {"scalar": 1}, {"scalar": 1, "float": "nan"}, {"float": "nan"}, {"dict": [["a", {"opaque": "x"}]]},
     ]  # fmt: skip
-    outcomes = [agrees(mutated(json.loads(original), dice, replacements)) for _ in range(2000)]
-    assert 200 < sum(outcomes) < 1800
+    outcomes = [agrees(mutated(json.loads(original), dice, replacements)) for _ in range(500)]
+    assert 50 < sum(outcomes) < 450
 
 
 def mutated(data: Any, dice: random.Random, replacements: list[Any]) -> Any:
@@ -138,5 +138,5 @@ def mutated(data: Any, dice: random.Random, replacements: list[Any]) -> Any:
 def test_a_keyword_the_compiler_does_not_know_is_an_error() -> None:
     """A schema must not be followed in part."""
     for broken in ({"format": "uri"}, {"$ref": "https://example.org/x"}, {"enum": [1]}, {"uniqueItems": True}):
-        with pytest.raises(ValueError, match="not known here|not one of"):
+        with pytest.raises(ValueError, match=r"not known here|not one of"):
             schema._Compiler({}).compile(broken)

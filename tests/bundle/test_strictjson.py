@@ -70,4 +70,5 @@ def test_a_surrogate_pair_is_one_character() -> None:
 def test_what_json_cannot_say_is_written_as_null_or_question_mark() -> None:
     """A trigger's value may be NaN, a path may not be Unicode; neither may cost the incident."""
     assert json.loads(strictjson.dumps({"a": [math.nan, -math.inf, 1.5]})) == {"a": [None, None, 1.5]}
+    assert json.loads(strictjson.dumps([2**64, -(2**63)])) == [str(2**64), -(2**63)]
     assert strictjson.dumps(["\udc80"]) == b'["?"]'

@@ -155,6 +155,4 @@ def test_equal_bytes_are_stored_once_and_small_tensors_share_a_member(tmp_path: 
 def test_a_tensor_of_the_wrong_length_is_refused() -> None:
     """The writer never writes what the reader would refuse."""
     with tempfile.TemporaryDirectory() as directory, BundleWriter(directory) as writer, pytest.raises(ValueError):
-        writer.tensor(
-            b"123", container="torch", dtype="float32", shape=(1,), strides=(1,), alignment=0, device="cpu"
-        )
+        writer.tensor(b"123", container="torch", dtype="float32", shape=(1,), strides=(1,), alignment=0, device="cpu")

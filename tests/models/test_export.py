@@ -18,7 +18,7 @@ from torch import nn
 from recorder.export import GraphExporter, GraphResult, export_graph
 from recorder.export_child import ExportRefused, export_document
 from recorder.models import SkeletonFailed, make_inert_hook, skeleton
-from recorder.models.skeleton import load_skeleton
+from recorder.models.skeletons import load_skeleton
 from replay.graph import load_graph
 from tests.models.networks import Oddities, ResNet, seeded
 from tests.models.support import same_bits, stored, tagged
@@ -213,9 +213,8 @@ def test_own_hooks_stay_and_the_users_travel() -> None:
     model = nn.ReLU()
     model.register_forward_pre_hook(_OwnHook())
     model.register_forward_hook(lambda _module, _args, output: output * 2)
-    result = export(model, torch.ones(2))
-    assert result.graph is not None
-    assert load_graph(result.graph, {})(torch.ones(2)).tolist() == [2.0, 2.0]
+    graph = export_document(skeleton(model), tagged((torch.ones(2),)), NO_KWARGS, {})
+    assert load_graph(graph, {})(torch.ones(2)).tolist() == [2.0, 2.0]
 
 
 @pytest.mark.parametrize(

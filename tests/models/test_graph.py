@@ -75,6 +75,36 @@ def test_dropout_in_training_mode_draws_from_the_restored_generator(tmp_path: Pa
         assert same_bits(answer, graph(*IMAGE))
 
 
+@pytest.mark.parametrize("grad_enabled", [False, True])
+def test_fused_attention_layers_are_exported_as_the_host_runs_them(grad_enabled: bool, tmp_path: Path) -> None:
+    """Without gradients torch takes another path, with other bits, which tracing avoids unless it is made not to."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    sequence = torch.rand(2, 5, 16)
+    document = exported(model, (sequence,), {}, grad_enabled=grad_enabled)
+    assert (b"_transformer_encoder_layer_fwd" in document) is not grad_enabled
+    with torch.set_grad_enabled(grad_enabled):
+        assert same_bits(stored(model, document, tmp_path)(sequence), model(sequence))
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_multi_head_attention_is_kept(need_weights: bool, tmp_path: Path) -> None:
+    """The layer of torchvision's ViT."""
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.MultiheadAttention(16, 4, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+            return self.layer(x, x, x, need_weights=need_weights)
+
+    model, sequence = seeded(Attention), torch.rand(2, 5, 16)
+    with torch.no_grad():
+        assert same_bits(stored(model, exported(model, (sequence,), {}), tmp_path)(sequence), model(sequence))
+
+
 def test_a_state_kept_in_a_buffer_moves_on_from_call_to_call(tmp_path: Path) -> None:
     """The second answer depends on the first."""
     model = seeded(Stateful)

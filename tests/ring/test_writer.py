@@ -108,6 +108,18 @@ def test_a_record_that_fills_its_region_is_kept(directory: Path) -> None:
         assert contents(ring.path, FRAMES) == {2 * turn + 2: bytes([turn]) * largest}
 
 
+def test_records_that_fill_the_region_exactly_are_all_kept(directory: Path) -> None:
+    """Nothing is evicted a byte too early."""
+    ring = make_ring(directory / "a.ring")
+    with RingReader(ring.path) as reader:
+        quarter, rest = divmod(reader.header.regions[FRAMES].data_bytes, 4)
+    assert rest == quarter % 64 == 0
+    for number in range(1, 13):
+        write(ring, FRAMES, bytes([number]) * quarter)
+        newest = range(max(1, number - 3), number + 1)
+        assert contents(ring.path, FRAMES) == {each: bytes([each]) * quarter for each in newest}
+
+
 def test_an_open_reservation_is_never_run_over(directory: Path) -> None:
     """A slow thread keeps its range; newer records are refused and counted until it is done."""
     ring = make_ring(directory / "a.ring")
@@ -312,10 +324,9 @@ from recorder.ring import FRAMES
 from tests.ring.rings import make_ring, write
 ring = make_ring(Path(sys.argv[1]))
 write(ring, FRAMES, b"before")
-os.truncate(sys.argv[1], 4096)
-print(ring.reserve(FRAMES, 1, 1, 60000), ring.reserve(FRAMES, 1, 1, 60000), ring.losses, ring.heartbeat())
-ring.set_state(2)
-ring.close()
+reservation = ring.reserve(FRAMES, 1, 1, 60000)
+os.truncate(sys.argv[1], 0)
+print({attempt})
 """
 
 
@@ -331,11 +342,25 @@ def test_a_limit_on_file_sizes_is_one_sentence(directory: Path) -> None:
     assert list(directory.iterdir()) == []
 
 
-def test_a_ring_cut_under_its_writer_is_given_up_without_sigbus(directory: Path) -> None:
-    """The host lives on; the loss is counted."""
-    assert _run(_CUT_UNDER_THE_WRITER, directory / "a.ring") == (
-        "None None {'frames-truncated': 1, 'ring-closed': 1} False\n"
-    )
+@pytest.mark.parametrize(
+    ("attempt", "outcome"),
+    [
+        (
+            "ring.abandon(reservation), ring.reserve(FRAMES, 1, 1, 9), ring.losses",
+            "None, None, {'frames-truncated': 1}",
+        ),
+        ("ring.reserve(FRAMES, 1, 1, 9), ring.losses", "None, {'frames-truncated': 1}"),
+        ("ring.reserve(FRAMES, 1, 1, 9000), ring.losses", "None, {'frames-blocked': 1}"),
+        ("ring.reserve(FRAMES, 1, 1, 10**6), ring.losses", "None, {'frames-too-large': 1}"),
+        ("ring.heartbeat(), ring.reserve(FRAMES, 1, 1, 9), ring.losses", "False, None, {'ring-closed': 1}"),
+        ("ring.set_state(2), ring.close(), ring.commit(reservation)", "None, None, False"),
+        ("ring.close(), ring.commit(reservation)", "None, False"),
+    ],
+)
+def test_a_ring_cut_under_its_writer_is_given_up_without_sigbus(directory: Path, attempt: str, outcome: str) -> None:
+    """The host lives on, whatever it does next; the loss is counted."""
+    script = _CUT_UNDER_THE_WRITER.replace("{attempt}", f"({attempt})")
+    assert _run(script, directory / "a.ring") == f"({outcome})\n"
 
 
 def test_a_descriptor_closed_by_the_host_stops_nothing(directory: Path) -> None:

@@ -1,0 +1,85 @@
+"""Tools that know nothing of us open a bundle. They are required: without them this fails, it does not skip."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+from PIL import Image as pil
+
+from recorder.bundle import Bundle, ustar
+from tests.bundles import small_bundle
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A bundle under its usual name."""
+    return small_bundle(tmp_path / "incident.zst")
+
+
+def run(*command: str) -> str:
+    """Run a tool that must succeed without a warning (Debian packages tar and zstd)."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_gnu_tar_lists_the_manifest_first(path: Path) -> None:
+    """With the option, and by the suffix alone."""
+    listed = run("tar", "--zstd", "-tf", str(path)).splitlines()
+    assert run("tar", "-tf", str(path)).splitlines() == listed
+    with Bundle.open(path) as bundle:
+        assert listed == ["manifest.json", *[member.path for member in bundle.manifest.members]]
+
+
+def test_gnu_tar_unpacks_members_whose_pictures_open(path: Path, tmp_path: Path) -> None:
+    """After `tar x` the images are ordinary files and the manifest's digest is the bundle's id."""
+    target = tmp_path / "unpacked"
+    target.mkdir()
+    run("tar", "--zstd", "-xf", str(path), "-C", str(target))
+    with Bundle.open(path) as bundle:
+        assert hashlib.sha256((target / "manifest.json").read_bytes()).hexdigest() == bundle.id
+        for frame in bundle.manifest.frames:
+            with pil.open(target / frame.images[0].member) as opened:
+                assert np.array_equal(np.asarray(opened), bundle.pixels(frame.images[0]))
+
+
+def test_the_zstd_program_finds_it_intact(path: Path) -> None:
+    """Every frame carries its checksum."""
+    run("zstd", "-q", "-t", str(path))
+    assert "XXH64" in run("zstd", "-l", str(path))
+
+
+def test_pythons_tarfile_reads_every_member(path: Path) -> None:
+    """Over zstandard's stream, and the USTAR header it would write says the same as ours."""
+    with (
+        Bundle.open(path) as bundle,
+        path.open("rb") as file,
+        zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as archive,
+    ):
+        for entry in archive:
+            content = archive.extractfile(entry)
+            assert content is not None
+            if entry.name != "manifest.json":
+                assert content.read() == bundle.read(entry.name)
+            info = tarfile.TarInfo(entry.name)
+            info.size, info.mtime = entry.size, ustar.MTIME_SECONDS
+            theirs, ours = info.tobuf(tarfile.USTAR_FORMAT), ustar.header(entry.name, entry.size)
+            assert (theirs[:148], theirs[156:329]) == (ours[:148], ours[156:329])  # all but checksum and device
+
+
+def test_a_member_beyond_four_megabytes_unpacks_whole(tmp_path: Path) -> None:
+    """Long members are split over several frames."""
+    path = small_bundle(tmp_path / "large.zst", frames=1, height=1200, width=1600)
+    with Bundle.open(path) as bundle:
+        assert max(member.frame_count for member in bundle.manifest.members) > 1
+        assert bundle.verify() == []
+        image = bundle.manifest.frames[0].images[0]
+        run("tar", "--zstd", "-xf", str(path), "-C", str(tmp_path), image.member)
+        assert (tmp_path / image.member).read_bytes() == bundle.read(image.member)
