@@ -81,12 +81,14 @@ _OFTEN = tuple(setting for setting in SETTINGS if setting.often)
 #: What the values of a fingerprint are.
 FINGERPRINT_NAMES: tuple[str, ...] = tuple(setting.name for setting in _OFTEN)
 
-_STARTED_WITH = dict(os.environ)
-
 
 def allowed_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """Keep what is on the list and has a value of the closed pattern."""
     return {name: variables[name] for name, form in VARIABLES.items() if form.fullmatch(variables.get(name, ""))}
+
+
+#: Read once, early: torch has read them too, and what the host sets later decides nothing.
+_STARTED_WITH = allowed_variables(os.environ)
 
 
 def settings_fingerprint() -> tuple[JsonValue, ...]:
@@ -178,7 +180,7 @@ def capture_environment(
         cpu=describe_cpu(),
         gpus=_gpus(torch),
         packages=_packages() if packages else {},
-        variables=allowed_variables(_STARTED_WITH),
+        variables=dict(_STARTED_WITH),
         libraries=_libraries(torch),
         settings=settings,
         git_commit=commit,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import collections
 import keyword
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,7 +86,8 @@ def _record(content: dict[str, Any], payload: memoryview, where: str, device: st
         raise NotRebuildable(f"{where} was a namedtuple with field names that Python does not take")
     title = claimed.rpartition(".")[2]
     kind: Any = collections.namedtuple(  # type: ignore[misc]  # made from data, which is the point
-        title if title.isidentifier() and not keyword.iskeyword(title) else "Record", names)
+        title if title.isidentifier() and not keyword.iskeyword(title) else "Record", names
+    )
     return kind(
         *(
             rebuild(item, payload, where=f"{where}.{name}", device=device, depth=depth + 1)
@@ -113,7 +113,7 @@ def _tensor(content: dict[str, Any], payload: memoryview, where: str, device: st
 
 
 def _laid_out(
-    data: memoryview, dtype: str, shape: Sequence[int], strides: Sequence[int], alignment: int, where: str
+    data: memoryview, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], alignment: int, where: str
 ) -> tuple[NDArray[np.uint8], int]:
     """Memory in which the elements stand as they stood in the host, and the index of the first element's byte.
 
@@ -150,7 +150,7 @@ def _aligned(size_bytes: int, alignment: int) -> NDArray[np.uint8]:
 
 
 def _array(
-    memory: NDArray[np.uint8], first: int, dtype: str, shape: Sequence[int], strides: Sequence[int]
+    memory: NDArray[np.uint8], first: int, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...]
 ) -> NDArray[Any]:
     if dtype.startswith(("bfloat", "float8")):
         raise NotRebuildable(f"numpy has no {dtype}")
@@ -163,8 +163,8 @@ def _array(
 def _torch_tensor(
     memory: NDArray[np.uint8],
     dtype: str,
-    shape: Sequence[int],
-    strides: Sequence[int],
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
     alignment: int,
     device: str,
 ) -> torch.Tensor:

@@ -86,8 +86,18 @@ class ReplayGroup(click.Group):
 
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             hint = f"did you mean `replay {near[0]}`?" if near else "`replay --help` lists the commands"
-            ctx.fail(f"there is no command {args[0]!r}; {hint}")
+            raise click.ClickException(f"there is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader of the pipe that went away ends it quietly (click would call it a failure)."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
+            ctx.exit(ExitCode.BROKEN_PIPE)
+        return result
 
     def main(  # type: ignore[override]  # click overloads it by the value of standalone_mode
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
@@ -100,18 +110,12 @@ class ReplayGroup(click.Group):
         _write_what_the_terminal_can()
         try:
             code = super().main(words, standalone_mode=False, **extra)
-            sys.stdout.flush()
         except click.exceptions.Exit as ending:
             code = ending.exit_code
         except click.ClickException as error:
-            error.show()
-            code = ExitCode.USAGE
-            _json_error(words, error.format_message(), code)
+            code = _fail(words, _usage(error), ExitCode.USAGE)
         except (click.Abort, KeyboardInterrupt):
-            code = _fail(words, "interrupted; nothing was completed", ExitCode.INTERRUPTED)
-        except BrokenPipeError:
-            code = ExitCode.BROKEN_PIPE
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at exit
+            code = _fail(words, "interrupted", ExitCode.INTERRUPTED)
         except BundleError as error:
             if debug:
                 raise
@@ -119,11 +123,9 @@ class ReplayGroup(click.Group):
         except Exception as error:  # a traceback is for those who ask for it
             if debug:
                 raise
-            sentence = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(".")
-            advice = (
-                f"an error of replay itself, no verdict was reached; `replay --debug {words[0] if words else ''} …`"
-            )
-            code = _fail(words, f"{sentence}: {advice} shows where", ExitCode.NOT_REPLAYABLE)
+            sentence = f"{type(error).__name__}: {error}"[:300].rstrip(".")
+            advice = "this is an error of replay itself, and no verdict was reached; `replay --debug …` shows where"
+            code = _fail(words, f"{sentence}; {advice}", ExitCode.NOT_REPLAYABLE)
         sys.exit(code if isinstance(code, int) else ExitCode.OK)
 
 
@@ -131,6 +133,13 @@ def _code_of(error: BundleError) -> int:
     if isinstance(error, BundleInvalid):
         return ExitCode.INVALID
     return ExitCode.USAGE if isinstance(error, BundleUnavailable) else ExitCode.NOT_REPLAYABLE
+
+
+def _usage(error: click.ClickException) -> str:
+    """One sentence, and where to read more."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    message = error.format_message().rstrip(".")
+    return f"{message}; see `{context.command_path} --help`" if context else message
 
 
 def _fail(words: Sequence[str], sentence: str, code: int) -> int:

@@ -37,7 +37,9 @@ class Folder:
             raise BundleUnavailable(
                 f"{self.path} cannot be used as the target: {reason}; name a new directory"
             ) from error
-        if not force and any(os.scandir(self._descriptor)):
+        with os.scandir(self._descriptor) as entries:
+            occupied = any(entries)
+        if occupied and not force:
             self.close()
             raise BundleUnavailable(f"{self.path} is not empty; name a new directory, or write into it with --force")
 

@@ -44,7 +44,7 @@ def aten_capability(reported: object) -> str | None:
     """One of ATEN_LEVELS for what torch reported; None for another architecture's levels."""
     if reported in ("DEFAULT", "NO AVX"):
         return "DEFAULT"
-    return str(reported) if reported in ATEN_LEVELS else None
+    return reported if isinstance(reported, str) and reported in ATEN_LEVELS else None
 
 
 def aten_native(flags: frozenset[str]) -> str:

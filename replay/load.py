@@ -6,7 +6,9 @@ bundle is only displayed, and nothing of the working directory is read.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 import re
 import tomllib
@@ -31,6 +33,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 #: A graph is some hundred kilobytes; a file this large is none.
 MAX_GRAPH_BYTES = 64 * 2**20
+#: What `recorder.models.ModelStore.remember_graph` writes is a hundred bytes.
+_MAX_REFERENCE_BYTES = 4096
 #: A config is a handful of lines.
 _MAX_CONFIG_BYTES = 2**20
 
@@ -116,6 +120,19 @@ class ModelLocations:
         if hashlib.sha256(content).hexdigest() != digest:
             raise ModelMissing(f"the graph {digest[:12]}… is not what its name says; fetch it again.")
         return content
+
+    def remembered_graph(self, weights_digest: str, signature: str) -> str | None:
+        """The digest of a graph that was stored for these weights and calls at deployment; a claim, to be proven."""
+        if not _DIGEST.fullmatch(weights_digest):
+            return None
+        for directory in self.directories:
+            with contextlib.suppress(OSError, ValueError, RecursionError, KeyError, TypeError):
+                reference = directory / f"{weights_digest}-{signature[:16]}.graph-ref.json"
+                with reference.open("rb") as file:
+                    content = json.loads(file.read(_MAX_REFERENCE_BYTES))
+                if content["signature"] == signature and _DIGEST.fullmatch(content["digest"]):
+                    return str(content["digest"])
+        return None
 
     def _find(self, digest: str, suffix: str, what: str) -> Path:
         if not _DIGEST.fullmatch(digest):

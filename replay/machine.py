@@ -38,6 +38,9 @@ _PACKAGES = ("torch", "numpy", "safetensors", "onnxruntime", "torchvision", "pil
 #: Importing torch takes two seconds, ten on a cold disk.
 _PROBE_SECONDS = 120
 
+#: Version 1 of cgroups says "no limit" with a number near 2**63.
+_NO_LIMIT_BYTES = 2**50
+
 #: Runs in a process of its own, under the same isolation as a replay worker; prints one JSON object.
 _PROBE = """
 import json, sys
@@ -136,8 +139,9 @@ def _memory() -> dict[str, int | None]:
         )
     with contextlib.suppress(OSError):
         found["shared_memory_free_bytes"] = shutil.disk_usage("/dev/shm").free  # noqa: S108 - looked at, not written to
-    found["container_headroom_bytes"] = memory_headroom_bytes()
-    return found
+    headroom = memory_headroom_bytes()
+    unlimited = headroom is None or headroom > _NO_LIMIT_BYTES
+    return found | {"container_headroom_bytes": None if unlimited else headroom}
 
 
 def _models(problems: list[str]) -> dict[str, Any]:

@@ -73,12 +73,14 @@ def candidates(
     chosen = factories.of(model)
     if chosen is not None:
         found.append(_factory(model, chosen, weights, factories.directory))
-    graph = next((graph for graph in model.graphs if graph.signature == signature), None)
+    graph = next((graph.digest for graph in model.graphs if graph.signature == signature), None)
+    if graph is None and model.weights is not None:
+        graph = locations.remembered_graph(model.weights.digest, signature)
     if graph is not None and (weights is not None or model.weights is None):
         try:
-            document = locations.graph(graph.digest)
+            document = locations.graph(graph)
             request = _request(model, "graph", None, weights, None)
-            found.append(Candidate(origin="graph", request=request, graph=document, graph_digest=graph.digest))
+            found.append(Candidate(origin="graph", request=request, graph=document, graph_digest=graph))
         except ModelMissing as error:
             reasons.append(str(error))
     elif graph is not None and missing:

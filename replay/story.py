@@ -6,6 +6,7 @@ or in a page.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -158,7 +159,7 @@ def _trigger_frame(manifest: Manifest, say: Say) -> Section | None:
     frame = next((frame for frame in manifest.frames if frame.id == first), None)
     if frame is None or not (frame.metadata or frame.exception):
         return None
-    rows = [(say(key, 24), say(value, 160)) for key, value in list(frame.metadata.items())[:_METADATA_SHOWN]]
+    rows = [(say(key, 24), say(_plain(value), 160)) for key, value in list(frame.metadata.items())[:_METADATA_SHOWN]]
     left_out = len(frame.metadata) - len(rows)
     sentences = [f"{left_out} more entries: --json lists all."] if left_out > 0 else []
     if frame.exception is not None:
@@ -168,6 +169,10 @@ def _trigger_frame(manifest: Manifest, say: Say) -> Section | None:
         )
         rows += [("at", say(place, 160)) for place in raised.traceback[-3:]]
     return Section(title=f"Frame {frame.id}", sentences=tuple(sentences), header=("", ""), rows=tuple(rows))
+
+
+def _plain(value: JsonValue) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _models(manifest: Manifest, say: Say) -> Section:

@@ -12,6 +12,9 @@ from typing import Any
 import click
 
 from recorder.bundle.values import DTYPES
+from replay.commands.options import json_option
+from replay.terminal import print_json, print_note
+from replay.text import inert
 
 __all__ = ["model"]
 
@@ -22,9 +25,9 @@ _INPUT = re.compile(r"(?P<shape>\d+(x\d+)*)(:(?P<dtype>\w+))?")
 _TIMEOUT_SECONDS = 1800
 
 
-@click.group()
+@click.group(short_help="Put a model into a store at deployment.")
 def model() -> None:
-    """Models and their store."""
+    """Put a model into a store, at deployment: before anything happens to it. Example: `replay model add`."""
 
 
 @model.command()
@@ -37,12 +40,15 @@ def model() -> None:
     metavar="SHAPE[:DTYPE]",
     help="One per positional input, as 1x3x224x224:float32.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@json_option
 def add(factory: str, store: str, inputs: tuple[str, ...], as_json: bool) -> None:
     """Put the model that PKG.MOD:FACTORY builds into a store: its weights and, given its inputs, its graph.
 
     The factory is imported and called in a process of its own, with the working directory on the import path. The
-    graph is kept only if it gives the model's own answer, bit for bit, on a random input.
+    graph is kept only if it gives the model's own answer, bit for bit, on a random input. Example:
+
+    \b
+        replay model add zoo.nets:build --to incidents/models --input 1x3x224x224
     """
     if not _FACTORY.fullmatch(factory):
         raise click.UsageError(f"{factory!r} is not of the form package.module:function.")
@@ -54,7 +60,7 @@ def add(factory: str, store: str, inputs: tuple[str, ...], as_json: bool) -> Non
     }
     answer = _deploy(request)
     if as_json:
-        click.echo(json.dumps(answer))
+        print_json(answer)
     else:
         _show(answer)
     if answer["weights"] is None or (inputs and answer["graph"] is None):
@@ -95,4 +101,4 @@ def _show(answer: dict[str, Any]) -> None:
         if found := answer[name]:
             click.echo(f"{name:8} {found['digest']}  {found['size_bytes']} bytes")
     for problem in answer["problems"]:
-        click.echo(problem, err=True)
+        print_note(inert(problem, 400))

@@ -11,13 +11,13 @@ import click
 from recorder.bundle.errors import BundleUnavailable
 from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
 from replay.terminal import counting, print_json, print_line, print_wrapped, styled
-from replay.text import inert
+from replay.text import id_ranges, inert
 from replay.verdict import Difference, FrameVerdict, Level, ReplayResult
 
 __all__ = ["run"]
 
-#: Frames described one by one; the JSON form has all of them.
-_FRAMES_SHOWN = 12
+#: Lines about frames that differ; frames that differ in the same way share one. The JSON form has all of them.
+_LINES_SHOWN = 12
 
 _SENTENCES_SHOWN = 12
 
@@ -125,11 +125,12 @@ def run(
         replay incidents/…bundle.zst
         replay run incidents/…bundle.zst --frames 3,7-9 --require bit-exact --save
     """
-    from replay.load import ConfigInvalid
     from replay.result import result_path, result_to_json, save_result
-    from replay.run import ReplayOptions, replay_bundle
 
     with open_bundle(bundle) as opened, counting("replaying") as count:
+        from replay.load import ConfigInvalid
+        from replay.run import ReplayOptions, replay_bundle
+
         existing = tuple(frame.id for frame in opened.manifest.frames)
         try:
             options = ReplayOptions(
@@ -165,15 +166,18 @@ def run(
 def print_result(result: ReplayResult) -> None:
     """Print the verdict first, then what is worth reading about it."""
     print_line(styled(result.verdict.value, fg=_COLOURS[result.verdict], bold=True) + f"   {_counts(result)}")
-    worse = [frame for frame in result.frames if frame.level is not Level.BIT_EXACT]
-    for frame in worse[:_FRAMES_SHOWN]:
-        _print_frame(frame)
-    if len(worse) > _FRAMES_SHOWN:
-        print_line(f"  and {len(worse) - _FRAMES_SHOWN} more frames; --json lists all")
+    groups: dict[tuple[Level, str], list[int]] = {}
+    for frame in result.frames:
+        if frame.level is not Level.BIT_EXACT:
+            groups.setdefault((frame.level, _why(frame)), []).append(frame.id)
+    for (level, why), ids in list(groups.items())[:_LINES_SHOWN]:
+        name = f"frame{'' if len(ids) == 1 else 's'} {id_ranges(ids)}"
+        print_wrapped(why, indent="      ", first=f"  {name}  {level.value}  ")
+    left_out = sum(map(len, list(groups.values())[_LINES_SHOWN:]))
+    if left_out:
+        print_line(f"  and {left_out} more frames; --json lists all")
     _print_sentences("Not restored:", result.not_restored)
     print_line()
-    if result.failure_reproduced is not None:
-        print_wrapped(f"The failure {'came back' if result.failure_reproduced else 'did not come back'}.")
     print_wrapped(inert(result.conclusion, 1000))
     _print_sentences("What to do:", result.remedies)
 
@@ -187,9 +191,8 @@ def _counts(result: ReplayResult) -> str:
     return f"{', '.join(parts)} of {total} frames" if parts else "no frames"
 
 
-def _print_frame(frame: FrameVerdict) -> None:
-    what = _described(frame.first_difference) if frame.first_difference else inert(frame.reason, 400)
-    print_wrapped(what, indent="      ", first=f"  frame {frame.id}  {frame.level.value}  ")
+def _why(frame: FrameVerdict) -> str:
+    return _described(frame.first_difference) if frame.first_difference else inert(frame.reason, 400)
 
 
 def _described(difference: Difference) -> str:

@@ -53,11 +53,9 @@ def test_show_names_the_top_class_of_a_classifier(replay: Run, bundle: Path, tmp
     quiet = rewrite(
         bundle,
         tmp_path / "quiet.zst",
-        lambda manifest: replace(
-            manifest, frames=tuple(replace(frame, output=None) for frame in manifest.frames)
-        ),
+        lambda manifest: replace(manifest, frames=tuple(replace(frame, output=None) for frame in manifest.frames)),
     )
-    assert "class 0 (0." in replay("show", quiet).out
+    assert "class 0 (" in replay("show", quiet).out
 
 
 def test_show_limits_the_frames_it_lists(replay: Run, tmp_path: Path):
@@ -140,7 +138,10 @@ def test_ls_lists_newest_first_and_filters(replay: Run, bundle: Path, tmp_path: 
     assert ended.code == 0
     assert ended.out.index("b.zst") < ended.out.index("a.zst")
     assert "c.zst" in ended.err
-    names = lambda *options: [Path(each["path"]).name for each in replay("ls", sink, "--json", *options).json()["incidents"]]  # noqa: E731
+
+    def names(*options: str) -> list[str]:
+        return [Path(each["path"]).name for each in replay("ls", sink, "--json", *options).json()["incidents"]]
+
     assert names() == ["b.zst", "a.zst"]
     assert names("--stream", "line-1") == ["a.zst"]
     assert names("--cause", "darker") == ["b.zst"]
@@ -176,7 +177,9 @@ def test_recover_seals_what_a_ring_holds(
     assert ended.json() == {"recovered": [str(bundle)][:found], "incomplete": []}
 
 
-def test_doctor_tells_the_machine_from_a_process_of_its_own(replay: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_doctor_tells_the_machine_from_a_process_of_its_own(
+    replay: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     """torch's effective settings, without torch in this process's answer."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("REPLAY_MODELS", raising=False)
