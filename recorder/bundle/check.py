@@ -8,7 +8,6 @@ from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.limits import MAX_DIMENSIONS, MAX_IMAGE_PIXELS, MAX_MEMBER_BYTES, MAX_TENSOR_BYTES
 from recorder.bundle.manifest import Call, Frame, Image, Manifest, Member
 from recorder.bundle.paths import folder_of, is_member_path
-from recorder.bundle.tensors import size_in_bytes
 from recorder.bundle.values import (
     ITEM_SIZE_BYTES,
     MappingValue,
@@ -16,6 +15,7 @@ from recorder.bundle.values import (
     SequenceValue,
     TensorValue,
     Value,
+    size_in_bytes,
     tensors_of,
 )
 

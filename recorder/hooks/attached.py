@@ -1,0 +1,166 @@
+"""A model the recorder watches: which weights it has now, which of its calls have a graph."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from recorder.bundle.manifest import Model
+from recorder.bundle.signature import call_signature
+from recorder.capture import Description
+from recorder.hooks.torch_module import ModuleHook
+from recorder.identify import WeightsToRead
+from recorder.models import layouts_of, tensors_of_module, training_modules_of, weights_version
+
+if TYPE_CHECKING:
+    from recorder.session import Session
+
+__all__ = ["AttachedModel"]
+
+#: Every call compares the sum of the weights' version counters (some 10 µs); swapped tensors are looked for this often.
+FULL_CHECK_SECONDS = 1.0
+#: After so many changes the weights are taken to be part of what the model computes (training, running statistics).
+MAX_WEIGHT_CHANGES = 4
+#: One graph serves one signature; a model that is called with ever new shapes is left to its factory.
+MAX_GRAPHS = 8
+
+_version_of = attrgetter("_version")
+
+
+class AttachedModel:
+    """What the recorder knows of one attached torch module; lives as long as its hooks."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        session: Callable[[], Session | None],
+        *,
+        name: str,
+        factory: str | None,
+        store: bool,
+        capture_rng: bool | None,
+    ) -> None:
+        self.session = session
+        self.name = name
+        self._module = weakref.ref(module)
+        self._factory = factory
+        self._store = store
+        self._capture_rng = capture_rng
+        self._lock = threading.RLock()
+        self._owner: Session | None = None
+        self._id = 0
+        self._changes = 0
+        self._training = False
+        self._counted: list[torch.Tensor] = []
+        self._version_sum = 0
+        self._version = 0
+        self._checked_at = 0.0
+        self._signatures: dict[tuple[Any, ...], None] = {}
+        self._example: dict[str, Any] = {}
+        self._handles = [
+            module.register_forward_pre_hook(ModuleHook(self, before=True), with_kwargs=True),
+            module.register_forward_hook(ModuleHook(self, before=False), with_kwargs=True, always_call=True),
+        ]
+
+    def is_for(self, module: object) -> bool:
+        """Whether this is the attachment of that very module."""
+        return self._module() is module
+
+    def detach(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+    def announce(self, module: torch.nn.Module) -> None:
+        """Have the weights identified now rather than at the first call."""
+        session = self.session()
+        if session is not None:
+            with session.guard("attach"):
+                self.current_id(session, module)
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: a lock that another thread held would never be released."""
+        self._lock = threading.RLock()
+
+    def current_id(self, session: Session, module: torch.nn.Module) -> int:
+        """Return the id under which the model's present weights are known; announces them when they are new."""
+        now = time.monotonic()
+        recent = session is self._owner and now - self._checked_at < FULL_CHECK_SECONDS
+        if recent and module.training == self._training and self._sum_versions() == self._version_sum:
+            return self._id
+        with self._lock:
+            self._check(session, module, now)
+            return self._id
+
+    def random_state(self, module: torch.nn.Module) -> torch.Tensor | None:
+        """Return torch's CPU generator state where the model can draw: asked for, or a dropout in training mode."""
+        wanted = self._capture_rng
+        if wanted is None:
+            wanted = module.training and any(
+                isinstance(part, torch.nn.modules.dropout._DropoutNd) and part.training for part in module.modules()
+            )
+        return torch.get_rng_state() if wanted else None
+
+    def new_signature(self, model_id: int, head: dict[str, Any], described: Description) -> str | None:
+        """Return the signature of a call the first time one of its shape is seen, None afterwards."""
+        key = (model_id, *((tensor["dtype"], tuple(tensor["shape"])) for tensor in described.tensors))
+        if key in self._signatures or len(self._signatures) >= MAX_GRAPHS or not self._store:
+            return None
+        self._signatures[key] = None
+        self._example = head
+        return call_signature(head["args"], head["kwargs"])
+
+    def export(self, session: Session, module: torch.nn.Module, signature: str) -> None:
+        """Have the graph of a call that just worked exported, in a child process, by the recorder's own thread."""
+        session.export_graph(self._id, module, signature, self._example)
+
+    def _check(self, session: Session, module: torch.nn.Module, now: float) -> None:
+        """Compare the weights with those last announced; announce them anew when they differ."""
+        self._checked_at = now
+        self._training = module.training
+        tensors = tensors_of_module(module)
+        training = training_modules_of(module)
+        weights = weights_version(tensors)
+        version = hash((weights, training))
+        fresh = session is not self._owner
+        if not fresh and version == self._version:
+            return
+        self._changes = 0 if fresh else self._changes + 1
+        if self._changes > MAX_WEIGHT_CHANGES:
+            self._remember(tensors, version)
+            return
+        self._owner = session
+        self._remember(tensors, version)
+        self._id = session.next_model()
+        self._signatures.clear()
+        settled = self._changes < MAX_WEIGHT_CHANGES
+        problems = () if settled else ("Its weights keep changing while it runs, so no digest can name them.",)
+        kind = type(module)
+        session.announce_model(
+            Model(
+                id=self._id,
+                name=self.name,
+                framework="torch",
+                type=f"{kind.__module__}.{kind.__qualname__}"[:300],
+                factory=self._factory,
+                layouts=layouts_of(tensors),
+                training_modules=training,
+                problems=problems,
+            ),
+            WeightsToRead(tensors, weights, store=self._store) if settled else None,
+        )
+
+    def _remember(self, tensors: dict[str, torch.Tensor], version: int) -> None:
+        self._version = version
+        # Inference tensors keep no version counter and raise when asked for it.
+        self._counted = [tensor for tensor in tensors.values() if not tensor.is_inference()]
+        self._version_sum = self._sum_versions()
+
+    def _sum_versions(self) -> int:
+        return sum(map(_version_of, self._counted))

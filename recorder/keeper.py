@@ -1,0 +1,138 @@
+"""The recorder's own thread in the host: the heartbeat, and a sealer process that is there when it is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from recorder.counts import Counts
+from recorder.ring import RingState, RingWriter
+from recorder.settings import SealerSettings
+
+__all__ = ["Keeper", "lock_path", "wake_path"]
+
+HEARTBEAT_SECONDS = 1.0
+#: A sealer that dies at once, again and again, is not started more often than this.
+RESTART_SECONDS = 10.0
+
+
+def lock_path(directory: Path) -> Path:
+    """The file whose POSIX record lock says that a sealer serves the directory."""
+    return directory / "sealer.lock"
+
+
+def wake_path(directory: Path) -> Path:
+    """The named pipe by which hosts wake the sealer."""
+    return directory / "sealer.wake"
+
+
+class Keeper:
+    """Beats, reports and restarts. A daemon thread: a host that exits does not wait for it."""
+
+    def __init__(self, ring: RingWriter, settings: SealerSettings, report: Callable[[], None], errors: Counts) -> None:
+        self._ring = ring
+        self._directory = ring.path.parent
+        self._settings = settings
+        self._report = report
+        self._errors = errors
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = -RESTART_SECONDS
+        self._thread = threading.Thread(target=self._run, name="flight-recorder-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def wake_sealer(self) -> None:
+        """Tell the sealer that something urgent is in a ring; a sealer that is not there yet will see it anyway."""
+        try:
+            descriptor = os.open(wake_path(self._directory), os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            os.write(descriptor, b"!")
+        except OSError:
+            return
+        finally:
+            os.close(descriptor)
+
+    def stop(self) -> None:
+        """Say in the ring that the host closed in order, and end the thread."""
+        self._stopping.set()
+        self._thread.join(timeout=5.0)
+        self._ring.set_state(RingState.CLOSED)
+        self.wake_sealer()
+
+    def _run(self) -> None:
+        try:
+            self._ensure_sealer()
+            self._ring.prefault()
+        except Exception as error:  # noqa: BLE001  # a host without our thread still records
+            self._errors.add(f"keeper: {type(error).__name__}")
+        while not self._stopping.wait(HEARTBEAT_SECONDS):
+            try:
+                self._ring.heartbeat()
+                self._report()
+                self._ensure_sealer()
+            except Exception as error:  # noqa: BLE001  # see above
+                self._errors.add(f"keeper: {type(error).__name__}")
+
+    def _ensure_sealer(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        if time.monotonic() - self._started_at < RESTART_SECONDS or _is_served(self._directory):
+            return
+        if self._process is not None:
+            self._errors.add(f"sealer-ended: {self._process.returncode}")
+        self._started_at = time.monotonic()
+        try:
+            self._process = _start_sealer(self._directory, self._settings)
+        except OSError:
+            self._errors.add("sealer-not-started")
+            return
+        # The sealer outlives the recorder; somebody must be there to reap it whenever it ends.
+        threading.Thread(target=self._process.wait, name="flight-recorder-reaper", daemon=True).start()
+
+
+def _is_served(directory: Path) -> bool:
+    """Whether some process holds the sealer's lock."""
+    try:
+        descriptor = os.open(lock_path(directory), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _start_sealer(directory: Path, settings: SealerSettings) -> subprocess.Popen[bytes]:
+    """Start the sealer by exec: it inherits no descriptor, no thread, no CUDA context, no main module of the host."""
+    packages = str(Path(__file__).resolve().parent.parent)
+    paths = [packages, os.environ.get("PYTHONPATH", "")]
+    process = subprocess.Popen(
+        # -P: the host's working directory is no place to import from.
+        [sys.executable, "-P", "-m", "recorder.sealer", str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "OMP_NUM_THREADS": "1"},
+    )
+    with contextlib.suppress(OSError):
+        if process.stdin is not None:
+            process.stdin.write(settings.to_json().encode())
+            process.stdin.close()
+    return process

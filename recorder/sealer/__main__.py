@@ -1,0 +1,9 @@
+"""`python -m recorder.sealer DIRECTORY`: started by the recorder, once per ring directory."""
+
+from __future__ import annotations
+
+import sys
+
+from recorder.sealer.process import main
+
+sys.exit(main(sys.argv[1:]))

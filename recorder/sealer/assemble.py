@@ -1,0 +1,245 @@
+"""From stage records to a bundle: frames and calls of a window are put together, their bytes encoded."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recorder import __version__
+from recorder.bundle import BundleWriter
+from recorder.bundle.codec import from_json, value_from_json
+from recorder.bundle.errors import BundleInvalid
+from recorder.bundle.manifest import (
+    Call,
+    CallSettings,
+    ExceptionInfo,
+    Frame,
+    Image,
+    Incident,
+    Manifest,
+    Parent,
+)
+from recorder.bundle.values import (
+    MappingValue,
+    OpaqueValue,
+    RecordValue,
+    SequenceValue,
+    TensorValue,
+    Value,
+)
+from recorder.counts import Counts
+from recorder.records import Kind, RecordInvalid
+from recorder.sealer.latched import Latched, placeholder_context
+from recorder.sealer.placing import placed
+from recorder.sealer.stages import StageRecord
+
+__all__ = ["assemble"]
+
+
+def assemble(
+    incident: Incident,
+    records: Sequence[StageRecord],
+    latched: Latched,
+    scratch: Path,
+    *,
+    complete: bool = True,
+    parent: Parent | None = None,
+) -> Path:
+    """Write a bundle of these records into ``scratch`` and return its path.
+
+    Records that are malformed or whose bytes are gone are counted in the incident's ``lost``.
+
+    Args:
+        incident: what happened; its ``lost`` is completed here.
+        records: in the order of the ring, which is the order of the stages.
+        latched: environments and models the records refer to.
+        scratch: a directory of the caller's, removed by the caller.
+        complete: False when the records were salvaged from a damaged source.
+        parent: the bundle these were salvaged from.
+    """
+    path = scratch / "bundle.zst"
+    with BundleWriter(scratch) as writer:
+        draft = _Draft(writer)
+        for record in records:
+            try:
+                draft.take(record)
+            except (BundleInvalid, RecordInvalid, KeyError, TypeError, ValueError, AttributeError):
+                draft.lost.add("record-malformed")
+        draft.lost.update(incident.lost)
+        frames, calls = draft.finish()
+        context_ids = sorted({frame.context for frame in frames} | {call.context for call in calls})
+        for context_id in context_ids:
+            if context_id not in latched.contexts:
+                draft.lost.add("context-unknown")
+        manifest = Manifest(
+            created_ns=time.time_ns(),
+            producer=f"vision-flight-recorder {__version__}",
+            incident=dataclasses.replace(incident, lost=draft.lost.snapshot()),
+            contexts=tuple(latched.contexts.get(number, placeholder_context(number)) for number in context_ids),
+            models=tuple(latched.model(number) for number in sorted({call.model for call in calls})),
+            frames=frames,
+            calls=calls,
+            members=(),
+            complete=complete,
+            parent=parent,
+        )
+        writer.finish(path, manifest)
+    return path
+
+
+class _Draft:
+    """Frames and calls as far as their records have come."""
+
+    def __init__(self, writer: BundleWriter) -> None:
+        self._writer = writer
+        self._frames: dict[int, Frame] = {}
+        self._calls: dict[int, Call] = {}
+        self.lost = Counts()
+
+    def take(self, record: StageRecord) -> None:
+        match record.kind:
+            case Kind.BEGIN:
+                self._begin(record)
+            case Kind.INPUT:
+                self._input(record)
+            case Kind.OUTPUT:
+                self._output(record)
+            case Kind.END:
+                self._end(record)
+
+    def finish(self) -> tuple[tuple[Frame, ...], tuple[Call, ...]]:
+        """Return what stands; calls whose frames are not in the window are left out."""
+        calls = {
+            number: call for number, call in self._calls.items() if any(frame in self._frames for frame in call.frames)
+        }
+        frames = []
+        for number, frame in sorted(self._frames.items()):
+            own = tuple(sorted(call.id for call in calls.values() if number in call.frames))
+            status = frame.status
+            if frame.exception is not None or any(calls[call].status == "raised" for call in own):
+                status = "raised" if status != "open" else status
+            frames.append(dataclasses.replace(frame, calls=own, status=status))
+        known = {
+            number: dataclasses.replace(call, parent=call.parent if call.parent in calls else None)
+            for number, call in calls.items()
+        }
+        return tuple(frames), tuple(call for _, call in sorted(known.items()))
+
+    def _begin(self, record: StageRecord) -> None:
+        head = record.head
+        images = []
+        for entry in head["images"]:
+            image = self._image(record, entry)
+            if image is not None:
+                images.append(image)
+        self._frames[record.key] = Frame(
+            id=record.key,
+            stream=str(head["stream"]),
+            status="open",
+            time_ns=int(head["time"]),
+            monotonic_ns=int(head["monotonic"]),
+            context=int(head["context"]),
+            calls=(),
+            images=tuple(images),
+            metadata=dict(head["metadata"]),
+            sensor_time=head["sensor_time"],
+        )
+
+    def _image(self, record: StageRecord, entry: dict[str, Any]) -> Image | None:
+        data = record.payload(int(entry["offset"]), int(entry["size_bytes"]))
+        if data is None:
+            self.lost.add("image-overwritten")
+            return None
+        name, source = str(entry["name"]), str(entry["source"])
+        if entry["encoding"] != "pixels":
+            return self._writer.encoded_image(record.key, name, data, source=source)
+        height, width, channels = int(entry["height"]), int(entry["width"]), int(entry["channels"])
+        dtype = np.dtype({"uint8": np.uint8, "uint16": np.uint16}[entry["dtype"]])
+        shape = (height, width, channels) if channels else (height, width)
+        pixels = np.frombuffer(data, dtype=dtype).reshape(shape)
+        return self._writer.image(record.key, name, pixels, source=source)
+
+    def _input(self, record: StageRecord) -> None:
+        head = record.head
+        args = self._value(head["args"], record)
+        kwargs = self._value(head["kwargs"], record)
+        if not isinstance(args, SequenceValue) or not isinstance(kwargs, MappingValue):
+            raise TypeError("the arguments of a call are a tuple and a dictionary")
+        call = Call(
+            id=int(head["call"]),
+            model=int(head["model"]),
+            context=int(head["context"]),
+            frames=tuple(int(frame) for frame in head["frames"]),
+            parent=None if head["parent"] is None else int(head["parent"]),
+            status="open",
+            settings=from_json(CallSettings, head["settings"], "settings"),
+            args=args,
+            kwargs=kwargs,
+            rng=None if head["rng"] is None else self._value(head["rng"], record),
+            started_monotonic_ns=int(head["started"]),
+        )
+        self._calls[call.id] = call
+
+    def _output(self, record: StageRecord) -> None:
+        head = record.head
+        call = self._calls.get(int(head["call"]))
+        if call is None:
+            self.lost.add("output-without-input")
+            return
+        exception = head.get("exception")
+        self._calls[call.id] = dataclasses.replace(
+            call,
+            status="raised" if exception else "returned",
+            exception=from_json(ExceptionInfo, exception, "exception") if exception else None,
+            output=None if exception else self._value(head["output"], record),
+            latency_seconds=float(head["latency"]),
+        )
+
+    def _end(self, record: StageRecord) -> None:
+        frame, head = self._frames.get(record.key), record.head
+        if frame is None:
+            self.lost.add("frame-without-beginning")
+            return
+        exception = head["exception"]
+        self._frames[frame.id] = dataclasses.replace(
+            frame,
+            status="raised" if exception else "complete",
+            latency_seconds=float(head["latency"]),
+            metadata=dict(head["metadata"]),
+            output=None if head["output"] is None else self._value(head["output"], record),
+            exception=from_json(ExceptionInfo, exception, "exception") if exception else None,
+            lost={str(reason): int(number) for reason, number in head["lost"].items()},
+        )
+
+    def _value(self, tagged: Any, record: StageRecord) -> Value:
+        return self._store(value_from_json(placed(tagged)), record)
+
+    def _store(self, value: Value, record: StageRecord) -> Value:
+        match value:
+            case TensorValue():
+                data = record.payload(value.offset, value.size_bytes)
+                if data is None:
+                    self.lost.add("tensor-overwritten")
+                    return OpaqueValue(type=f"{value.container} tensor, overwritten before it was sealed")
+                return self._writer.tensor(
+                    data,
+                    container=value.container,
+                    dtype=value.dtype,
+                    shape=value.shape,
+                    strides=value.strides,
+                    alignment=value.alignment,
+                    device=value.device,
+                )
+            case SequenceValue(form=form, items=items):
+                return SequenceValue(form=form, items=tuple(self._store(item, record) for item in items))
+            case MappingValue(items=pairs):
+                return MappingValue(items=tuple((key, self._store(item, record)) for key, item in pairs))
+            case RecordValue(fields=fields):
+                stored = tuple((name, self._store(item, record)) for name, item in fields)
+                return dataclasses.replace(value, fields=stored)
+        return value

@@ -1,0 +1,422 @@
+"""Follows one ring as it fills: puts frames together, evaluates triggers, copies windows out in time."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recorder.bundle.manifest import Incident, Trigger, Window
+from recorder.counts import Counts
+from recorder.incident import Decision, IncidentBook, OpenIncident, WindowPolicy
+from recorder.records import Kind, RecordInvalid
+from recorder.ring import CONTEXTS, EVENTS, FRAMES, RingReader
+from recorder.sealer.latched import Latched
+from recorder.sealer.rules import Rules
+from recorder.sealer.stages import SpooledStages, StageRecord, read_stage
+
+__all__ = ["ClosedWindow", "Follower", "salvage"]
+
+#: A record that is reserved and not committed for so long belongs to a thread that hangs or died: go past it.
+PENDING_SECONDS = 2.0
+#: Streams whose last frames are remembered at a time.
+MAX_STREAMS = 1_024
+#: Open frames remembered at a time; more means that frames are begun and never ended.
+MAX_OPEN_FRAMES = 1_024
+
+
+@dataclass(slots=True)
+class ClosedWindow:
+    """A window ready to be sealed."""
+
+    incident: Incident
+    records: list[StageRecord]
+    latched: Latched
+    spool: SpooledStages | None = None
+
+    def release(self) -> None:
+        """Give back the window's copy of the ring."""
+        if self.spool is not None:
+            self.spool.close()
+
+    @property
+    def contexts(self) -> set[int]:
+        """Ids of the contexts its records name."""
+        return {number for stage in self.records if isinstance(number := stage.head.get("context"), int)}
+
+    @property
+    def models(self) -> set[int]:
+        """Ids of the models its records name."""
+        return {number for stage in self.records if isinstance(number := stage.head.get("model"), int)}
+
+
+@dataclass(slots=True)
+class _Track:
+    """A frame as far as its records have come."""
+
+    id: int
+    stream: str
+    time_ns: int
+    stages: list[StageRecord] = field(default_factory=list)
+    ended: bool = False
+
+
+class Follower:
+    """The sealer's view of one ring.
+
+    Args:
+        reader: the ring.
+        directory: where windows are spooled.
+        spool_bytes: how much all windows of this ring may take while they are open or being sealed.
+        report: called with status events for the host.
+        seal: called with each closed window.
+    """
+
+    def __init__(
+        self,
+        reader: RingReader,
+        directory: Path,
+        spool_bytes: int,
+        report: Callable[[dict[str, Any]], None],
+        seal: Callable[[ClosedWindow], None],
+    ) -> None:
+        self.reader = reader
+        self.latched = Latched()
+        self.lost = Counts()
+        self._directory = directory
+        self._spool_bytes = spool_bytes
+        self._report = report
+        self._seal = seal
+        self._after = {CONTEXTS: 0, EVENTS: 0, FRAMES: 0}
+        self._book = IncidentBook(WindowPolicy())
+        self._rules = Rules([])
+        self._open: OrderedDict[int, _Track] = OrderedDict()
+        self._recent: OrderedDict[str, deque[_Track]] = OrderedDict()
+        self._spools: dict[str, SpooledStages] = {}
+        self._spooled: list[SpooledStages] = []
+        self._window_losses: dict[str, Counts] = {}
+        self._host_losses: dict[str, int] = {}
+        self._waiting: deque[tuple[int, dict[str, Any]]] = deque()
+        self._pending_since: float | None = None
+        self._last_stream = ""
+
+    def poll(self, now: float, *, skip_pending: bool = False) -> bool:
+        """Take in what is new; say whether there was anything."""
+        busy = self._read_contexts()
+        stuck = self._pending_since is not None and now - self._pending_since > PENDING_SECONDS
+        # Events first, and frames no further than they were before: an event must meet the frames as they stood.
+        last, _ = self.reader.head(FRAMES)
+        for stage in self._stages(EVENTS, skip_pending):
+            busy = True
+            self._waiting.append((stage.kind, stage.head))
+        for stage in self._stages(FRAMES, skip_pending or stuck, up_to=last):
+            busy = True
+            self._take_events(stage.source.number - 1, now)
+            self._take_stage(stage, now)
+        self._take_events(None if skip_pending else self._after[FRAMES], now)
+        for incident in self._book.due(now):
+            self._hand_over(incident, "alive")
+        return busy
+
+    def close(self, reason: str, host: str, now: float) -> None:
+        """The host is gone or asked for it: read the rest and close every window."""
+        self.poll(now, skip_pending=True)
+        for incident in self._book.close_all(reason, now):
+            self._hand_over(incident, host)
+
+    def abandon(self) -> list[Trigger]:
+        """Drop the open windows and return their triggers: the whole ring is about to be sealed with them."""
+        triggers = []
+        for incident in self._book.close_all("death", time.monotonic()):
+            triggers += incident.triggers
+            self._drop(incident)
+        return triggers
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the host recorded anything at all."""
+        return self._after[FRAMES] > 0
+
+    def losses(self) -> dict[str, int]:
+        """Everything lost so far: by the host, in the ring, here."""
+        total = Counts()
+        total.update(self._host_losses)
+        total.update(self.reader.refresh().losses)
+        total.update(self.lost.snapshot())
+        if self.latched.malformed:
+            total.add("context-malformed", self.latched.malformed)
+        return total.snapshot()
+
+    def _read_contexts(self) -> bool:
+        busy = False
+        for stage in self._stages(CONTEXTS, False):
+            busy = True
+            self.latched.take(stage.kind, stage.head)
+            if stage.kind == Kind.CONFIG:
+                self._book.policy = self.latched.policy
+                self._rules = Rules(self.latched.rules)
+        return busy
+
+    def _stages(self, region: int, skip_pending: bool, up_to: int | None = None) -> Iterator[StageRecord]:
+        scan = self.reader.scan(region, self._after[region], skip_pending=skip_pending)
+        for record in scan:
+            if up_to is not None and record.number > up_to:
+                return
+            self._after[region] = record.number
+            try:
+                stage = read_stage(self.reader, record)
+            except RecordInvalid:
+                self.lost.add("record-malformed")
+                continue
+            if stage is None:
+                self.lost.add("overwritten-before-read")
+            else:
+                yield stage
+        self._after[region] = scan.after
+        if scan.lost:
+            self.lost.add("overwritten-before-read", scan.lost)
+        if region == FRAMES:
+            waits = scan.first_pending is not None
+            self._pending_since = (self._pending_since or time.monotonic()) if waits else None
+
+    def _take_stage(self, stage: StageRecord, now: float) -> None:
+        try:
+            if stage.kind == Kind.BEGIN:
+                self._begin(stage)
+                return
+            frames = stage.head.get("frames") or [stage.key]
+            tracks = [track for number in frames if (track := self._open.get(number)) is not None]
+            for track in tracks:
+                track.stages.append(stage)
+            self._spool_for(tracks, stage)
+            if stage.kind == Kind.END and tracks:
+                self._end(tracks[0], now)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            self.lost.add("record-malformed")
+
+    def _begin(self, stage: StageRecord) -> None:
+        track = _Track(stage.key, str(stage.head["stream"]), int(stage.head["time"]), [stage])
+        self._open[track.id] = track
+        if len(self._open) > MAX_OPEN_FRAMES:
+            self._open.popitem(last=False)
+        self._last_stream = track.stream
+        incident = self._book.open.get(track.stream)
+        if incident is not None and not incident.closed_by:
+            incident.frames.add(track.id)
+        self._spool_for([track], stage)
+
+    def _end(self, track: _Track, now: float) -> None:
+        track.ended = True
+        self._open.pop(track.id, None)
+        for trigger in self._rules.evaluate(track.stream, track.id, track.time_ns, track.stages):
+            self._fire(track.stream, trigger, secrets.token_hex(16), now, track)
+        self._book.frame_ended(track.stream, track.id)
+        recent = self._recent.get(track.stream)
+        kept = self._book.policy.pre_frames + self._book.policy.post_frames + 1
+        if recent is None or recent.maxlen != kept:
+            recent = deque(recent or (), maxlen=kept)
+        recent.append(track)
+        self._recent[track.stream] = recent
+        self._recent.move_to_end(track.stream)
+        if len(self._recent) > MAX_STREAMS:
+            self._recent.popitem(last=False)
+        for incident in self._book.due(now):
+            self._hand_over(incident, "alive")
+
+    def _take_events(self, read_up_to: int | None, now: float) -> None:
+        """Carry out what the host asked for, once the frames it had recorded by then have been read."""
+        while self._waiting:
+            kind, head = self._waiting[0]
+            after = head.get("after", 0)
+            if read_up_to is not None and isinstance(after, int) and after > read_up_to:
+                return
+            self._waiting.popleft()
+            try:
+                self._take_event(kind, head, now)
+            except (KeyError, TypeError, ValueError):
+                self.lost.add("record-malformed")
+
+    def _take_event(self, kind: int, head: dict[str, Any], now: float) -> None:
+        match kind:
+            case Kind.LOSSES:
+                self._host_losses = {str(reason): int(number) for reason, number in head["lost"].items()}
+            case Kind.FLUSH:
+                for incident in self._book.close_all("flush", now):
+                    self._hand_over(incident, "alive")
+                self._report({"event": "flush-requested", "flush": int(head["flush"])})
+            case Kind.TRIGGER:
+                frame = head["frame"]
+                stream = str(head["stream"]) if head["stream"] is not None else self._last_stream
+                about = self._find(frame, stream)
+                trigger = Trigger(
+                    kind=str(head["kind"]),
+                    reason=str(head["reason"]),
+                    frame=about.id if about is not None else frame,
+                    time_ns=int(head["time"]),
+                    severity=str(head["severity"]),
+                    parameters=dict(head["parameters"]),
+                )
+                self._fire(stream, trigger, str(head["incident"]), now, about)
+
+    def _find(self, frame: int | None, stream: str) -> _Track | None:
+        recent = self._recent.get(stream, ())
+        if frame is None:
+            newest = [track for track in self._open.values() if track.stream == stream]
+            return newest[-1] if newest else (recent[-1] if recent else None)
+        return self._open.get(frame) or next((track for track in recent if track.id == frame), None)
+
+    def _fire(self, stream: str, trigger: Trigger, name: str, now: float, about: _Track | None) -> None:
+        decision, incident = self._book.fire(stream, trigger, name, now)
+        match decision:
+            case Decision.COOLDOWN:
+                self._report({"event": "suppressed", "incident": name, "reason": "cooldown"})
+            case Decision.JOINED if incident is not None:
+                self._report({"event": "joined", "incident": name, "into": incident.id})
+            case Decision.OPENED if incident is not None:
+                self._report({"event": "opened", "incident": name})
+                self._open_window(incident, about)
+
+    def _open_window(self, incident: OpenIncident, about: _Track | None) -> None:
+        """Copy what lies before the trigger, oldest first: it is what will be overwritten next."""
+        self._window_losses[incident.id] = Counts()
+        try:
+            spool = SpooledStages(self._directory, incident.id)
+        except OSError:
+            self._window_losses[incident.id].add("spool-unavailable")
+            return
+        self._spools[incident.id] = spool
+        self._spooled.append(spool)
+        tracks = {track.id: track for track in self._recent.get(incident.stream, ())}
+        tracks |= {track.id: track for track in self._open.values() if track.stream == incident.stream}
+        if about is not None:
+            tracks[about.id] = about
+        centre = about.id if about is not None else max(tracks, default=0)
+        policy = self._book.policy
+        before = (
+            [number for number in sorted(tracks) if number < centre][-policy.pre_frames :] if policy.pre_frames else []
+        )
+        # A request that was read late finds frames that came after it; they are its window's, not its past.
+        after = [number for number in sorted(tracks) if number > centre][: policy.post_frames]
+        seen: set[int] = set()
+        for number in (*before, *([centre] if centre in tracks else []), *after):
+            incident.frames.add(number)
+            for stage in tracks[number].stages:
+                if stage.source.number not in seen:
+                    seen.add(stage.source.number)
+                    self._spool(incident, stage)
+        for number in after:
+            if tracks[number].ended:
+                self._book.frame_ended(incident.stream, number)
+
+    def _spool_for(self, tracks: list[_Track], stage: StageRecord) -> None:
+        incidents = {
+            incident.id: incident
+            for track in tracks
+            if (incident := self._book.open.get(track.stream)) is not None and track.id in incident.frames
+        }
+        for incident in incidents.values():
+            self._spool(incident, stage)
+
+    def _spool(self, incident: OpenIncident, stage: StageRecord) -> None:
+        spool, lost = self._spools.get(incident.id), self._window_losses[incident.id]
+        if spool is None:
+            lost.add("spool-unavailable")
+            return
+        self._spooled = [other for other in self._spooled if not other.is_closed]
+        if sum(other.size_bytes for other in self._spooled) + stage.source.size_bytes > self._spool_bytes:
+            lost.add("spool-full")
+            return
+        try:
+            if not spool.add(self.reader, stage):
+                lost.add("overwritten-before-copied")
+        except OSError:
+            lost.add("spool-full")
+
+    def _drop(self, incident: OpenIncident) -> None:
+        self._window_losses.pop(incident.id, None)
+        spool = self._spools.pop(incident.id, None)
+        if spool is not None:
+            spool.close()
+
+    def _hand_over(self, incident: OpenIncident, host: str) -> None:
+        spool = self._spools.pop(incident.id, None)
+        lost = Counts()
+        lost.update(self.losses())
+        lost.update(self._window_losses.pop(incident.id, Counts()).snapshot())
+        if incident.more_triggers:
+            lost.add("trigger-not-listed", incident.more_triggers)
+        policy = self._book.policy
+        closed = Incident(
+            id=incident.id,
+            stream=incident.stream,
+            severity=incident.severity,
+            opened_ns=incident.opened_ns,
+            window=Window(
+                pre_frames=policy.pre_frames,
+                post_frames=policy.post_frames,
+                post_seconds=policy.post_seconds,
+                closed_by=incident.closed_by,
+            ),
+            triggers=tuple(incident.triggers),
+            host=host,
+            lost=lost.snapshot(),
+        )
+        self._seal(ClosedWindow(closed, spool.records if spool is not None else [], self.latched, spool))
+
+
+def salvage(
+    reader: RingReader, incident: str, earlier: list[Trigger], reason: str, *, kind: str = "process_died"
+) -> ClosedWindow:
+    """Make one window of everything a dead process left in its ring, straight from the ring.
+
+    Args:
+        reader: the ring; nobody writes it any more.
+        incident: the id to seal under.
+        earlier: triggers whose windows were still open.
+        reason: the sentence of the trigger.
+        kind: its kind.
+    """
+    latched, lost = Latched(), Counts()
+    stages: dict[int, list[StageRecord]] = {CONTEXTS: [], EVENTS: [], FRAMES: []}
+    for region, found in stages.items():
+        for record in reader.scan(region, skip_pending=True):
+            try:
+                stage = read_stage(reader, record)
+            except RecordInvalid:
+                lost.add("record-malformed")
+                continue
+            if stage is not None:
+                found.append(stage)
+    for stage in stages[CONTEXTS]:
+        latched.take(stage.kind, stage.head)
+    begun = {stage.key for stage in stages[FRAMES] if stage.kind == Kind.BEGIN}
+    ended = {stage.key for stage in stages[FRAMES] if stage.kind == Kind.END}
+    in_flight = sorted(begun - ended)
+    about = in_flight[-1] if in_flight else max(begun, default=None)
+    header = reader.refresh()
+    lost.update(header.losses)
+    trigger = Trigger(kind=kind, reason=reason, frame=about, time_ns=header.heartbeat_ns, severity="high")
+    policy = latched.policy
+    return ClosedWindow(
+        Incident(
+            id=incident,
+            stream="",
+            severity="high",
+            opened_ns=trigger.time_ns,
+            window=Window(
+                pre_frames=policy.pre_frames,
+                post_frames=policy.post_frames,
+                post_seconds=policy.post_seconds,
+                closed_by="death" if kind == "process_died" else "recover",
+            ),
+            triggers=(trigger, *earlier),
+            host="died",
+            lost=lost.snapshot(),
+        ),
+        stages[FRAMES],
+        latched,
+    )

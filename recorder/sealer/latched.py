@@ -1,0 +1,129 @@
+"""What the host latched in the contexts region: configuration, environments, models."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from recorder.bundle.codec import from_json
+from recorder.bundle.errors import BundleInvalid
+from recorder.bundle.manifest import Context, Environment, Graph, Model, Weights
+from recorder.incident import WindowPolicy
+from recorder.records import Kind
+
+__all__ = ["Latched", "TriggerRule", "placeholder_context", "placeholder_model"]
+
+#: Graphs and problems listed per model; the host stops long before.
+MAX_PER_MODEL = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRule:
+    """A trigger the sealer evaluates."""
+
+    kind: str
+    parameters: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Latched:
+    """The contexts region, read so far. Malformed records are counted and passed over: a ring is untrusted."""
+
+    policy: WindowPolicy = field(default_factory=WindowPolicy)
+    rules: list[TriggerRule] = field(default_factory=list)
+    contexts: dict[int, Context] = field(default_factory=dict)
+    models: dict[int, Model] = field(default_factory=dict)
+    weights: dict[int, Weights] = field(default_factory=dict)
+    graphs: dict[int, dict[str, Graph]] = field(default_factory=dict)
+    problems: dict[int, list[str]] = field(default_factory=dict)
+    failed: set[tuple[int, str | None]] = field(default_factory=set)  #: (model, signature), None: the weights
+    exports: set[tuple[int, str]] = field(default_factory=set)
+    malformed: int = 0
+
+    def take(self, kind: int, head: dict[str, Any]) -> None:
+        """Take in one record."""
+        try:
+            self._take(kind, head)
+        except (BundleInvalid, KeyError, TypeError, ValueError):
+            self.malformed += 1
+
+    def _take(self, kind: int, head: dict[str, Any]) -> None:
+        match kind:
+            case Kind.CONFIG:
+                self.policy = WindowPolicy(
+                    pre_frames=min(int(head["pre_frames"]), 10_000),
+                    post_frames=min(int(head["post_frames"]), 10_000),
+                    post_seconds=float(head["post_seconds"]),
+                    cooldown_seconds=float(head["cooldown_seconds"]),
+                )
+                self.rules = [
+                    TriggerRule(str(rule["kind"]), dict(rule["parameters"])) for rule in head["triggers"][:64]
+                ]
+            case Kind.CONTEXT:
+                context = from_json(Context, head, "context")
+                self.contexts[context.id] = context
+            case Kind.MODEL:
+                model = from_json(Model, head, "model")
+                self.models[model.id] = dataclasses.replace(model, weights=None, graphs=())
+                self.problems.setdefault(model.id, []).extend(model.problems[:MAX_PER_MODEL])
+            case Kind.WEIGHTS:
+                self.weights[int(head["model"])] = from_json(Weights, head, "weights")
+            case Kind.EXPORT:
+                self.exports.add((int(head["model"]), str(head["signature"])))
+            case Kind.GRAPH:
+                graph = from_json(Graph, head, "graph")
+                self.graphs.setdefault(int(head["model"]), {})[graph.signature] = graph
+            case Kind.PROBLEM:
+                signature = head["signature"]
+                self.failed.add((int(head["model"]), None if signature is None else str(signature)))
+                listed = self.problems.setdefault(int(head["model"]), [])
+                sentence = str(head["sentence"])[:500]
+                if len(listed) < MAX_PER_MODEL and sentence not in listed:
+                    listed.append(sentence)
+
+    def model(self, model_id: int) -> Model:
+        """Return a model with all that is known of it."""
+        model = self.models.get(model_id)
+        if model is None:
+            return placeholder_model(model_id)
+        graphs = tuple(self.graphs.get(model_id, {}).values())[:MAX_PER_MODEL]
+        problems = list(self.problems.get(model_id, []))
+        weights = self.weights.get(model_id)
+        if weights is None and not problems:
+            problems.append("The process ended before its weights were read, so no digest can name them.")
+        return dataclasses.replace(model, weights=weights, graphs=graphs, problems=tuple(problems))
+
+    def awaited(self, contexts: Iterable[int], models: Iterable[int]) -> bool:
+        """Whether the host is still working on something that these contexts and models lack."""
+        if any(context not in self.contexts for context in contexts):
+            return True
+        wanted = set(models)
+        for model_id in wanted:
+            settled = model_id in self.weights or (model_id, None) in self.failed or self.problems.get(model_id)
+            if model_id in self.models and not settled:
+                return True
+        return any(
+            model_id in wanted
+            and signature not in self.graphs.get(model_id, {})
+            and (model_id, signature) not in self.failed
+            for model_id, signature in self.exports
+        )
+
+
+def placeholder_context(context_id: int) -> Context:
+    """Stand in for a context the host could not describe before it died."""
+    nothing = Environment(python="", platform="", cpu={}, gpus=(), packages={}, variables={}, libraries={}, settings={})
+    return Context(id=context_id, since_ns=0, environment=nothing)
+
+
+def placeholder_model(model_id: int) -> Model:
+    """Stand in for a model whose description could not be latched."""
+    return Model(
+        id=model_id,
+        name=f"model-{model_id}",
+        framework="torch",
+        type="",
+        problems=("Its description did not fit into the ring's context area.",),
+    )

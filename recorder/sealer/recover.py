@@ -1,0 +1,45 @@
+"""A bundle from the ring that a dead process left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from recorder.ring import RingInvalid, RingReader, is_alive
+from recorder.sealer.assemble import assemble
+from recorder.sealer.follower import salvage
+from recorder.sealer.sealing import bundle_name
+from recorder.sinks import open_sink
+
+__all__ = ["recover_ring"]
+
+
+def recover_ring(ring: Path, directory: Path) -> list[Path]:
+    """Seal what is in a ring into ``directory``; the ring is left as it is.
+
+    Returns:
+        The bundles written: one, or none when the ring holds no frame.
+
+    Raises:
+        RingUnavailable: it cannot be opened or belongs to another user.
+        RingInvalid: it is no ring, or damaged; or its process is still recording.
+        SinkUnavailable: the directory cannot be written.
+    """
+    with RingReader(ring) as reader:
+        header = reader.header
+        if is_alive(header):
+            raise RingInvalid(
+                f"The process {header.identity.pid} is still recording into {ring}; trigger an incident there, "
+                "or recover the ring when it has ended."
+            )
+        seed = f"{header.identity.boot_id} {header.identity.pid} {header.identity.start_ticks} {ring.name}"
+        incident = hashlib.sha256(seed.encode()).hexdigest()[:32]
+        reason = f"recovered from the ring of process {header.identity.pid}"
+        window = salvage(reader, incident, [], reason)
+        if not window.records:
+            return []
+        sink = open_sink(str(directory.absolute()))
+        with tempfile.TemporaryDirectory(prefix="flight-recorder-") as scratch:
+            path = assemble(window.incident, window.records, window.latched, Path(scratch))
+            return [Path(sink.publish(path, bundle_name(window)))]

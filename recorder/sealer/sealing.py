@@ -1,0 +1,122 @@
+"""Closed windows become bundles in the sink, one after the other, in a thread of the sealer process."""
+
+from __future__ import annotations
+
+import importlib
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recorder.sealer.assemble import assemble
+from recorder.sealer.follower import ClosedWindow
+from recorder.sinks import Sink
+
+__all__ = ["Sealing", "bundle_name"]
+
+#: How long an incident waits for its model's digest and graph, while the host is still working on them.
+MODEL_WAIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    window: ClosedWindow
+    report: Callable[[dict[str, Any]], None]
+    host_is_there: Callable[[], bool]
+    done: Callable[[bool], None]
+
+
+class Sealing:
+    """A queue and one thread.
+
+    Args:
+        sink: where bundles go.
+        notify: "package.module:function", called with the location of each sealed bundle.
+    """
+
+    def __init__(self, sink: Sink, notify: str | None) -> None:
+        self._sink = sink
+        self._notify = notify
+        self._queue: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="sealing", daemon=True)
+        self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """How many windows are waiting or being sealed."""
+        return self._pending
+
+    def submit(
+        self,
+        window: ClosedWindow,
+        report: Callable[[dict[str, Any]], None],
+        *,
+        host_is_there: Callable[[], bool],
+        done: Callable[[bool], None] = lambda sealed: None,
+    ) -> None:
+        """Seal a window later; ``done`` is told whether it worked."""
+        with self._lock:
+            self._pending += 1
+        self._queue.put(_Order(window, report, host_is_there, done))
+
+    def stop(self) -> None:
+        """Finish what was submitted, and end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (order := self._queue.get()) is not None:
+            sealed = False
+            try:
+                self._wait_for_models(order)
+                location = self._seal(order.window)
+                sealed = True
+                order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
+                self._call_notify(location, order.report)
+            except Exception as error:  # noqa: BLE001  # one incident that fails must not end the sealer
+                reason = f"{type(error).__name__}: {error}"[:500]
+                order.report({"event": "failed", "incident": order.window.incident.id, "reason": reason})
+            finally:
+                order.window.release()
+                order.done(sealed)
+                with self._lock:
+                    self._pending -= 1
+
+    @staticmethod
+    def _wait_for_models(order: _Order) -> None:
+        window = order.window
+        deadline = time.monotonic() + MODEL_WAIT_SECONDS
+        while window.latched.awaited(window.contexts, window.models):
+            if not order.host_is_there() or time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
+
+    def _seal(self, window: ClosedWindow) -> str:
+        # Encoded members go to the temp directory, on disk where there is one: the ring's tmpfs is memory.
+        with tempfile.TemporaryDirectory(prefix="flight-recorder-") as scratch:
+            path = assemble(window.incident, window.records, window.latched, Path(scratch))
+            location = self._sink.publish(path, bundle_name(window))
+        self._sink.sweep()
+        return location
+
+    def _call_notify(self, location: str, report: Callable[[dict[str, Any]], None]) -> None:
+        if self._notify is None:
+            return
+        module, _, name = self._notify.partition(":")
+        try:
+            getattr(importlib.import_module(module), name)(location)
+        except Exception as error:  # noqa: BLE001  # user code
+            report({"event": "notify-failed", "reason": f"{type(error).__name__}"})
+
+
+def bundle_name(window: ClosedWindow) -> str:
+    """Name a bundle by when it happened and its random id, so that a listing is in order and nothing collides."""
+    incident = window.incident
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(incident.opened_ns / 1e9))
+    return f"{stamp}-{incident.id[:12]}.zst"

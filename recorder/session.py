@@ -1,0 +1,360 @@
+"""One process's recording: its ring, its counters, and what runs in the background. A forked child begins a new one."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import secrets
+import time
+import warnings
+from collections.abc import Mapping
+from ctypes import memmove
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from recorder.bundle.codec import to_json
+from recorder.bundle.manifest import Model
+from recorder.capture import Description
+from recorder.contexts import ContextLog
+from recorder.counts import Counts
+from recorder.frame import Frame
+from recorder.identify import Identifier, WeightsToRead
+from recorder.jobs import Jobs
+from recorder.keeper import Keeper
+from recorder.outcomes import Incident, Outcomes
+from recorder.records import Kind, pack_head
+from recorder.ring import (
+    CONTEXTS,
+    EVENTS,
+    FRAMES,
+    RingIdentity,
+    RingUnavailable,
+    RingWriter,
+    choose_directory,
+    ring_name,
+)
+from recorder.settings import RecorderSettings
+from recorder.status import StatusReader, status_path
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Session"]
+
+#: Of the ring: environments and model descriptions are tens of kilobytes each, triggers a few hundred bytes.
+CONTEXTS_SHARE, MAX_CONTEXTS_BYTES = 1 / 16, 8 * 2**20
+EVENTS_SHARE, MAX_EVENTS_BYTES = 1 / 64, 2**20
+
+_REGIONS = {
+    Kind.TRIGGER: EVENTS,
+    Kind.FLUSH: EVENTS,
+    Kind.LOSSES: EVENTS,
+    Kind.CONFIG: CONTEXTS,
+    Kind.CONTEXT: CONTEXTS,
+    Kind.MODEL: CONTEXTS,
+    Kind.WEIGHTS: CONTEXTS,
+    Kind.EXPORT: CONTEXTS,
+    Kind.GRAPH: CONTEXTS,
+    Kind.PROBLEM: CONTEXTS,
+}
+
+
+class _Guard:
+    """Nothing that goes wrong inside reaches the host: it is counted. The time spent inside is the recorder's."""
+
+    __slots__ = ("_began", "_name", "_session", "_timed")
+
+    def __init__(self, session: Session, name: str, timed: bool) -> None:
+        self._session = session
+        self._name = name
+        self._timed = timed
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter_ns()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if self._timed:
+            self._session.spent_ns += time.perf_counter_ns() - self._began
+        if kind is None or not issubclass(kind, Exception):
+            return False
+        self._session.errors.add(f"{self._name}: {kind.__name__}")
+        return True
+
+
+class Session:
+    """Everything of a recorder that belongs to one process.
+
+    Attributes:
+        lost: what could not be recorded, by reason.
+        errors: faults of the recorder or of user code it called, by reason.
+        spent_ns: time spent in the recorder on calling threads.
+    """
+
+    def __init__(self, settings: RecorderSettings) -> None:
+        self.settings = settings
+        self.stream_key = settings.stream_key
+        self.lost = Counts()
+        self.errors = Counts()
+        self.spent_ns = 0
+        self.started_ns = time.perf_counter_ns()
+        self.frames_recorded = 0
+        self.pid = os.getpid()
+        self._calls = itertools.count(1)
+        self._models = itertools.count(1)
+        self._flushes = itertools.count(1)
+        self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
+        self._ring = self._open_ring(settings)
+        self.jobs = Jobs(self.errors)
+        self._exports = Jobs(self.errors)  # an export takes seconds, and another model's digest must not wait for it
+        self._identifier = Identifier(self.write_head, self._model_directory(), self.jobs.stopping)
+        self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, str(Path.cwd()))
+        self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
+        self._keeper: Keeper | None = None
+        if self._ring is not None:
+            self._write_config(settings)
+            self._keeper = Keeper(self._ring, settings.sealer, self._report_losses, self.errors)
+            self._keeper.start()
+        self.contexts.current()
+
+    @property
+    def ring_path(self) -> Path | None:
+        """Where the ring is; None when there could be none."""
+        return self._ring.path if self._ring is not None else None
+
+    @property
+    def ring_bytes(self) -> int:
+        """Size of the ring file."""
+        return self._ring.size_bytes if self._ring is not None else 0
+
+    def guard(self, name: str, *, timed: bool = True) -> _Guard:
+        """Return a context manager that keeps faults from the host and counts them under ``name``.
+
+        ``timed`` adds the time inside to ``spent_ns``; not where the host asked to wait.
+        """
+        return _Guard(self, name, timed)
+
+    def next_call(self) -> int:
+        """Return a new call id."""
+        return next(self._calls)
+
+    def next_model(self) -> int:
+        """Return a new model id."""
+        return next(self._models)
+
+    def write(self, kind: Kind, key: int, head: Mapping[str, Any], payload: Description | None = None) -> bool:
+        """Commit one record. False when it was too large or the ring was contended, which is counted."""
+        ring = self._ring
+        if ring is None:
+            self.lost.add("no-ring")
+            return True
+        data, start = pack_head(dict(head))
+        size = start + payload.size_bytes if payload is not None and payload.leaves else len(data)
+        reservation = ring.reserve(_REGIONS.get(kind, FRAMES), kind, key, size)
+        if reservation is None:
+            return False
+        try:
+            memmove(reservation.address, data, len(data))
+            if payload is not None:
+                payload.copy_to(reservation.address + start)
+        except BaseException:
+            ring.abandon(reservation)
+            raise
+        ring.commit(reservation)
+        return True
+
+    def write_head(self, kind: Kind, head: Mapping[str, Any]) -> bool:
+        """Commit a record that belongs to no frame."""
+        return self.write(kind, 0, head)
+
+    def frame_ended(self) -> None:
+        """Count a frame."""
+        self.frames_recorded += 1
+
+    def fire_predicates(self, frame: Frame) -> None:
+        """Evaluate the `when` triggers on a frame that has just ended."""
+        for trigger in self._predicates:
+            predicate = trigger.predicate
+            try:
+                fired = predicate(frame) if predicate is not None else None
+                if not fired:
+                    continue
+                name = str(trigger.parameters.get("name"))
+                reason = fired if isinstance(fired, str) else f"{name} was true"
+                self.trigger(reason, kind="when", frame=frame, parameters={"name": name})
+            except Exception as error:  # noqa: BLE001  # user code; counted, never seen by the host
+                self.errors.add(f"trigger-raised: {type(error).__name__}")
+
+    def trigger(
+        self,
+        reason: str,
+        *,
+        kind: str = "manual",
+        severity: str = "normal",
+        frame: Frame | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Incident:
+        """Ask the sealer for an incident; returns at once."""
+        incident = secrets.token_hex(16)
+        self._report_losses()
+        written = self.write_head(
+            Kind.TRIGGER,
+            {
+                "incident": incident,
+                "kind": kind,
+                "reason": str(reason)[:1_000],
+                "severity": severity,
+                "frame": frame.id if frame is not None else None,
+                "stream": frame.stream if frame is not None else None,
+                "time": time.time_ns(),
+                "after": self._last_number(),
+                "parameters": dict(parameters or {}),
+            },
+        )
+        if not written:
+            self.lost.add("trigger-not-recorded")
+        if self._keeper is not None:
+            self._keeper.wake_sealer()
+        return Incident(incident, self.outcomes)
+
+    def announce_model(self, model: Model, weights: WeightsToRead | None) -> None:
+        """Latch a model's description; its weights are read in the background, if there are any to read."""
+        if not self.write_head(Kind.MODEL, to_json(model)):
+            self.lost.add("contexts-full")
+        if weights is not None:
+            self.jobs.submit(lambda: self._identifier.identify(model.id, weights))
+
+    def export_graph(self, model: int, module: torch.nn.Module, signature: str, example: Mapping[str, Any]) -> None:
+        """Have a call's graph exported in the background, by a child process.
+
+        Args:
+            model: its id.
+            module: the live module, which is only read.
+            signature: of the call.
+            example: the call's args, kwargs and settings, as they stand in its record.
+        """
+        if self._model_directory() is not None and self.write_head(
+            Kind.EXPORT, {"model": model, "signature": signature}
+        ):
+            self._exports.submit(lambda: self._identifier.export(model, module, signature, example))
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Seal what was triggered so far and wait for it; say whether it was all done in time."""
+        if self._ring is None or self.outcomes is None or self._keeper is None:
+            return False
+        deadline = time.monotonic() + timeout_seconds
+        self.jobs.wait_idle(timeout_seconds)
+        self._exports.wait_idle(max(0.0, deadline - time.monotonic()))
+        self._report_losses()
+        number = next(self._flushes)
+        self.write_head(Kind.FLUSH, {"flush": number, "after": self._last_number()})
+        self._keeper.wake_sealer()
+        outcomes = self.outcomes
+        return outcomes.wait(lambda: outcomes.flushed() >= number, max(0.0, deadline - time.monotonic()))
+
+    def finish(self, timeout_seconds: float) -> None:
+        """Wait for what was triggered and is not sealed yet."""
+        if self.outcomes is not None and self._ring is not None:
+            self.flush(timeout_seconds)
+
+    def close(self) -> None:
+        """End the recording. The sealer, which outlives this process, seals what was triggered."""
+        self._identifier.close()
+        self._exports.stop()
+        self.jobs.stop()
+        if self._keeper is not None:
+            self._keeper.stop()
+        if self._ring is not None:
+            self._ring.close()
+
+    def losses(self) -> dict[str, int]:
+        """Return what was lost, by reason: here and in the ring."""
+        total = Counts()
+        total.update(self.lost.snapshot())
+        if self._ring is not None:
+            total.update(self._ring.losses)
+        return total.snapshot()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: let go of the parent's ring without touching it."""
+        if self._ring is not None:
+            self._ring.after_fork_in_child()
+            self._ring = None
+
+    def _open_ring(self, settings: RecorderSettings) -> RingWriter | None:
+        wanted = settings.max_bytes - settings.sealer.spool_bytes
+        try:
+            if settings.ring is not None:
+                settings.ring.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                return _create_ring(settings.ring, wanted)
+            private, usable, compromises = choose_directory(wanted)
+            for compromise in compromises:
+                self._warn(compromise)
+            directory = private / settings.sealer.key
+            for _ in range(_CREATE_TRIES):
+                with contextlib.suppress(FileNotFoundError):
+                    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    return _create_ring(directory / ring_name(), usable)
+            raise RingUnavailable(f"the directory {directory} keeps vanishing")
+        except (RingUnavailable, OSError, ValueError) as error:
+            self.errors.add("no-ring")
+            self._warn(f"The flight recorder records nothing: {error}")
+            return None
+
+    def _write_config(self, settings: RecorderSettings) -> None:
+        self.write_head(
+            Kind.CONFIG,
+            {
+                "pre_frames": settings.pre_frames,
+                "post_frames": settings.post_frames,
+                "post_seconds": settings.post_seconds,
+                "cooldown_seconds": settings.cooldown_seconds,
+                "triggers": [
+                    {"kind": trigger.kind, "parameters": trigger.parameters}
+                    for trigger in settings.triggers
+                    if trigger.predicate is None
+                ],
+            },
+        )
+        self._reported: dict[str, int] = {}
+
+    def _report_losses(self) -> None:
+        """Tell the sealer what was lost, when it is news."""
+        losses = self.lost.snapshot()
+        if losses != self._reported:
+            self._reported = losses
+            self.write_head(Kind.LOSSES, {"lost": losses})
+
+    def _last_number(self) -> int:
+        return self._ring.last_number(FRAMES) if self._ring is not None else 0
+
+    def _model_directory(self) -> Path | None:
+        sink = self.settings.sealer.sink
+        return Path(sink) / "models" if Path(sink).is_absolute() else None
+
+    @staticmethod
+    def _warn(message: str) -> None:
+        # A host that turns warnings into errors must not be stopped by ours.
+        with contextlib.suppress(Exception):
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+#: A sealer that ends removes its empty directory; it may do so just before our ring would have been in it.
+_CREATE_TRIES = 5
+#: The header page of the ring file.
+_HEADER_ROOM_BYTES = 4096
+
+
+def _create_ring(path: Path, size_bytes: int) -> RingWriter:
+    contexts = min(int(size_bytes * CONTEXTS_SHARE), MAX_CONTEXTS_BYTES)
+    events = min(int(size_bytes * EVENTS_SHARE), MAX_EVENTS_BYTES)
+    return RingWriter.create(
+        path,
+        frames_bytes=size_bytes - contexts - events - _HEADER_ROOM_BYTES,
+        events_bytes=events,
+        contexts_bytes=contexts,
+        identity=RingIdentity.of_this_process(),
+    )

@@ -1,0 +1,140 @@
+"""What a recorder was asked for, checked once; and the part of it that the sealer process is started with."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recorder.bundle.values import JsonValue
+from recorder.triggers import Trigger, exception, non_finite
+
+__all__ = ["RecorderSettings", "SealerSettings"]
+
+#: Below this not even one small frame and its context would fit.
+MIN_MAX_BYTES = 2**20
+#: A window is copied out of the ring before it is sealed; this share of ``max_bytes`` is kept for such copies.
+SPOOL_SHARE = 1 / 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealerSettings:
+    """What the sealer process needs to know; it comes from the running configuration, never from a ring."""
+
+    sink: str
+    sink_options: dict[str, JsonValue]
+    notify: str | None
+    spool_bytes: int
+    python_path: tuple[str, ...] = ()  #: the host's import path, where a factory or notify must be imported
+
+    def to_json(self) -> str:
+        """Return what goes down the pipe to the sealer."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> SealerSettings:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    @property
+    def key(self) -> str:
+        """Workers with the same settings share one ring directory and one sealer; this names the directory."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecorderSettings:
+    """The arguments of a FlightRecorder after the environment had its say."""
+
+    sealer: SealerSettings
+    triggers: tuple[Trigger, ...]
+    max_bytes: int
+    pre_frames: int
+    post_frames: int
+    post_seconds: float
+    cooldown_seconds: float
+    stream_key: str
+    ring: Path | None
+    disabled: bool
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        sink: str | os.PathLike[str],
+        sink_options: Mapping[str, JsonValue],
+        triggers: Sequence[Trigger] | None,
+        max_bytes: int,
+        pre_frames: int,
+        post_frames: int,
+        post_seconds: float,
+        cooldown_seconds: float,
+        stream_key: str,
+        ring: str | os.PathLike[str] | None,
+        notify: str | None,
+    ) -> RecorderSettings:
+        """Check the arguments and apply ``FLIGHT_RECORDER_DISABLED``, ``_SINK`` and ``_MAX_BYTES``.
+
+        Raises:
+            ValueError: an argument is out of range; the message names it.
+        """
+        sink = os.environ.get("FLIGHT_RECORDER_SINK") or os.fspath(sink)
+        if not isinstance(sink, str) or not sink:
+            raise ValueError(
+                "sink must be a directory, an address such as s3://bucket/prefix, or 'package.module:factory'"
+            )
+        max_bytes = _bytes_from_environment("FLIGHT_RECORDER_MAX_BYTES", max_bytes)
+        if not isinstance(max_bytes, int) or max_bytes < MIN_MAX_BYTES:
+            raise ValueError(f"max_bytes={max_bytes!r} must be an integer of at least {MIN_MAX_BYTES}")
+        for name, number in (("pre_frames", pre_frames), ("post_frames", post_frames)):
+            if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 10_000:
+                raise ValueError(f"{name}={number!r} must be an integer between 0 and 10000")
+        for name, seconds in (("post_seconds", post_seconds), ("cooldown_seconds", cooldown_seconds)):
+            if not isinstance(seconds, int | float) or not 0 <= seconds <= 86_400:
+                raise ValueError(f"{name}={seconds!r} must be a number of seconds between 0 and 86400")
+        chosen = tuple(triggers) if triggers is not None else (exception(), non_finite())
+        for trigger in chosen:
+            if not isinstance(trigger, Trigger):
+                raise ValueError(f"triggers holds {trigger!r}; use the functions of recorder.triggers")
+        if notify is not None and not _names_a_function(notify):
+            raise ValueError(f"notify={notify!r} must read 'package.module:function': it runs in the sealer's process")
+        if "://" not in sink and not _names_a_function(sink):
+            sink = str(Path(sink).absolute())
+        return cls(
+            sealer=SealerSettings(
+                sink=sink,
+                sink_options=dict(sink_options),
+                notify=notify,
+                spool_bytes=int(max_bytes * SPOOL_SHARE),
+                python_path=tuple(sys.path) if notify is not None or _names_a_function(sink) else (),
+            ),
+            triggers=chosen,
+            max_bytes=max_bytes,
+            pre_frames=pre_frames,
+            post_frames=post_frames,
+            post_seconds=float(post_seconds),
+            cooldown_seconds=float(cooldown_seconds),
+            stream_key=stream_key,
+            ring=Path(ring).absolute() if ring is not None else None,
+            disabled=os.environ.get("FLIGHT_RECORDER_DISABLED", "") not in ("", "0", "false"),
+        )
+
+
+def _names_a_function(text: str) -> bool:
+    module, colon, name = text.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in module.split(".")) and name.isidentifier()
+
+
+def _bytes_from_environment(name: str, default: int) -> int:
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"the environment variable {name}={text!r} must be a number of bytes") from None

@@ -1,0 +1,127 @@
+"""`replay ls`: the incidents of a sink."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recorder.bundle.errors import BundleError, BundleUnavailable
+from recorder.bundle.manifest import Incident, Manifest
+from recorder.sinks import SinkUnavailable, list_bundles
+from replay.commands.options import json_option, open_bundle, parse_since
+from replay.terminal import print_json, print_line, print_note, print_wrapped, progress, styled
+from replay.text import cells, fit, inert, iso, utc
+
+__all__ = ["ls"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    path: Path
+    bundle: str
+    size_bytes: int
+    manifest: Manifest
+
+    @property
+    def incident(self) -> Incident:
+        return self.manifest.incident
+
+
+@click.command(short_help="Incidents of a directory, newest first.")
+@click.argument("sink", metavar="SINK")
+@click.option("--since", metavar="WHEN", help="Only incidents opened since: 90s, 15m, 1h, 2d, or an ISO date (UTC).")
+@click.option("--stream", metavar="NAME", help="Only incidents of this stream.")
+@click.option("--cause", metavar="NAME", help='Only incidents with this diagnosed cause, such as "darker".')
+@json_option
+def ls(sink: str, since: str | None, stream: str | None, cause: str | None, as_json: bool) -> None:
+    """List the incidents that were sealed into a directory, newest first.
+
+    Bundles that are damaged are named on stderr. Example:
+
+    \b
+        replay ls incidents/ --since 1h --stream line-3
+    """
+    since_ns = parse_since(since) if since else None
+    entries, unreadable = [], []
+    with progress(_bundles_of(sink), "reading") as paths:
+        for path in paths:
+            try:
+                with open_bundle(str(path)) as opened:
+                    entries.append(_Entry(path, opened.id, opened.size_bytes, opened.manifest))
+            except BundleError as error:
+                unreadable.append({"path": str(path), "problem": inert(error, 400)})
+    kept = [entry for entry in entries if _is_wanted(entry.incident, since_ns, stream, cause)]
+    kept.sort(key=lambda entry: entry.incident.opened_ns, reverse=True)
+    if as_json:
+        print_json({"sink": sink, "incidents": [_as_json(entry) for entry in kept], "unreadable": unreadable})
+        return
+    _print(kept, len(entries))
+    for problem in unreadable:
+        print_note(f"{inert(Path(problem['path']).name, 100)}: {problem['problem']}")
+
+
+def _bundles_of(sink: str) -> list[Path]:
+    if "://" in sink:
+        raise BundleUnavailable(f"{sink}: only directories can be listed; copy the bundles to this machine first")
+    directory = Path(sink)
+    if directory.is_file():
+        raise BundleUnavailable(f"{sink} is a file: `replay show` shows one bundle, `replay ls` lists a directory")
+    try:
+        return [Path(listing.location) for listing in list_bundles(directory)]
+    except SinkUnavailable as error:
+        raise BundleUnavailable(str(error)) from error
+
+
+def _is_wanted(incident: Incident, since_ns: int | None, stream: str | None, cause: str | None) -> bool:
+    named = incident.cause.get("cause") if incident.cause else None
+    return (
+        (since_ns is None or incident.opened_ns >= since_ns)
+        and (stream is None or incident.stream == stream)
+        and (cause is None or named == cause)
+    )
+
+
+def _print(kept: list[_Entry], total: int) -> None:
+    if not kept:
+        print_line("no incidents" if not total else f"none of the {total} incidents matches")
+        return
+    columns = [_columns(entry) for entry in kept]
+    widths = [max(cells(row[column]) for row in columns) for column in range(len(columns[0]))]
+    for entry, row in zip(kept, columns, strict=True):
+        line = "  ".join(fit(cell, width) for cell, width in zip(row, widths, strict=True) if width)
+        print_line(styled(line.rstrip(), bold=True))
+        print_line(f"    {inert(entry.path, 4096)}")  # never cut or folded: it is what the next command takes
+        if entry.incident.triggers:
+            print_wrapped(inert(entry.incident.triggers[0].reason, 140), indent="    ")
+
+
+def _columns(entry: _Entry) -> tuple[str, ...]:
+    incident, frames = entry.incident, len(entry.manifest.frames)
+    return (
+        utc(incident.opened_ns),
+        inert(incident.stream, 12),
+        inert(incident.triggers[0].kind if incident.triggers else "", 14),
+        inert(incident.cause.get("cause") if incident.cause else "", 12),
+        f"{frames} frame{'' if frames == 1 else 's'}",
+    )
+
+
+def _as_json(entry: _Entry) -> dict[str, Any]:
+    incident = entry.incident
+    first = incident.triggers[0] if incident.triggers else None
+    return {
+        "path": str(entry.path),
+        "bundle": entry.bundle,
+        "opened": iso(incident.opened_ns),
+        "created": iso(entry.manifest.created_ns),
+        "stream": incident.stream,
+        "severity": incident.severity,
+        "trigger": None if first is None else {"kind": first.kind, "reason": first.reason, "frame": first.frame},
+        "cause": incident.cause.get("cause") if incident.cause else None,
+        "frames": len(entry.manifest.frames),
+        "complete": entry.manifest.complete,
+        "size_bytes": entry.size_bytes,
+    }

@@ -1,0 +1,104 @@
+"""`replay model`: put a model into the store before anything happens to it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recorder.bundle.values import DTYPES
+from replay.commands.options import json_option
+from replay.terminal import print_json, print_note
+from replay.text import inert
+
+__all__ = ["model"]
+
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_INPUT = re.compile(r"(?P<shape>\d+(x\d+)*)(:(?P<dtype>\w+))?")
+
+#: The user's factory may download; export of the largest vision models takes half a minute.
+_TIMEOUT_SECONDS = 1800
+
+
+@click.group(short_help="Put a model into a store at deployment.")
+def model() -> None:
+    """Put a model into a store, at deployment: before anything happens to it. Example: `replay model add`."""
+
+
+@model.command()
+@click.argument("factory", metavar="PKG.MOD:FACTORY")
+@click.option("--to", "store", required=True, type=click.Path(file_okay=False), help="Directory of the model store.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="SHAPE[:DTYPE]",
+    help="One per positional input, as 1x3x224x224:float32.",
+)
+@json_option
+def add(factory: str, store: str, inputs: tuple[str, ...], as_json: bool) -> None:
+    """Put the model that PKG.MOD:FACTORY builds into a store: its weights and, given its inputs, its graph.
+
+    The factory is imported and called in a process of its own, with the working directory on the import path. The
+    graph is kept only if it gives the model's own answer, bit for bit, on a random input. Example:
+
+    \b
+        replay model add zoo.nets:build --to incidents/models --input 1x3x224x224
+    """
+    if not _FACTORY.fullmatch(factory):
+        raise click.UsageError(f"{factory!r} is not of the form package.module:function.")
+    request = {
+        "sys_path": [str(Path.cwd()), *sys.path],
+        "factory": factory,
+        "store": str(Path(store).absolute()),
+        "inputs": [_input(text) for text in inputs],
+    }
+    answer = _deploy(request)
+    if as_json:
+        print_json(answer)
+    else:
+        _show(answer)
+    if answer["weights"] is None or (inputs and answer["graph"] is None):
+        raise click.exceptions.Exit(1)
+
+
+def _input(text: str) -> dict[str, Any]:
+    match = _INPUT.fullmatch(text)
+    dtype = (match and match["dtype"]) or "float32"
+    if match is None or dtype not in DTYPES:
+        raise click.UsageError(f"--input {text!r} is not of the form 1x3x224x224:float32.")
+    return {"shape": [int(size) for size in match["shape"].split("x")], "dtype": dtype}
+
+
+def _deploy(request: dict[str, Any]) -> dict[str, Any]:
+    """Run replay.deploy, which loads torch and the user's code, in a child."""
+    boot = (
+        "import json, sys; r = json.load(sys.stdin); sys.path[:] = r['sys_path']; import replay.deploy as d; d.main(r)"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", boot],
+            input=json.dumps(request).encode(),
+            stdout=subprocess.PIPE,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired as error:
+        raise click.ClickException(f"The factory did not end within {_TIMEOUT_SECONDS} seconds.") from error
+    except ValueError as error:
+        raise click.ClickException(f"The process that ran the factory ended with status {done.returncode}.") from error
+    return answer
+
+
+def _show(answer: dict[str, Any]) -> None:
+    for name in ("weights", "graph"):
+        if found := answer[name]:
+            click.echo(f"{name:8} {found['digest']}  {found['size_bytes']} bytes")
+    for problem in answer["problems"]:
+        print_note(inert(problem, 400))

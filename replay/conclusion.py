@@ -1,0 +1,59 @@
+"""From verdicts to the one sentence a reader takes away, what was not checked, and the exit code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from replay.verdict import FrameVerdict, Level
+
+__all__ = ["REQUIREMENTS", "conclude", "exit_code_of", "reaches"]
+
+#: What `--require` takes, and the worst level that satisfies it.
+REQUIREMENTS: dict[str, Level] = {
+    "bit-exact": Level.BIT_EXACT,
+    "tolerance": Level.WITHIN_TOLERANCE,
+    "decision": Level.SAME_DECISION,
+}
+
+_HELD: dict[Level, str] = {
+    Level.BIT_EXACT: "model and runtime give the recorded answer, bit for bit",
+    Level.WITHIN_TOLERANCE: "model and runtime give the recorded answer within the tolerance of its precision",
+    Level.SAME_DECISION: "model and runtime give other numbers and the same decision",
+    Level.INCONCLUSIVE: "the answer differs, and it cannot be said whether the model or its surroundings changed",
+    Level.NOT_REPLAYABLE: "not everything could be run here",
+    Level.NONDETERMINISTIC: "replay disagrees with itself here, so nothing can be said about the recording",
+    Level.DIVERGED: "the same model on the recorded inputs gives another answer here",
+}
+
+
+def reaches(level: Level, required: str) -> bool:
+    """Whether a level satisfies `--require`."""
+    order = list(Level)
+    return order.index(level) <= order.index(REQUIREMENTS[required])
+
+
+def exit_code_of(level: Level, required: str, complete: bool) -> int:
+    """The exit code of the contract: 0 reproduced, 1 not, 3 not replayable or inconclusive, 5 nondeterministic, and 6
+    where all that could be salvaged reproduces."""
+    if level in (Level.INCONCLUSIVE, Level.NOT_REPLAYABLE):
+        return 3
+    if level is Level.NONDETERMINISTIC:
+        return 5
+    if not reaches(level, required):
+        return 1
+    return 0 if complete else 6
+
+
+def conclude(
+    frames: Sequence[FrameVerdict], verdict: Level, *, failure_reproduced: bool | None, unchecked: Sequence[str]
+) -> str:
+    """Write the sentence: what holds, for how many frames, whether the failure shows again, what was not checked."""
+    parts = [_HELD[verdict]]
+    counts = Counter(frame.level for frame in frames)
+    if len(counts) > 1:
+        parts.append("of the frames, " + ", ".join(f"{counts[level]} {level}" for level in Level if counts[level]))
+    if failure_reproduced is not None:
+        parts.append("the failure shows again" if failure_reproduced else "the failure does not show again")
+    parts += unchecked
+    return "; ".join(parts)

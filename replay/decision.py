@@ -1,0 +1,336 @@
+"""Is it the same decision? One comparator a task, for answers whose numbers differ beyond tolerance.
+
+Which task an answer serves is read from its structure unless the caller says:
+
+* *detection*: a dictionary or record with ``boxes`` (N, 4: x1 y1 x2 y2), ``scores`` (N) and perhaps ``labels`` (N);
+* *segmentation*: a floating-point tensor of shape (N, C, H, W);
+* *embedding*: a 2-D floating-point tensor with rows of unit length and negative entries;
+* *classification*: any other 2-D floating-point tensor (batch, classes), logits or probabilities.
+
+Anything else has no decision to compare, and a difference beyond tolerance is a divergence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recorder.bundle.values import JsonValue, MappingValue, RecordValue, SequenceValue, TensorValue, Value, tensors_of
+from replay.layout import Array, logical_bits, real_values
+
+if TYPE_CHECKING:
+    from replay.compare import Answer
+
+__all__ = ["Decision", "TASKS", "classify", "decide"]
+
+TASKS = ("classification", "detection", "segmentation", "embedding", "none")
+
+#: Two boxes this much alike are the same box: at 100 pixels a side, half a pixel off in one direction.
+SAME_BOX_IOU = 0.99
+
+#: Share of pixels that keep their class. Pixels on the border between two regions are near-ties; in a 500 x 500 mask
+#: this lets 250 of them flip and no region come or go.
+SAME_MASK_SHARE = 0.999
+
+#: Nearest-neighbour order is unaffected by an angle of 0.8 degrees in any index that is worth its name.
+SAME_DIRECTION_COSINE = 0.9999
+
+#: Rows shown in the evidence.
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a task's comparator found for one part of an answer."""
+
+    path: str  #: of the tensor it rests on
+    task: str
+    same: bool
+    what: str  #: half a sentence
+    recorded: JsonValue = None
+    replayed: JsonValue = None
+    margin_over_delta: float | None = None  #: distance to the decision's border over what moved; below 2 a near-tie
+
+
+def decide(
+    recorded: Answer,
+    replayed: Answer,
+    paths: Sequence[str],
+    *,
+    task: str | None = None,
+    thresholds: Sequence[float] = (),
+) -> Decision | None:
+    """Compare the decisions that rest on the tensors at ``paths``, all with equal shapes on both sides.
+
+    Returns the first decision that is not the same, else the one with the smallest margin; None when one of the
+    tensors has no comparator.
+
+    Raises:
+        ValueError: the task is unknown.
+    """
+    if task is not None and task not in TASKS:
+        raise ValueError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
+    if task == "none":
+        return None
+    decisions = []
+    detections = {part: where for where, parts in _detections(recorded.value, "") for part in parts.values()}
+    tensors_a, tensors_b = dict(tensors_of(recorded.value)), dict(tensors_of(replayed.value))
+    for path in paths:
+        if path not in tensors_a:
+            return None
+        decision = None
+        if path in detections and task in (None, "detection"):
+            decision = _detection(recorded, replayed, path, detections[path], thresholds)
+        elif task != "detection":
+            a = _Tensor(tensors_a[path], recorded.tensors[path])
+            b = _Tensor(tensors_b[path], replayed.tensors[path])
+            decision = _decide_tensor(path, a, b, task, thresholds)
+        if decision is None:
+            return None
+        decisions.append(decision)
+    margin = lambda decision: math.inf if decision.margin_over_delta is None else decision.margin_over_delta  # noqa: E731
+    return next((each for each in decisions if not each.same), min(decisions, key=margin, default=None))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    value: TensorValue
+    data: bytes
+
+    @property
+    def floating(self) -> bool:
+        return "float" in self.value.dtype
+
+    def array(self) -> Array:
+        """The logical array in float64 (segmentation takes one image at a time instead)."""
+        return real_values(self.bits(), self.value.dtype)
+
+    def bits(self) -> Array:
+        return logical_bits(self.data, self.value.dtype, self.value.shape, self.value.strides)
+
+
+def _decide_tensor(path: str, a: _Tensor, b: _Tensor, task: str | None, thresholds: Sequence[float]) -> Decision | None:
+    shape = a.value.shape
+    if not (a.floating and b.floating) or math.prod(shape) == 0:
+        return None
+    if len(shape) == 4 and task in (None, "segmentation"):
+        return _segmentation(path, a, b)
+    if len(shape) != 2:
+        return None
+    x, y = a.array(), b.array()
+    if task == "embedding" or (task is None and _looks_like_embeddings(x)):
+        return _embedding(path, x, y)
+    if task in (None, "classification") and shape[1] >= 2:
+        return _classification(path, x, y, thresholds)
+    return None
+
+
+def _looks_like_embeddings(rows: Array) -> bool:
+    """Normalised embeddings have unit length and, unlike probabilities, negative entries."""
+    if not np.all(np.abs(rows) <= 1.001) or not np.any(rows < 0):
+        return False
+    return bool(np.all(np.abs(np.linalg.norm(rows, axis=1) - 1.0) < 1e-3))
+
+
+def classify(rows: Array) -> tuple[Array, Array]:
+    """Return the class (N) and the confidence (N) of each row of logits or probabilities (N, C >= 1).
+
+    Rows that are non-negative and sum to one are probabilities; others go through softmax. A row without a finite
+    largest value has confidence NaN; NaN entries never win.
+    """
+    rows = np.where(np.isnan(rows), -np.inf, rows)
+    top = np.argmax(rows, axis=1)
+    peak = np.take_along_axis(rows, top[:, None], axis=1)
+    with np.errstate(all="ignore"):
+        is_probabilities = np.all(rows >= 0, axis=1) & (np.abs(rows.sum(axis=1) - 1.0) < 1e-3)
+        softmax = 1.0 / np.sum(np.exp(rows - peak), axis=1)
+    confidence = np.where(is_probabilities, peak[:, 0], softmax)
+    return top, np.where(np.isfinite(peak[:, 0]), confidence, np.nan)
+
+
+def _classification(path: str, a: Array, b: Array, thresholds: Sequence[float]) -> Decision:
+    (top_a, sure_a), (top_b, sure_b) = classify(a), classify(b)
+    changed = (top_a != top_b) | np.any(np.isnan(a) != np.isnan(b), axis=1)
+    what = "the top class stayed" if not np.any(changed) else "the top class changed"
+    for threshold in thresholds:
+        crossed = (sure_a >= threshold) != (sure_b >= threshold)
+        if np.any(crossed) and not np.any(changed):
+            what = f"the confidence crossed {threshold:g}"
+        changed |= crossed
+    row = int(np.argmax(changed))
+    shown = slice(row, row + 1) if np.any(changed) else slice(0, _SHOWN)
+    return Decision(
+        path=path,
+        task="classification",
+        same=not np.any(changed),
+        what=what if len(a) == 1 or not np.any(changed) else f"{what} in row {row}",
+        recorded={"top1": top_a[shown].tolist(), "confidence": _rounded(sure_a[shown])},
+        replayed={"top1": top_b[shown].tolist(), "confidence": _rounded(sure_b[shown])},
+        margin_over_delta=_classification_margin(a, b, sure_a, sure_b, thresholds),
+    )
+
+
+def _classification_margin(
+    a: Array, b: Array, sure_a: Array, sure_b: Array, thresholds: Sequence[float]
+) -> float | None:
+    """Smallest distance to a border over what moved: the runner-up's over max|difference| and each threshold's."""
+    top_two = -np.partition(-np.where(np.isfinite(a), a, -np.inf), 1, axis=1)[:, :2]
+    with np.errstate(all="ignore"):
+        moved = np.max(np.abs(np.where(np.isfinite(a) & np.isfinite(b), a - b, 0.0)), axis=1)
+        ratios = [(top_two[:, 0] - top_two[:, 1])[moved > 0] / moved[moved > 0]]
+        shift = np.abs(sure_a - sure_b)
+        ratios += [np.abs(sure_a - each)[shift > 0] / shift[shift > 0] for each in thresholds]
+    finite = np.concatenate(ratios)
+    finite = finite[np.isfinite(finite)]
+    return float(np.min(finite)) if finite.size else None
+
+
+def _segmentation(path: str, a: _Tensor, b: _Tensor) -> Decision:
+    shares, bits_a, bits_b = [], a.bits(), b.bits()
+    for index in range(a.value.shape[0]):
+        x, y = real_values(bits_a[index], a.value.dtype), real_values(bits_b[index], b.value.dtype)
+        shares.append(float(np.mean(_mask(x, x) == _mask(y, x))))
+    worst = min(shares)
+    return Decision(
+        path=path,
+        task="segmentation",
+        same=worst >= SAME_MASK_SHARE,
+        what=f"{worst:.4%} of the mask's pixels agree",
+        replayed={"mask_agreement": worst},
+    )
+
+
+def _mask(scores: Array, reference: Array) -> Array:
+    """The class of each pixel of (C, H, W) scores; with one channel, whether it is above the middle.
+
+    The middle is 0.5 where the reference holds probabilities, else 0 (logits).
+    """
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    if scores.shape[0] > 1:
+        classes: Array = np.argmax(scores, axis=0)
+        return classes
+    probabilities = bool(np.all((reference >= 0) & (reference <= 1)))
+    above: Array = scores[0] >= (0.5 if probabilities else 0.0)
+    return above
+
+
+def _embedding(path: str, a: Array, b: Array) -> Decision:
+    cosines = np.array([_cosine(x, y) for x, y in zip(a, b, strict=True)])
+    row = int(np.argmin(cosines))
+    return Decision(
+        path=path,
+        task="embedding",
+        same=bool(cosines[row] >= SAME_DIRECTION_COSINE),
+        what=f"the smallest cosine is {cosines[row]:.6f}" + ("" if len(a) == 1 else f" in row {row}"),
+        replayed={"cosine": float(cosines[row])},
+    )
+
+
+def _cosine(a: Array, b: Array) -> float:
+    """Cosine of two vectors; 1 for two zero vectors, -1 where only one has a direction or one is not finite."""
+    if not (np.all(np.isfinite(a)) and np.all(np.isfinite(b))):
+        return 1.0 if np.array_equal(a, b, equal_nan=True) else -1.0
+    scale_a, scale_b = float(np.max(np.abs(a))), float(np.max(np.abs(b)))
+    if scale_a == 0.0 or scale_b == 0.0:
+        return 1.0 if scale_a == scale_b else -1.0
+    x, y = a / scale_a, b / scale_b
+    return float(np.clip(np.dot(x, y) / (np.linalg.norm(x) * np.linalg.norm(y)), -1.0, 1.0))
+
+
+def _detections(value: Value | None, path: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield ``(path, {"boxes": path, "scores": path, "labels": path})`` for every group of boxes in a value."""
+    members: list[tuple[Any, Value, str]] = []
+    match value:
+        case SequenceValue(items=items):
+            members = [(index, item, f"{path}[{index}]") for index, item in enumerate(items)]
+        case MappingValue(items=pairs):
+            members = [(key, item, f"{path}[{key!r}]") for key, item in pairs]
+        case RecordValue(fields=fields):
+            members = [(name, item, f"{path}.{name}") for name, item in fields]
+    parts = {key: where for key, item, where in members if _is_part(key, item)}
+    if "boxes" in parts and "scores" in parts:
+        yield path, parts
+    for _, item, where in members:
+        yield from _detections(item, where)
+
+
+def _is_part(key: object, item: Value) -> bool:
+    if not isinstance(item, TensorValue) or "complex" in item.dtype:
+        return False
+    return (key == "boxes" and len(item.shape) == 2 and item.shape[1] == 4) or (
+        key in ("scores", "labels") and len(item.shape) == 1
+    )
+
+
+def _detection(
+    recorded: Answer, replayed: Answer, path: str, where: str, thresholds: Sequence[float]
+) -> Decision | None:
+    sides = []
+    for answer in (recorded, replayed):
+        parts = dict(_detections(answer.value, "")).get(where)
+        if parts is None:
+            return None
+        tensors = dict(tensors_of(answer.value))
+        arrays = {name: _Tensor(tensors[part], answer.tensors[part]).array() for name, part in parts.items()}
+        count = len(arrays["boxes"])
+        labels = arrays.get("labels", np.zeros(count))
+        if not len(arrays["scores"]) == len(labels) == count:
+            return None
+        sides.append((arrays["boxes"], arrays["scores"], labels))
+    (boxes_a, scores_a, labels_a), (boxes_b, scores_b, labels_b) = sides
+    pairs = _match(boxes_a, scores_a, labels_a, boxes_b, labels_b)
+    same = len(pairs) == len(boxes_a) == len(boxes_b)
+    what = f"{len(pairs)} of {len(boxes_a)} boxes came back"
+    shifts = np.array([abs(scores_a[i] - scores_b[j]) for i, j in pairs])
+    margins = []
+    for threshold in thresholds:
+        if any((scores_a[i] >= threshold) != (scores_b[j] >= threshold) for i, j in pairs):
+            same, what = False, f"a box crossed the score {threshold:g}"
+        margins += [
+            abs(scores_a[i] - threshold) / shift for (i, _), shift in zip(pairs, shifts, strict=True) if shift > 0
+        ]
+    return Decision(
+        path=path,
+        task="detection",
+        same=same,
+        what=what,
+        recorded={"boxes": len(boxes_a)},
+        replayed={"boxes": len(boxes_b), "matched": len(pairs)},
+        margin_over_delta=float(min(margins)) if margins and math.isfinite(min(margins)) else None,
+    )
+
+
+def _match(boxes_a: Array, scores_a: Array, labels_a: Array, boxes_b: Array, labels_b: Array) -> list[tuple[int, int]]:
+    """Pair boxes of one class greedily, highest recorded score first, each with its best overlap left."""
+    free = np.ones(len(boxes_b), dtype=bool)
+    pairs = []
+    for index in np.argsort(-scores_a, kind="stable"):
+        candidates = np.flatnonzero(free & (labels_b == labels_a[index]))
+        if not candidates.size:
+            continue
+        overlaps = _iou(boxes_a[index], boxes_b[candidates])
+        best = int(np.argmax(overlaps))
+        if overlaps[best] >= SAME_BOX_IOU:
+            free[candidates[best]] = False
+            pairs.append((int(index), int(candidates[best])))
+    return pairs
+
+
+def _iou(box: Array, others: Array) -> Array:
+    """Intersection over union of one box (4) with others (M, 4); 1 for equal boxes, those without area included."""
+    with np.errstate(all="ignore"):
+        sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+        shared = np.prod(np.clip(sides, 0.0, None), axis=1)
+        areas = np.prod(others[:, 2:] - others[:, :2], axis=1) + np.prod(box[2:] - box[:2])
+        overlap = shared / (areas - shared)
+    equal = np.all((others == box) | (np.isnan(others) & np.isnan(box)), axis=1)
+    result: Array = np.where(equal, 1.0, np.where(np.isfinite(overlap), overlap, 0.0))
+    return result
+
+
+def _rounded(values: Array) -> list[JsonValue]:
+    return [None if math.isnan(value) else round(float(value), 6) for value in values]

@@ -1,0 +1,302 @@
+"""Run a stored graph safely: an interpreter over a document that was checked, value by value, before anything ran.
+
+A graph document (its form: recorder.graph_format) comes from a model store that others can write to. It is parsed as
+JSON with bounds, each node's operator is looked up in a closed list (replay.operators), each argument is checked
+against that operator's own schema, and the result is a list of calls (replay.graph_run). No code is generated, nothing
+is evaluated, imported or unpickled; a graph can only compute. What it may ask for is bounded, and the memory limit of
+the worker process that runs it bounds the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from replay.graph_arguments import MAX_DEPTH, GraphRefused, Kind, Ref, argument, constant, kind_of_result, whole_number
+from replay.graph_run import Body, Input, LoadedGraph, Step
+from replay.operators import MODE_REGIONS, OPERATORS, ZEROED
+
+__all__ = ["GraphRefused", "LoadedGraph", "load_graph"]
+
+FORMAT_NAME = "vision-flight-recorder/graph"
+FORMAT_VERSION = 1
+
+MAX_GRAPH_BYTES = 64 * 2**20
+#: A thousand-layer network exports some ten thousand nodes.
+MAX_NODES = 200_000
+#: Regions inside regions; a forward pass nests no_grad and autocast two or three deep.
+MAX_REGIONS = 8
+
+
+def load_graph(graph: bytes, weights: dict[str, torch.Tensor], *, device: str = "cpu") -> LoadedGraph:
+    """Check a graph document and make it callable.
+
+    Args:
+        graph: the document, verified against its digest by the caller.
+        weights: by name, from `replay.weights.load_weights`; used in place, so a graph that updates them changes them.
+        device: where the graph runs; the weights and inputs must be there.
+
+    Raises:
+        GraphRefused: the document is damaged, hostile or of a newer version, an operator or an argument is not on the
+            list, or a weight is missing; the message is one sentence.
+    """
+    return _Loader(_parse(graph), weights, torch.device(device)).load()
+
+
+class _Loader:
+    """One pass over the document; every method refuses what it does not know."""
+
+    def __init__(self, document: dict[str, Any], weights: dict[str, torch.Tensor], device: torch.device) -> None:
+        self._document = document
+        self._weights = weights
+        self._device = device
+        self._budget = MAX_NODES
+
+    def load(self) -> LoadedGraph:
+        state = [self._weight(entry) for entry in _items(self._document, "weights")]
+        weight_count = len(state)
+        state += [constant(entry, self._device) for entry in _items(self._document, "constants")]
+        inputs = [_input(entry) for entry in _items(self._document, "inputs")]
+        kinds = [Kind.TENSOR] * (len(state) + len(inputs))
+        numbers = range(len(state), len(kinds))
+        call = (
+            _pattern(self._document.get("args"), numbers, tuple),
+            _pattern(self._document.get("kwargs"), numbers, dict),
+        )
+        mutations = [_mutation(entry, weight_count) for entry in _items(self._document, "mutations")]
+        results = [self._document.get("output"), *(value for _, value in mutations)]
+        body = self._body(self._document, results, kinds, MAX_REGIONS, keep=len(kinds))
+        return LoadedGraph(
+            state=state, inputs=inputs, call=call, body=body, mutations=[number for number, _ in mutations]
+        )
+
+    def _weight(self, entry: Any) -> torch.Tensor:
+        match entry:
+            case {"name": str() as name, "requires_grad": bool() as requires_grad}:
+                tensor = self._weights.get(name)
+                if tensor is None:
+                    raise GraphRefused(f"The graph uses a weight {name[:100]!r} that the weights file does not have.")
+                # Kernels may be chosen by it, so it is restored; on an alias, to leave the caller's tensor as it is.
+                return tensor.detach().requires_grad_(requires_grad and tensor.dtype.is_floating_point)
+        raise GraphRefused("A weight of the graph has no name.")
+
+    def _body(self, document: dict[str, Any], results: list[Any], kinds: list[Kind], depth: int, keep: int) -> Body:
+        """Check the nodes that follow `kinds`; values below `keep` live on after their last use."""
+        if depth == 0:
+            raise GraphRefused(f"The graph nests more than {MAX_REGIONS} regions.")
+        nodes = _items(document, "nodes")
+        self._budget -= len(nodes)
+        if self._budget < 0:
+            raise GraphRefused(f"The graph has more than {MAX_NODES} nodes.")
+        calls = []
+        for node in nodes:
+            call, args, kwargs, kind = self._node(node, kinds, depth)
+            calls.append((call, args, kwargs))
+            kinds.append(kind)
+        output = [_result(result, kinds, 0) for result in results]
+        last_use = {ref.number: -1 for ref in _refs(output)}
+        releases: list[list[int]] = [[] for _ in calls]
+        for position in reversed(range(len(calls))):
+            _, args, kwargs = calls[position]
+            own = len(kinds) - len(calls) + position
+            used = {ref.number for ref in _refs((args, kwargs))} | {own}
+            for number in used - last_use.keys():
+                last_use[number] = position
+                if number >= keep:
+                    releases[position].append(number)
+        steps = [Step(*call, tuple(release)) for call, release in zip(calls, releases, strict=True)]
+        return Body(steps, output)
+
+    def _node(
+        self, node: Any, kinds: list[Kind], depth: int
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], Kind]:
+        match node:
+            case {"op": str() as name, "args": list() as args, **rest}:
+                kwargs = rest.get("kwargs", {})
+            case _:
+                raise GraphRefused("A node of the graph is not an operator with arguments.")
+        if not isinstance(kwargs, dict):
+            raise GraphRefused("A node of the graph is not an operator with arguments.")
+        if name == "getitem":
+            return (*_getitem(args, kwargs, kinds), Kind.TENSOR)
+        if name in MODE_REGIONS:
+            return (*self._region(name, args, kwargs, kinds, depth), Kind.SEQUENCE)
+        name = ZEROED.get(name, name)
+        if name not in OPERATORS:
+            raise GraphRefused(f"The graph uses the operator {name[:100]!r}, which is not on the list of safe ones.")
+        overload = _overload(name)
+        formals = overload._schema.arguments
+        if len(args) > len(formals):
+            raise GraphRefused(f"{name} is given {len(args)} arguments and takes {len(formals)}.")
+        by_name = {formal.name: formal for formal in formals}
+        given = tuple(
+            argument(name, formal, value, kinds, self._device) for formal, value in zip(formals, args, strict=False)
+        )
+        named = {}
+        for key, value in kwargs.items():
+            if key not in by_name:
+                raise GraphRefused(f"{name} has no argument {key[:100]!r}.")
+            named[key] = argument(name, by_name[key], value, kinds, self._device)
+        return overload, given, named, kind_of_result(overload)
+
+    def _region(
+        self, name: str, args: list[Any], kwargs: dict[str, Any], kinds: list[Kind], depth: int
+    ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        """A part of the pass under another gradient or autocast mode: its body is checked like the graph's own."""
+        match name, args:
+            case "higher_order.wrap_with_set_grad_enabled", [bool() as enabled, {"graph": dict() as graph}, *operands]:
+                mode: Callable[[], Any] = lambda: torch.set_grad_enabled(enabled)  # noqa: E731
+            case (
+                "higher_order.wrap_with_autocast",
+                [
+                    "cpu" | "cuda",
+                    dtype,
+                    bool() as enabled,
+                    bool() | None as cache,
+                    {"graph": dict() as graph},
+                    *operands,
+                ],
+            ):
+                chosen, device_type = _autocast_dtype(dtype), self._device.type
+                mode = lambda: torch.autocast(device_type, chosen, enabled, cache)  # noqa: E731
+            case _:
+                raise GraphRefused(f"{name} is given arguments of another form than it takes.")
+        if kwargs or whole_number(graph.get("inputs"), MAX_NODES) != len(operands):
+            raise GraphRefused(f"{name} is given arguments of another form than it takes.")
+        refs = tuple(_result(operand, kinds, MAX_DEPTH) for operand in operands)
+        if not all(isinstance(ref, Ref) and kinds[ref.number] is Kind.TENSOR for ref in refs):
+            raise GraphRefused(f"{name} is given something other than tensors.")
+        body = self._body(graph, [graph.get("output")], [Kind.TENSOR] * len(refs), depth - 1, keep=0)
+
+        def run(*tensors: torch.Tensor) -> Any:
+            with mode():
+                return body.run(list(tensors))[0]
+
+        return run, refs, {}
+
+
+def _parse(graph: bytes) -> dict[str, Any]:
+    if len(graph) > MAX_GRAPH_BYTES:
+        raise GraphRefused(f"The graph has {len(graph)} bytes, more than the {MAX_GRAPH_BYTES} a graph may have.")
+    try:
+        document = json.loads(graph.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise GraphRefused("The graph is not a JSON document.") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT_NAME:
+        raise GraphRefused("The file is not a graph document of this recorder.")
+    if document.get("version") != FORMAT_VERSION:
+        raise GraphRefused("The graph is of another version; replay with the vision-flight-recorder that wrote it.")
+    return document
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _items(document: dict[str, Any], key: str) -> list[Any]:
+    items = document.get(key)
+    if not isinstance(items, list) or len(items) > MAX_NODES:
+        raise GraphRefused(f"The graph has no list of {key}.")
+    return items
+
+
+def _input(entry: Any) -> Input:
+    tensor = constant({**entry, "data": None} if isinstance(entry, dict) else entry, torch.device("meta"))
+    return Input(tensor.dtype, tuple(tensor.shape))
+
+
+def _mutation(entry: Any, weight_count: int) -> tuple[int, Any]:
+    if isinstance(entry, dict) and (number := whole_number(entry.get("weight"), weight_count)) is not None:
+        return number, entry.get("value")
+    raise GraphRefused("The graph changes something that is not a weight.")
+
+
+def _overload(name: str) -> Any:
+    _, packet, overload = name.split(".")
+    try:
+        return getattr(getattr(torch.ops.aten, packet), overload)
+    except AttributeError:
+        version = torch.__version__
+        raise GraphRefused(f"torch {version} has no operator {name}; replay with the recorded torch version.") from None
+
+
+def _getitem(
+    args: list[Any], kwargs: Any, kinds: list[Kind]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    match args:
+        case [{"ref": number}, position] if not kwargs:
+            number, position = whole_number(number, len(kinds)), whole_number(position, MAX_NODES)
+            if number is not None and position is not None and kinds[number] is Kind.SEQUENCE:
+                return _item, (Ref(number), position), {}
+    raise GraphRefused("The graph takes an item of something that has none.")
+
+
+def _item(sequence: Any, position: int) -> torch.Tensor | None:
+    if not isinstance(sequence, tuple | list) or position >= len(sequence):
+        raise GraphRefused("The graph takes an item that is not there.")
+    item = sequence[position]
+    if item is not None and not isinstance(item, torch.Tensor):  # None: attention weights that were not asked for
+        raise GraphRefused("The graph takes an item that is not a tensor.")
+    return item
+
+
+def _autocast_dtype(value: Any) -> torch.dtype | None:
+    match value:
+        case None:
+            return None
+        case {"dtype": "bfloat16"}:
+            return torch.bfloat16
+        case {"dtype": "float16"}:
+            return torch.float16
+        case {"dtype": "float32"}:
+            return torch.float32
+    raise GraphRefused("The graph asks for autocast to something that is not a floating-point dtype.")
+
+
+def _pattern(value: Any, inputs: range, outermost: type) -> Any:
+    """The structure of the call: containers of Refs to inputs and plain values."""
+    pattern = _result(value, [Kind.TENSOR] * inputs.stop, 0)
+    numbers = [ref.number for ref in _refs(pattern)]
+    if type(pattern) is not outermost or any(number not in inputs for number in numbers):
+        raise GraphRefused("The graph does not say how it is called.")
+    return pattern
+
+
+def _result(value: Any, kinds: list[Kind], depth: int) -> Any:
+    """A structure of values: of a call, of its answer."""
+    if depth > MAX_DEPTH:
+        raise GraphRefused(f"The graph nests values deeper than {MAX_DEPTH} levels.")
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case {"float": "nan" | "inf" | "-inf" as number}:
+            return float(number)
+        case {"ref": number} if (whole := whole_number(number, len(kinds))) is not None:
+            return Ref(whole)
+        case {"tuple": list() as items}:
+            return tuple(_result(item, kinds, depth + 1) for item in items)
+        case {"list": list() as items}:
+            return [_result(item, kinds, depth + 1) for item in items]
+        case {"dict": list() as pairs} if all(_is_pair(pair) for pair in pairs):
+            return {key: _result(item, kinds, depth + 1) for key, item in pairs}
+    raise GraphRefused("The graph names a value that is not there or of another form than this version knows.")
+
+
+def _is_pair(pair: Any) -> bool:
+    return (
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str | int) and not isinstance(pair[0], bool)
+    )
+
+
+def _refs(value: Any) -> Iterable[Ref]:
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _refs(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _refs(item)

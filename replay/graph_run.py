@@ -1,0 +1,137 @@
+"""Run a checked graph: numbered values, one call after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from replay.graph_arguments import GraphRefused, Ref
+
+__all__ = ["Body", "Input", "LoadedGraph", "Step"]
+
+#: One tensor of a graph; a float32 batch of eight 4K images is 0.8 GB.
+MAX_TENSOR_BYTES = 4 * 2**30
+
+
+class LoadedGraph:
+    """A checked graph. Call it as the model was called."""
+
+    def __init__(
+        self,
+        *,
+        state: list[torch.Tensor],
+        inputs: list[Input],
+        call: tuple[Any, Any],
+        body: Body,
+        mutations: list[Any],
+    ) -> None:
+        self._state = state
+        self._inputs = inputs
+        self._args, self._kwargs = call
+        self._body = body
+        self._mutations = mutations
+
+    @property
+    def node_count(self) -> int:
+        """How many operators one call runs, regions counted as one."""
+        return len(self._body.steps)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph under the thread's own settings (gradient mode, autocast, generator).
+
+        Raises:
+            GraphRefused: the call has another structure, dtype, shape or plain value than the graph was exported for.
+            Exception: what an operator raises, unchanged, as the model would have.
+        """
+        first_input = len(self._state)
+        values: list[Any] = [*self._state, *([None] * len(self._inputs))]
+        _bind(self._args, args, values, "args")
+        _bind(self._kwargs, kwargs, values, "kwargs")
+        for number, expected in enumerate(self._inputs, first_input):
+            expected.check(values[number], number - first_input)
+        outputs = self._body.run(values)
+        answer, *new_states = outputs
+        with torch.no_grad():
+            for number, new_state in zip(self._mutations, new_states, strict=True):
+                self._state[number].copy_(new_state)
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def check(self, value: Any, number: int) -> None:
+        if not isinstance(value, torch.Tensor) or value.dtype != self.dtype or tuple(value.shape) != self.shape:
+            found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+            raise GraphRefused(f"Input {number} is {found}; this graph serves {self.dtype} {self.shape} alone.")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    release: tuple[int, ...]  #: values that no later step uses
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Steps over numbered values, and what of them is the result."""
+
+    steps: list[Step]
+    output: Any
+
+    def run(self, values: list[Any]) -> Any:
+        for step in self.steps:
+            result = step.call(
+                *[_filled(arg, values) for arg in step.args],
+                **{name: _filled(arg, values) for name, arg in step.kwargs.items()},
+            )
+            if isinstance(result, torch.Tensor) and result.untyped_storage().nbytes() > MAX_TENSOR_BYTES:
+                raise GraphRefused(f"The graph made a tensor of more than {MAX_TENSOR_BYTES} bytes.")
+            values.append(result)
+            for number in step.release:
+                values[number] = None
+        return _filled(self.output, values)
+
+
+def _filled(value: Any, values: list[Any]) -> Any:
+    kind = type(value)
+    if kind is Ref:
+        return values[value.number]
+    if kind is list:
+        return [_filled(item, values) for item in value]
+    if kind is tuple:
+        return tuple([_filled(item, values) for item in value])
+    if kind is dict:
+        return {key: _filled(item, values) for key, item in value.items()}
+    return value
+
+
+def _bind(pattern: Any, value: Any, values: list[Any], where: str) -> None:
+    """Lay a call's arguments over the structure the graph was exported with."""
+    match pattern:
+        case Ref(number):
+            values[number] = value
+            return
+        case tuple() | list():
+            if isinstance(value, tuple | list) and len(value) == len(pattern):
+                for index, (part, item) in enumerate(zip(pattern, value, strict=True)):
+                    _bind(part, item, values, f"{where}[{index}]")
+                return
+        case dict():
+            if isinstance(value, dict) and value.keys() == pattern.keys():
+                for key, part in pattern.items():
+                    _bind(part, value[key], values, f"{where}[{key!r}]")
+                return
+        case float() if pattern != pattern and isinstance(value, float) and value != value:
+            return
+        case _:
+            if type(value) is type(pattern) and value == pattern:
+                return
+    raise GraphRefused(f"The call's {where} differs from the one this graph was exported for.")

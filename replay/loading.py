@@ -1,0 +1,146 @@
+"""Models in a worker: from a checked graph or a trusted factory, with the recorded weights. Imports torch."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from recorder.bundle.codec import from_json
+from recorder.bundle.manifest import TensorLayout
+from replay.sandbox import Forbidden
+from replay.text import inert
+
+__all__ = ["LoadFailed", "Loaded", "load_model"]
+
+
+class LoadFailed(Exception):
+    """A model that cannot be had here; the message is one sentence with the remedy."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A model ready to be called."""
+
+    call: Callable[..., Any]
+    module: torch.nn.Module | None = None
+    notes: list[str] = field(default_factory=list)  #: sentences: what of it is not the recorded model
+    training_modules: frozenset[str] = frozenset()  #: paths recorded in training mode; "" is the root
+
+    def set_training(self, training: bool) -> None:
+        """Follow the root's training flag, which a host may switch between calls."""
+        if self.module is None or self.module.training == training:
+            return
+        if training == ("" in self.training_modules):
+            self.restore_training()
+        else:
+            self.module.train(training)
+
+    def restore_training(self) -> None:
+        """Put every submodule into the mode it was recorded in."""
+        if self.module is not None:
+            for path, module in self.module.named_modules():
+                module.training = path in self.training_modules
+
+
+def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
+    """Build the model that a request names.
+
+    Args:
+        request: "source" ("graph" or "factory"), "factory" (pkg.mod:fn, trusted by the user), "path" of the weights
+            file or None, "digest" of the recorded weights or None, "layouts", "training_modules", "add_path" (a
+            directory to import the factory from).
+        graph: the graph document, where that is the source.
+        device: where the model goes.
+
+    Raises:
+        LoadFailed: it cannot be had; nothing was left half-loaded.
+    """
+    layouts = {name: from_json(TensorLayout, item) for name, item in request["layouts"].items()}
+    if request["source"] == "graph":
+        return _from_graph(request, graph, layouts, device)
+    return _from_factory(request, layouts, device)
+
+
+def _from_graph(request: dict[str, Any], graph: bytes, layouts: dict[str, TensorLayout], device: str) -> Loaded:
+    from replay.graph import GraphRefused, load_graph
+
+    weights = _weights(request, layouts) if request["path"] is not None else {}
+    try:
+        placed = {name: tensor.to(device) for name, tensor in weights.items()} if device != "cpu" else weights
+        return Loaded(load_graph(graph, placed, device=device))
+    except GraphRefused as refused:
+        raise LoadFailed(f"{refused}") from refused
+
+
+def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], device: str) -> Loaded:
+    model = _call_factory(request["factory"], request["add_path"])
+    if not isinstance(model, torch.nn.Module):
+        if not callable(model):
+            raise LoadFailed(f"the factory {request['factory']} returned something that cannot be called")
+        notes = [] if request["digest"] is None else ["the factory's model has no weights that could be checked"]
+        return Loaded(model, notes=notes)
+    notes = []
+    if request["path"] is not None:
+        _apply(model, _weights(request, layouts), request)
+    elif request["digest"] is not None:
+        _check_own_weights(model, request)
+    else:
+        notes.append("the recorded weights are not known; the factory's own are used")
+    loaded = Loaded(model, model.to(device), notes, frozenset(request["training_modules"]))
+    loaded.restore_training()
+    return loaded
+
+
+def _call_factory(name: str, add_path: str | None) -> Any:
+    module_name, _, function = name.partition(":")
+    if add_path is not None and add_path not in sys.path:
+        sys.path.append(add_path)  # last, so that nothing there can pose as a library
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in function.split("."):
+            found = getattr(found, part)
+        return found()
+    except Forbidden as forbidden:
+        raise LoadFailed(
+            f"the factory {name} failed: {forbidden}; let it build the model without its weights"
+        ) from None
+    except BaseException as error:
+        kind = type(error).__name__
+        raise LoadFailed(f"the factory {name} failed: {kind}: {inert(error, 300)}") from error
+
+
+def _weights(request: dict[str, Any], layouts: dict[str, TensorLayout]) -> dict[str, torch.Tensor]:
+    from replay.weights import WeightsRefused, load_weights
+
+    try:
+        return load_weights(request["path"], request["digest"], layouts)
+    except WeightsRefused as refused:
+        raise LoadFailed(str(refused)) from refused
+
+
+def _apply(model: torch.nn.Module, tensors: dict[str, torch.Tensor], request: dict[str, Any]) -> None:
+    from replay.weights import WeightsRefused, apply_weights
+
+    try:
+        apply_weights(model, tensors, request["training_modules"])
+    except WeightsRefused as refused:
+        raise LoadFailed(f"the recorded weights do not fit the model of {request['factory']}: {refused}") from refused
+
+
+def _check_own_weights(model: torch.nn.Module, request: dict[str, Any]) -> None:
+    from recorder.models import WeightsUnreadable, stream_weights, tensors_of_module
+
+    try:
+        own = stream_weights(tensors_of_module(model)).digest
+    except WeightsUnreadable as error:
+        raise LoadFailed(f"the weights of {request['factory']} cannot be checked: {error}") from error
+    if own != request["digest"]:
+        raise LoadFailed(
+            f"the model of {request['factory']} has weights {own[:12]}…, recorded were {request['digest'][:12]}…; "
+            "name the model store that holds those: --models LOCATION"
+        )

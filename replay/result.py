@@ -1,0 +1,102 @@
+"""The JSON form of a replay: what `replay run --json` prints and `--save` writes (schemas/replay.schema.json)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from replay.verdict import CallVerdict, Difference, FrameVerdict, ReplayResult
+
+__all__ = ["FORMAT_NAME", "result_path", "result_to_json", "save_result"]
+
+FORMAT_NAME = "vision-flight-recorder replay"
+FORMAT_VERSION = {"major": 1, "minor": 0}
+
+
+def result_to_json(result: ReplayResult) -> dict[str, Any]:
+    """Return the object that replay.schema.json describes; every key is always there."""
+    return {
+        "format": FORMAT_NAME,
+        "format_version": dict(FORMAT_VERSION),
+        "bundle": result.bundle,
+        "verdict": result.verdict.value,
+        "reproduced": result.reproduced,
+        "failure_reproduced": result.failure_reproduced,
+        "numerics": result.numerics,
+        "not_restored": list(result.not_restored),
+        "frames": [_frame(frame) for frame in result.frames],
+        "conclusion": result.conclusion,
+        "remedies": list(result.remedies),
+        "exit_code": result.exit_code,
+    }
+
+
+def result_path(bundle: str) -> Path:
+    """Return where the result of a bundle's replay is kept: beside it."""
+    return Path(f"{bundle}.replay.json")
+
+
+def save_result(data: dict[str, Any], path: Path) -> None:
+    """Write a result, whole or not at all, after checking it against the schema.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    from recorder.bundle.schema import validate
+
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, indent=2)
+    validate(json.loads(text), "replay")
+    scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with scratch.open("x", encoding="ascii") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            scratch.unlink()
+
+
+def _frame(frame: FrameVerdict) -> dict[str, Any]:
+    return {
+        "id": frame.id,
+        "level": frame.level.value,
+        "first_difference": _difference(frame.first_difference),
+        "reason": frame.reason,
+        "calls": [_call(call) for call in frame.calls],
+    }
+
+
+def _call(call: CallVerdict) -> dict[str, Any]:
+    return {
+        "call": call.call,
+        "model": call.model,
+        "level": call.level.value,
+        "first_difference": _difference(call.first_difference),
+        "reason": call.reason,
+    }
+
+
+def _difference(difference: Difference | None) -> dict[str, Any] | None:
+    if difference is None:
+        return None
+    return {
+        "stage": difference.stage,
+        "where": difference.where,
+        "what": difference.what,
+        "max_abs": _finite(difference.max_abs),
+        "rel_l2": _finite(difference.rel_l2),
+        "recorded": difference.recorded,
+        "replayed": difference.replayed,
+        "margin_over_delta": _finite(difference.margin_over_delta),
+    }
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None

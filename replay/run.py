@@ -1,0 +1,286 @@
+"""Replay a bundle: every outermost call of its frames run again, compared, and summed up in a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from recorder.bundle import Bundle
+from recorder.bundle.codec import value_to_json
+from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
+from recorder.bundle.signature import call_signature
+from recorder.environment import describe_cpu
+from recorder.signals import reevaluate
+from replay.compare import Answer
+from replay.conclusion import REQUIREMENTS, conclude, exit_code_of, reaches
+from replay.exchange import digest_of
+from replay.judge import disagreement, judge, soften
+from replay.load import UserConfig, find_locations, read_user_config
+from replay.numerics import PROFILES, plan_worker
+from replay.process import Limits
+from replay.session import Job, Outcome, Raised, Returned, Session
+from replay.sources import REMEDY, Candidate, Factories, candidates
+from replay.verdict import CallVerdict, FrameVerdict, Level, ReplayResult, worst
+
+__all__ = ["ReplayOptions", "replay_bundle"]
+
+#: Answers of the first pass kept to say by how much a second one differs; beyond, digests tell only that it does.
+_KEPT_BYTES = 64 * 2**20
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOptions:
+    """How to replay. The defaults are those of the command line."""
+
+    numerics: str = "faithful"  #: "faithful", "portable" or "here"
+    device: str | None = None  #: "cpu", "cuda" or "cuda:n"; None: where it was recorded, as far as that is here
+    frames: frozenset[int] | None = None  #: ids; None: all
+    repeat: int = 2  #: passes; from the second on, replay is compared with itself
+    model: tuple[str, ...] = ()  #: "pkg.mod:factory" or "name=pkg.mod:factory", typed by the user
+    model_directory: str | None = None  #: where factories may be imported from besides the installed packages
+    models: str | None = None  #: the model store, as typed by the user
+    bundle_path: Path | None = None  #: where the bundle lies, to find ``models/`` beside it
+    config: UserConfig | None = None  #: None: read from the user's configuration directory
+    timeout_seconds: float | None = None  #: for one call of a model
+    memory_bytes: int | None = None  #: for a worker, beyond torch itself
+    require: str = "decision"  #: "bit-exact", "tolerance" or "decision"
+    progress: Progress | None = None  #: called with (calls done, calls in all), passes counted
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the bundle.
+
+        Raises:
+            ValueError: an option has no such value; the message is one sentence.
+        """
+        if self.numerics not in PROFILES:
+            raise ValueError(f"--numerics is one of {', '.join(PROFILES)}, not {self.numerics!r}")
+        if self.require not in REQUIREMENTS:
+            raise ValueError(f"--require is one of {', '.join(REQUIREMENTS)}, not {self.require!r}")
+        if self.repeat < 1:
+            raise ValueError(f"--repeat counts passes and is at least 1, not {self.repeat}")
+        if self.timeout_seconds is not None and not self.timeout_seconds > 0:
+            raise ValueError(f"--timeout is a positive number of seconds, not {self.timeout_seconds:g}")
+        kind, _, index = (self.device or "cpu").partition(":")
+        if kind not in ("cpu", "cuda") or (index and not (index.isdigit() and kind == "cuda")):
+            raise ValueError(f"--device is cpu, cuda or cuda:n, not {self.device!r}")
+
+
+def replay_bundle(bundle: Bundle, options: ReplayOptions | None = None) -> ReplayResult:
+    """Re-run a bundle's frames and say how exactly they reproduce.
+
+    Calls are streamed: memory holds two calls and the answers of one pass up to a cap, however long the bundle is.
+
+    Args:
+        bundle: open; it is only read.
+        options: see ReplayOptions.
+
+    Raises:
+        ValueError: a wanted frame is not in the bundle, or the model locations cannot be used (ConfigInvalid).
+        BundleInvalid: recorded bytes are not what the manifest says.
+        BundleUnavailable: the bundle could not be read to the end.
+    """
+    return _Replay(bundle, options or ReplayOptions()).result()
+
+
+class _Replay:
+    def __init__(self, bundle: Bundle, options: ReplayOptions) -> None:
+        self._bundle = bundle
+        self._manifest: Manifest = bundle.manifest
+        self._options = options
+        self._frames = _chosen(self._manifest, options.frames)
+        self._jobs = self._plan_jobs()
+        self._verdicts: dict[int, CallVerdict] = {}
+        self._digests: dict[int, bytes | str] = {}
+        self._kept: dict[int, Answer] = {}
+        self._kept_bytes = 0
+        self._done = 0
+        self._trigger = self._manifest.incident.triggers[0] if self._manifest.incident.triggers else None
+        self._failure: list[bool | None] = []
+
+    def result(self) -> ReplayResult:
+        options = self._options
+        cpu = describe_cpu()
+        plans = {
+            context.id: plan_worker(context.environment, options.numerics, cpu) for context in self._manifest.contexts
+        }
+        limits = Limits(timeout_seconds=options.timeout_seconds, memory_bytes=options.memory_bytes)
+        with Session(self._bundle.tensor_bytes, plans, device=options.device, limits=limits) as session:
+            thresholds = _thresholds(self._manifest)
+            for job, outcome in session.run(self._jobs):
+                self._verdicts[job.call.id] = judge(job, outcome, self._bundle.tensor_bytes, thresholds)
+                self._remember(job, outcome)
+                self._progress()
+            for _ in range(options.repeat - 1):
+                session.forget_models()
+                for job, outcome in session.run([job for job in self._jobs if job.call.id in self._digests]):
+                    if _digest(outcome) != self._digests[job.call.id]:
+                        self._verdicts[job.call.id] = disagreement(job, self._kept.get(job.call.id), outcome)
+                    self._progress()
+            remedies = self._qualify(session)
+        return self._sum_up(session, remedies)
+
+    def _plan_jobs(self) -> list[Job]:
+        wanted = {call for frame in self._frames for call in frame.calls}
+        options = self._options
+        config = options.config if options.config is not None else read_user_config()
+        locations = find_locations(options.bundle_path, options.models, config)
+        factories = Factories.parse(options.model, options.model_directory)
+        models = {model.id: model for model in self._manifest.models}
+        contexts = {context.id: context for context in self._manifest.contexts}
+        jobs = []
+        known: dict[tuple[int, str], tuple[list[Candidate], list[str]]] = {}
+        for call in self._manifest.calls:
+            if call.id in wanted and call.parent is None:
+                signature = call_signature(value_to_json(call.args), value_to_json(call.kwargs))
+                key = (call.model, signature)
+                if key not in known:
+                    known[key] = candidates(models[call.model], signature, factories, locations, config)
+                found, reasons = known[key]
+                jobs.append(
+                    Job(
+                        call=call,
+                        model=models[call.model],
+                        context=contexts[call.context],
+                        candidates=found,
+                        reasons=reasons,
+                    )
+                )
+        return jobs
+
+    def _remember(self, job: Job, outcome: Outcome) -> None:
+        digest = _digest(outcome)
+        if digest is None:
+            return
+        self._digests[job.call.id] = digest
+        if isinstance(outcome, Returned) and self._options.repeat > 1:
+            size_bytes = sum(len(data) for data in outcome.answer.tensors.values())
+            if self._kept_bytes + size_bytes <= _KEPT_BYTES:
+                self._kept[job.call.id] = outcome.answer
+                self._kept_bytes += size_bytes
+        self._failure.append(_failure_shows(self._trigger, job, outcome, self._frames))
+
+    def _progress(self) -> None:
+        self._done += 1
+        if self._options.progress is not None:
+            self._options.progress(self._done, len(self._jobs) * self._options.repeat)
+
+    def _qualify(self, session: Session) -> list[str]:
+        """Take back what a difference cannot prove; return remedies."""
+        remedies: list[str] = []
+        proven = set()
+        for job in self._jobs:
+            source, verdict = session.source_of(job), self._verdicts[job.call.id]
+            if source is not None and job.call.status == "returned" and reaches(verdict.level, "tolerance"):
+                proven.add(source.graph_digest)
+        for job in self._jobs:
+            source, verdict = session.source_of(job), self._verdicts[job.call.id]
+            reason = _doubt(job, verdict, source, proven, [*session.lacking(job), *session.notes_of(job)])
+            if reason:
+                self._verdicts[job.call.id] = soften(verdict, reason)
+        if any(REMEDY in verdict.reason for verdict in self._verdicts.values()):
+            remedies.append(REMEDY)
+        if any("--models LOCATION" in verdict.reason for verdict in self._verdicts.values()):
+            remedies.append("name the model store: --models LOCATION")
+        return list(dict.fromkeys(remedies))
+
+    def _sum_up(self, session: Session, remedies: list[str]) -> ReplayResult:
+        options = self._options
+        frames = tuple(self._frame_verdict(frame) for frame in self._frames)
+        verdict = worst([frame.level for frame in frames])
+        not_restored = list(dict.fromkeys(item for lacking in session.not_restored.values() for item in lacking))
+        notes = list(dict.fromkeys(note for job in self._jobs for note in session.notes_of(job)))
+        shows = None
+        if any(shown is not None for shown in self._failure):
+            shows = any(self._failure)
+        unchecked = [*notes, "preprocessing was not re-run: no --pipeline"]
+        if options.repeat == 1:
+            unchecked.append("replay was not compared with itself: --repeat 1")
+        if not self._manifest.complete:
+            unchecked.append("the bundle was salvaged and is not complete")
+        return ReplayResult(
+            bundle=self._bundle.id,
+            verdict=verdict,
+            reproduced=reaches(verdict, options.require),
+            failure_reproduced=shows,
+            numerics=options.numerics,
+            not_restored=(*not_restored, *notes),
+            frames=frames,
+            conclusion=conclude(frames, verdict, failure_reproduced=shows, unchecked=unchecked),
+            exit_code=exit_code_of(verdict, options.require, self._manifest.complete),
+            remedies=tuple(remedies),
+        )
+
+    def _frame_verdict(self, frame: Frame) -> FrameVerdict:
+        calls = tuple(self._verdicts[call] for call in frame.calls if call in self._verdicts)
+        if not calls:
+            reason = "no model call was recorded in it"
+            if frame.status == "open":
+                reason = "it was in flight when the process died, before any model call"
+            return FrameVerdict(id=frame.id, level=Level.NOT_REPLAYABLE, reason=reason)
+        level = worst([call.level for call in calls])
+        deciding = next(call for call in calls if call.level is level)
+        difference = deciding.first_difference
+        return FrameVerdict(id=frame.id, level=level, first_difference=difference, calls=calls, reason=deciding.reason)
+
+
+def _chosen(manifest: Manifest, wanted: frozenset[int] | None) -> list[Frame]:
+    if wanted is None:
+        return list(manifest.frames)
+    known = {frame.id for frame in manifest.frames}
+    if missing := sorted(wanted - known):
+        held = f"{min(known)} to {max(known)}" if known else "none"
+        raise ValueError(f"the bundle has no frame {missing[0]}; it holds frames {held}")
+    return [frame for frame in manifest.frames if frame.id in wanted]
+
+
+def _doubt(
+    job: Job, verdict: CallVerdict, source: Candidate | None, proven: set[str | None], lacking: list[str]
+) -> str | None:
+    """Why a difference does not prove that the model answers differently; None where it does."""
+    if source is not None and source.origin == "graph":
+        if job.call.status == "raised" and verdict.level is Level.DIVERGED:
+            return f"a stored graph holds none of the model's own checks, which may have raised; {REMEDY}"
+        if source.graph_digest not in proven and verdict.level in (Level.SAME_DECISION, Level.DIVERGED):
+            return f"the stored graph has reproduced no recorded call, so it may not be the model; {REMEDY}"
+    if verdict.level is Level.DIVERGED and lacking:
+        return f"the answer differs, and not everything is as it was recorded: {lacking[0]}"
+    return None
+
+
+def _digest(outcome: Outcome) -> bytes | str | None:
+    """What two passes have to agree in; None for a call that could not be run."""
+    match outcome:
+        case Returned(answer=answer):
+            return digest_of(answer)
+        case Raised(type=kind):
+            return kind
+    return None
+
+
+def _thresholds(manifest: Manifest) -> list[float]:
+    """Confidences at which the service's own triggers act: a decision is the same on the same side of each."""
+    found = [trigger.parameters.get("below") for trigger in manifest.incident.triggers]
+    return [float(each) for each in found if isinstance(each, int | float) and not isinstance(each, bool)]
+
+
+def _failure_shows(trigger: Trigger | None, job: Job, outcome: Outcome, frames: Sequence[Frame]) -> bool | None:
+    """Whether the trigger that opened the incident fires on what replay gave; None where this call cannot tell."""
+    if trigger is None or trigger.frame is None or not _belongs(job.call, trigger.frame, frames):
+        return None
+    if trigger.kind == "exception":
+        recorded = job.call.exception
+        if recorded is None or job.call.status != "raised":
+            return None
+        if isinstance(outcome, Raised):
+            return outcome.type == recorded.type or (None if outcome.cannot else False)
+        return False
+    if isinstance(outcome, Returned) and outcome.answer.value is not None:
+        return reevaluate(trigger.kind, trigger.parameters, outcome.answer.value, outcome.answer.tensors)
+    return None
+
+
+def _belongs(call: Call, frame_id: int, frames: Sequence[Frame]) -> bool:
+    return any(frame.id == frame_id and call.id in frame.calls for frame in frames)

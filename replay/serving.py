@@ -1,0 +1,176 @@
+"""What a replay worker does: restore settings, load a model, run a call. Imports torch; only workers import this."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from recorder.bundle.codec import to_json
+from recorder.bundle.manifest import Environment
+from recorder.capture import describe
+from recorder.environment import capture_environment
+from recorder.torch_settings import write_settings
+from replay.arguments import NotRebuildable, rebuild
+from replay.graph_arguments import GraphRefused
+from replay.loading import Loaded, LoadFailed, load_model
+from replay.sandbox import Forbidden, limit_cpu_seconds, limit_memory, lock_down, refusals
+
+__all__ = ["Server"]
+
+_AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+_MAX_MESSAGE_CHARS = 2000
+
+Answer = tuple[dict[str, Any], Sequence[bytes | bytearray]]
+
+
+class Server:
+    """Answers the requests of one parent."""
+
+    def __init__(self, kept: dict[str, str]) -> None:
+        """``kept`` is what `replay.sandbox.isolate` returned."""
+        self._kept = kept
+        self._models: dict[int, Loaded] = {}
+        self._device = "cpu"
+        self._cpu_seconds: float | None = None
+
+    def answer(self, request: dict[str, Any], payload: bytearray) -> Answer:
+        """Answer one request; whatever goes wrong becomes part of the reply."""
+        match request["op"]:
+            case "start":
+                return self._start(request), ()
+            case "settings":
+                return self._settings(request), ()
+            case "load":
+                return self._load(request, payload), ()
+            case "run":
+                return self._run(request, payload)
+        return {"status": "refused", "reason": "the worker does not know this request"}, ()
+
+    def _start(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._device = request["device"]
+        self._cpu_seconds = request["cpu_seconds"]
+        reply = self._settings(request)
+        if self._device != "cpu":
+            try:
+                torch.zeros(1, device=self._device)  # the GPUs' names are known once they are used
+            except (RuntimeError, AssertionError) as error:
+                return {"status": "refused", "reason": f"device {self._device} cannot be used: {_first_line(error)}"}
+            reply |= self._environment()
+        lock_down()
+        if request["memory_bytes"] is not None and self._device == "cpu":
+            limit_memory(request["memory_bytes"])
+        return reply
+
+    def _settings(self, request: dict[str, Any]) -> dict[str, Any]:
+        write_settings(torch, request["settings"])
+        return {"status": "ok", "kept": self._kept, **self._environment()}
+
+    def _environment(self) -> dict[str, Any]:
+        environment: Environment = capture_environment(packages=False)
+        return {"environment": to_json(environment)}
+
+    def _load(self, request: dict[str, Any], payload: bytearray) -> dict[str, Any]:
+        for key in (request["model"], *request["drop"]):  # the old ones go before the new one needs their memory
+            self._models.pop(key, None)
+        self._limit_time()
+        try:
+            loaded = load_model(request, bytes(payload), self._device)
+        except LoadFailed as failed:
+            return {"status": "refused", "reason": str(failed), "refused": refusals()}
+        except MemoryError:
+            return {"status": "refused", "reason": "the model does not fit in the worker's memory", "refused": []}
+        self._models[request["model"]] = loaded
+        return {"status": "ok", "notes": loaded.notes, "refused": refusals()}
+
+    def _run(self, request: dict[str, Any], payload: bytearray) -> Answer:
+        model = self._models[request["model"]]
+        try:
+            view = memoryview(payload)
+            args = rebuild(request["args"], view, where="args", device=self._device)
+            kwargs = rebuild(request["kwargs"], view, where="kwargs", device=self._device)
+        except NotRebuildable as lacking:
+            return {"status": "refused", "reason": str(lacking)}, ()
+        settings = request["settings"]
+        model.set_training(settings["training"])
+        self._limit_time()
+        _restore_generator(request["rng"], view)
+        started = time.perf_counter()
+        try:
+            with _calling(settings):
+                output = model.call(*args, **kwargs)
+            if self._device != "cpu":
+                torch.cuda.synchronize()
+        except BaseException as error:  # noqa: BLE001 - whatever the model raises is its answer
+            return self._raised(error), ()
+        seconds = time.perf_counter() - started
+        described = describe(output)
+        if described.size_bytes > request["max_answer_bytes"]:
+            return {"status": "refused", "reason": f"the answer of {described.size_bytes} bytes is too large"}, ()
+        answer = bytearray(described.size_bytes)
+        described.copy_to(np.frombuffer(answer, np.uint8).ctypes.data if answer else 0)
+        reply = {
+            "status": "returned",
+            "answer": described.tagged,
+            "seconds": seconds,
+            "refused": refusals(),
+        }
+        return reply, (answer,)
+
+    def _raised(self, error: BaseException) -> dict[str, Any]:
+        kind = type(error)
+        return {
+            "status": "raised",
+            "type": f"{kind.__module__}.{kind.__qualname__}"[:200],
+            "message": str(error)[:_MAX_MESSAGE_CHARS],
+            "cannot": _why_it_cannot_run_here(error),
+            "refused": refusals(),
+        }
+
+    def _limit_time(self) -> None:
+        if self._cpu_seconds is not None:
+            limit_cpu_seconds(self._cpu_seconds)
+
+
+def _why_it_cannot_run_here(error: BaseException) -> str | None:
+    """A reason where an exception tells of this machine or worker and not of the model; else None."""
+    text = _first_line(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return "it needs more memory than the worker has"
+    if isinstance(error, Forbidden | GraphRefused):
+        return text
+    if isinstance(error, ImportError):
+        return f"it needs a module that is not installed here: {text}"
+    if isinstance(error, NotImplementedError):
+        return f"it needs an operator that this torch does not have here: {text}"
+    return None
+
+
+@contextlib.contextmanager
+def _calling(settings: dict[str, Any]) -> Iterator[None]:
+    """The thread-local modes that the call was recorded in."""
+    with contextlib.ExitStack() as stack:
+        if settings["inference_mode"]:
+            stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.set_grad_enabled(settings["grad_enabled"]))
+        for device, dtype in settings["autocast"].items():
+            if device in ("cpu", "cuda") and dtype in _AUTOCAST_DTYPES:
+                stack.enter_context(torch.autocast(device, dtype=_AUTOCAST_DTYPES[dtype]))
+        yield
+
+
+def _restore_generator(tagged: dict[str, Any] | None, payload: memoryview) -> None:
+    """Set torch's CPU generator to the recorded state; one that this torch does not take is left alone."""
+    if tagged is not None:
+        with contextlib.suppress(NotRebuildable, RuntimeError, TypeError):
+            torch.set_rng_state(rebuild(tagged, payload, where="rng"))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

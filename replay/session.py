@@ -1,0 +1,296 @@
+"""Run recorded calls in workers, one after the other: keeps a worker busy, replaces it when it dies or must change."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from recorder.bundle.codec import to_json
+from recorder.bundle.manifest import Call, Context, Model
+from recorder.bundle.values import tensors_of
+from replay.compare import Answer
+from replay.exchange import Outgoing, ReadTensor, answer_from_wire
+from replay.numerics import WorkerPlan
+from replay.process import Limits, ModelRefused, Worker, WorkerDied
+from replay.protocol import MAX_PAYLOAD_BYTES, ProtocolError
+from replay.sources import Candidate
+from replay.surroundings import compare_surroundings
+from replay.text import inert
+
+__all__ = ["Failed", "Job", "Outcome", "Raised", "Returned", "Session"]
+
+#: After so many workers have died, the rest is not tried any more.
+_MAX_DEATHS = 3
+#: Models kept loaded at once; a bundle may name many, and each takes memory.
+_MAX_LOADED = 8
+#: An answer may be this much larger than the recorded one before it is refused unseen.
+_ANSWER_ROOM_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One recorded call and how to run it again."""
+
+    call: Call
+    model: Model
+    context: Context
+    candidates: list[Candidate]
+    reasons: list[str]  #: why there are no more candidates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """The model answered."""
+
+    answer: Answer
+    seconds: float  #: of the call itself, in the worker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raised:
+    """The model raised."""
+
+    type: str
+    message: str
+    cannot: str | None  #: a reason, where the exception tells of this machine and not of the model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The call could not be run."""
+
+    reason: str
+    died: bool = False  #: whether the worker died of it
+
+
+Outcome = Returned | Raised | Failed
+
+
+@dataclass(slots=True)
+class _Loading:
+    """What came of the candidates of one model."""
+
+    chosen: Candidate | None = None
+    key: int = -1
+    notes: list[str] = field(default_factory=list)
+    refused: str = ""
+
+
+class Session:
+    """A replay's workers. A context manager: no worker outlives the block."""
+
+    def __init__(self, read: ReadTensor, plans: dict[int, WorkerPlan], *, device: str | None, limits: Limits) -> None:
+        """Start nothing yet.
+
+        Args:
+            read: gives a recorded tensor's bytes.
+            plans: by id of the context.
+            device: "cpu", "cuda:n", or None for where it was recorded, as far as that is here.
+            limits: of one worker.
+        """
+        self._read = read
+        self._plans = plans
+        self._device = device
+        self._limits = limits
+        self._worker: Worker | None = None
+        self._plan: WorkerPlan | None = None
+        self._loadings: dict[tuple[Any, ...], _Loading] = {}
+        self._loaded: list[int] = []
+        self._deaths = 0
+        self._no_device = ""
+        self.not_restored: dict[int, list[str]] = {}  #: sentences by context id, known once a call of it was run
+        self.seconds = 0.0  #: spent in calls of models
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def forget_models(self) -> None:
+        """Load every model anew before its next call: what a pass changed in them is gone."""
+        self._loaded.clear()
+
+    def source_of(self, job: Job) -> Candidate | None:
+        """The candidate that a job was run with, if any."""
+        loading = self._loadings.get(_key_of(job))
+        return loading.chosen if loading else None
+
+    def notes_of(self, job: Job) -> list[str]:
+        """What of the job's model is not the recorded one."""
+        loading = self._loadings.get(_key_of(job))
+        return loading.notes if loading else []
+
+    def lacking(self, job: Job) -> list[str]:
+        """What of the surroundings of the job's call was not restored."""
+        return self.not_restored.get(job.context.id, [])
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
+        """Run calls in order. The next call's bytes are read and sent while the worker computes.
+
+        Raises:
+            BundleInvalid, BundleUnavailable: recorded bytes are not what the manifest says.
+        """
+        waiting = deque(jobs)
+        running: deque[Job] = deque()
+        while waiting or running:
+            if waiting and len(running) < 2:
+                job = waiting[0]
+                try:
+                    if not running or not self._must_change(job):
+                        waiting.popleft()
+                        failure = self._send(job)
+                        if failure is not None:
+                            while running:
+                                yield self._take(running)
+                            yield job, failure
+                        else:
+                            running.append(job)
+                        continue
+                except WorkerDied as death:
+                    started = bool(running)  # else it died before the call reached it
+                    culprit, *again = [*running, job]
+                    running.clear()
+                    waiting.extendleft(reversed(again))
+                    yield culprit, self._bury(death, started)
+                    continue
+            job = running[0]
+            try:
+                yield self._take(running)
+            except WorkerDied as death:
+                running.popleft()
+                waiting.extendleft(reversed(running))
+                running.clear()
+                yield job, self._bury(death, True)
+
+    def _take(self, running: deque[Job]) -> tuple[Job, Outcome]:
+        job = running[0]
+        assert self._worker is not None  # noqa: S101 - a job runs in one
+        try:
+            header, payload = self._worker.answer(min(MAX_PAYLOAD_BYTES, _answer_limit(job)))
+            outcome = self._outcome(header, payload)
+        except ProtocolError as error:
+            raise WorkerDied(f"the replay worker sent {error}") from error
+        running.popleft()
+        return job, outcome
+
+    def _outcome(self, header: dict[str, Any], payload: bytearray) -> Outcome:
+        match header:
+            case {"status": "returned", "answer": tagged, "seconds": float() as seconds}:
+                self.seconds += seconds
+                return Returned(answer=answer_from_wire(tagged, payload), seconds=seconds)
+            case {"status": "raised", "type": str() as kind, "message": str() as message, "cannot": cannot}:
+                return Raised(type=inert(kind), message=message, cannot=None if cannot is None else inert(cannot, 400))
+            case {"status": "refused", "reason": str() as reason}:
+                return Failed(reason=inert(reason, 400))
+        raise ProtocolError("an answer of an unknown kind")
+
+    def _must_change(self, job: Job) -> bool:
+        """Whether a job needs the worker idle: another process, other flags, or a model that is not loaded."""
+        plan = self._plans[job.context.id]
+        loading = self._loadings.get(_key_of(job))
+        return self._worker is None or plan != self._plan or loading is None or loading.key not in self._loaded
+
+    def _send(self, job: Job) -> Failed | None:
+        """Bring the worker into the state a job needs, and hand it over."""
+        if self._deaths >= _MAX_DEATHS:
+            return Failed(reason=f"not tried: {_MAX_DEATHS} replay workers died before it")
+        if not job.candidates:
+            return Failed(reason=" ".join(job.reasons))
+        self._settle(job)
+        loading = self._load(job)
+        if loading.chosen is None:
+            return Failed(reason=loading.refused)
+        outgoing = Outgoing(self._read)
+        request = {
+            "model": loading.key,
+            "args": outgoing.add(job.call.args),
+            "kwargs": outgoing.add(job.call.kwargs),
+            "rng": None if job.call.rng is None else outgoing.add(job.call.rng),
+            "settings": to_json(job.call.settings) | {"autocast": job.call.settings.autocast},
+            "max_answer_bytes": _answer_limit(job),
+        }
+        if outgoing.size_bytes > MAX_PAYLOAD_BYTES:
+            return Failed(reason=f"its arguments take {outgoing.size_bytes} bytes, more than a replay worker accepts")
+        assert self._worker is not None  # noqa: S101 - settled above
+        self._worker.send_call(request, outgoing.parts)
+        return None
+
+    def _settle(self, job: Job) -> None:
+        plan = self._plans[job.context.id]
+        if self._worker is not None and self._plan is not None and self._plan.needs_another_process(plan):
+            self._stop()
+        if self._worker is None:
+            self._worker = self._start(plan, job)
+        elif self._plan != plan:
+            self._worker.switch(plan)
+        self._plan = plan
+        if job.context.id not in self.not_restored:
+            lacking = [*plan.not_restored, *compare_surroundings(job.context.environment, self._worker.environment)]
+            self.not_restored[job.context.id] = [*lacking, *([self._no_device] if self._no_device else [])]
+
+    def _start(self, plan: WorkerPlan, job: Job) -> Worker:
+        device = self._device or _recorded_device(job.call)
+        recorded = _recorded_device(job.call)
+        if device != recorded and self._device is not None:
+            self._no_device = f"device: recorded on {recorded}, run on {device}"
+        if self._device is None and device != "cpu":
+            try:
+                return Worker(plan, device=device, limits=self._limits)
+            except WorkerDied as error:
+                self._device = "cpu"
+                self._no_device = f"device: recorded on {device}, run on the CPU, because {error}"
+                device = "cpu"
+        return Worker(plan, device=device, limits=self._limits)
+
+    def _load(self, job: Job) -> _Loading:
+        assert self._worker is not None  # noqa: S101 - settled before
+        loading = self._loadings.setdefault(_key_of(job), _Loading(key=len(self._loadings)))
+        if loading.refused or loading.key in self._loaded:
+            return loading
+        refusals = []
+        for candidate in [loading.chosen] if loading.chosen else job.candidates:
+            drop = self._loaded[: max(0, len(self._loaded) - _MAX_LOADED + 1)]
+            self._loaded = [key for key in self._loaded if key not in drop]
+            try:
+                request = {**candidate.request, "model": loading.key, "drop": drop}
+                loading.notes = self._worker.load(request, candidate.graph)
+            except ModelRefused as refused:
+                refusals.append(str(refused))
+                continue
+            loading.chosen = candidate
+            self._loaded.append(loading.key)
+            return loading
+        loading.chosen, loading.refused = None, " ".join([*refusals, *job.reasons])
+        return loading
+
+    def _bury(self, death: WorkerDied, of_the_call: bool) -> Failed:
+        self._deaths += 1
+        self._stop()
+        return Failed(reason=str(death), died=of_the_call)
+
+    def _stop(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
+        self._loaded.clear()
+
+
+def _key_of(job: Job) -> tuple[Any, ...]:
+    return job.model.id, tuple(candidate.graph_digest for candidate in job.candidates)
+
+
+def _answer_limit(job: Job) -> int:
+    recorded = sum(tensor.size_bytes for _, tensor in tensors_of(job.call.output)) if job.call.output else 0
+    return _ANSWER_ROOM_BYTES + 4 * recorded
+
+
+def _recorded_device(call: Call) -> str:
+    """The first GPU a call's arguments were on, or "cpu"."""
+    for value in (call.args, call.kwargs):
+        for _, tensor in tensors_of(value):
+            if tensor.device.startswith("cuda"):
+                return tensor.device if tensor.device[5:].isdigit() or tensor.device == "cuda" else "cuda:0"
+    return "cpu"

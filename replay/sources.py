@@ -1,0 +1,124 @@
+"""Where a recorded model can come from here: a stored graph, or code that the user trusts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from recorder.bundle.codec import to_json
+from recorder.bundle.manifest import Model
+from replay.load import ModelLocations, ModelMissing, UserConfig, is_factory
+from replay.text import inert
+
+__all__ = ["Candidate", "Factories", "candidates"]
+
+#: What helps when a model cannot be had from its graph.
+REMEDY = "name the code that builds it: --model pkg.mod:factory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One way to get a model: what `replay.loading.load_model` is asked for."""
+
+    origin: str  #: "graph" or "factory"
+    request: dict[str, Any]
+    graph: bytes = b""
+    graph_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Factories:
+    """What the user passed as ``--model``: "pkg.mod:factory" for any model, "name=pkg.mod:factory" for one."""
+
+    named: dict[str, str] = field(default_factory=dict)
+    general: str | None = None
+    directory: str | None = None  #: imported from last, because the user named the code
+
+    @classmethod
+    def parse(cls, specifications: Sequence[str], directory: str | None) -> Factories:
+        """Parse the options.
+
+        Raises:
+            ValueError: one of them has another form.
+        """
+        named: dict[str, str] = {}
+        general = None
+        for specification in specifications:
+            name, equals, factory = specification.rpartition("=")
+            if not is_factory(factory):
+                raise ValueError(f"--model takes pkg.mod:factory or name=pkg.mod:factory, not {specification!r}")
+            if equals:
+                named[name] = factory
+            else:
+                general = factory
+        return cls(named, general, directory)
+
+    def of(self, model: Model) -> str | None:
+        """The factory the user named for a model."""
+        return self.named.get(model.name, self.general)
+
+
+def candidates(
+    model: Model, signature: str, factories: Factories, locations: ModelLocations, config: UserConfig
+) -> tuple[list[Candidate], list[str]]:
+    """List the ways to get a model for calls of one signature, most wanted first, and why others are none.
+
+    The user's own choice first; then the graph that serves calls of this signature; then the factory that the bundle
+    names, only if the user has listed exactly that one in the config.
+    """
+    found: list[Candidate] = []
+    reasons: list[str] = []
+    weights, missing = _weights(model, locations)
+    chosen = factories.of(model)
+    if chosen is not None:
+        found.append(_factory(model, chosen, weights, factories.directory))
+    graph = next((graph.digest for graph in model.graphs if graph.signature == signature), None)
+    if graph is None and model.weights is not None:
+        graph = locations.remembered_graph(model.weights.digest, signature)
+    if graph is not None and (weights is not None or model.weights is None):
+        try:
+            document = locations.graph(graph)
+            request = _request(model, "graph", None, weights, None)
+            found.append(Candidate(origin="graph", request=request, graph=document, graph_digest=graph))
+        except ModelMissing as error:
+            reasons.append(str(error))
+    elif graph is not None and missing:
+        reasons.append(missing)
+    elif model.framework == "callable":
+        reasons.append(f"it is a function, not a module with weights; {REMEDY}.")
+    elif model.graphs:
+        reasons.append(f"its graphs serve calls with other shapes or arguments; {REMEDY}.")
+    else:
+        why = "; ".join(inert(problem.rstrip("."), 200) for problem in model.problems) or "no graph was stored"
+        reasons.append(f"{why}; {REMEDY}.")
+    if chosen is None and model.factory is not None and model.factory in config.trusted_factories:
+        found.append(_factory(model, model.factory, weights, None))
+    return found, reasons
+
+
+def _weights(model: Model, locations: ModelLocations) -> tuple[str | None, str]:
+    if model.weights is None:
+        return None, ""
+    try:
+        return str(locations.weights(model.weights.digest)), ""
+    except ModelMissing as error:
+        return None, str(error)
+
+
+def _factory(model: Model, factory: str, weights: str | None, directory: str | None) -> Candidate:
+    return Candidate(origin="factory", request=_request(model, "factory", factory, weights, directory))
+
+
+def _request(
+    model: Model, source: str, factory: str | None, weights: str | None, directory: str | None
+) -> dict[str, Any]:
+    return {
+        "source": source,
+        "factory": factory,
+        "path": weights,
+        "digest": model.weights.digest if model.weights else None,
+        "layouts": to_json(model.layouts),
+        "training_modules": list(model.training_modules),
+        "add_path": directory,
+    }
