@@ -13,13 +13,14 @@ Anything else has no decision to compare, and a difference beyond tolerance is a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recorder.bundle.values import JsonValue, MappingValue, RecordValue, SequenceValue, TensorValue, Value, tensors_of
+from recorder.bundle.values import JsonValue, TensorValue, tensors_of
+from replay.boxes import box_groups, match_boxes
 from replay.layout import Array, logical_bits, real_values
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Decision", "TASKS", "classify", "decide"]
 
 TASKS = ("classification", "detection", "segmentation", "embedding", "none")
-
-#: Two boxes this much alike are the same box: at 100 pixels a side, half a pixel off in one direction.
-SAME_BOX_IOU = 0.99
 
 #: Share of pixels that keep their class. Pixels on the border between two regions are near-ties; in a 500 x 500 mask
 #: this lets 250 of them flip and no region come or go.
@@ -77,7 +75,7 @@ def decide(
     if task == "none":
         return None
     decisions = []
-    detections = {part: where for where, parts in _detections(recorded.value, "") for part in parts.values()}
+    detections = {part: where for where, parts in box_groups(recorded.value, "") for part in parts.values()}
     tensors_a, tensors_b = dict(tensors_of(recorded.value)), dict(tensors_of(replayed.value))
     for path in paths:
         if path not in tensors_a:
@@ -241,37 +239,12 @@ def _cosine(a: Array, b: Array) -> float:
     return float(np.clip(np.dot(x, y) / (np.linalg.norm(x) * np.linalg.norm(y)), -1.0, 1.0))
 
 
-def _detections(value: Value | None, path: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield ``(path, {"boxes": path, "scores": path, "labels": path})`` for every group of boxes in a value."""
-    members: list[tuple[Any, Value, str]] = []
-    match value:
-        case SequenceValue(items=items):
-            members = [(index, item, f"{path}[{index}]") for index, item in enumerate(items)]
-        case MappingValue(items=pairs):
-            members = [(key, item, f"{path}[{key!r}]") for key, item in pairs]
-        case RecordValue(fields=fields):
-            members = [(name, item, f"{path}.{name}") for name, item in fields]
-    parts = {key: where for key, item, where in members if _is_part(key, item)}
-    if "boxes" in parts and "scores" in parts:
-        yield path, parts
-    for _, item, where in members:
-        yield from _detections(item, where)
-
-
-def _is_part(key: object, item: Value) -> bool:
-    if not isinstance(item, TensorValue) or "complex" in item.dtype:
-        return False
-    return (key == "boxes" and len(item.shape) == 2 and item.shape[1] == 4) or (
-        key in ("scores", "labels") and len(item.shape) == 1
-    )
-
-
 def _detection(
     recorded: Answer, replayed: Answer, path: str, where: str, thresholds: Sequence[float]
 ) -> Decision | None:
     sides = []
     for answer in (recorded, replayed):
-        parts = dict(_detections(answer.value, "")).get(where)
+        parts = dict(box_groups(answer.value, "")).get(where)
         if parts is None:
             return None
         tensors = dict(tensors_of(answer.value))
@@ -282,7 +255,7 @@ def _detection(
             return None
         sides.append((arrays["boxes"], arrays["scores"], labels))
     (boxes_a, scores_a, labels_a), (boxes_b, scores_b, labels_b) = sides
-    pairs = _match(boxes_a, scores_a, labels_a, boxes_b, labels_b)
+    pairs = match_boxes(boxes_a, scores_a, labels_a, boxes_b, labels_b)
     same = len(pairs) == len(boxes_a) == len(boxes_b)
     what = f"{len(pairs)} of {len(boxes_a)} boxes came back"
     shifts = np.array([abs(scores_a[i] - scores_b[j]) for i, j in pairs])
@@ -302,34 +275,6 @@ def _detection(
         replayed={"boxes": len(boxes_b), "matched": len(pairs)},
         margin_over_delta=float(min(margins)) if margins and math.isfinite(min(margins)) else None,
     )
-
-
-def _match(boxes_a: Array, scores_a: Array, labels_a: Array, boxes_b: Array, labels_b: Array) -> list[tuple[int, int]]:
-    """Pair boxes of one class greedily, highest recorded score first, each with its best overlap left."""
-    free = np.ones(len(boxes_b), dtype=bool)
-    pairs = []
-    for index in np.argsort(-scores_a, kind="stable"):
-        candidates = np.flatnonzero(free & (labels_b == labels_a[index]))
-        if not candidates.size:
-            continue
-        overlaps = _iou(boxes_a[index], boxes_b[candidates])
-        best = int(np.argmax(overlaps))
-        if overlaps[best] >= SAME_BOX_IOU:
-            free[candidates[best]] = False
-            pairs.append((int(index), int(candidates[best])))
-    return pairs
-
-
-def _iou(box: Array, others: Array) -> Array:
-    """Intersection over union of one box (4) with others (M, 4); 1 for equal boxes, those without area included."""
-    with np.errstate(all="ignore"):
-        sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-        shared = np.prod(np.clip(sides, 0.0, None), axis=1)
-        areas = np.prod(others[:, 2:] - others[:, :2], axis=1) + np.prod(box[2:] - box[:2])
-        overlap = shared / (areas - shared)
-    equal = np.all((others == box) | (np.isnan(others) & np.isnan(box)), axis=1)
-    result: Array = np.where(equal, 1.0, np.where(np.isfinite(overlap), overlap, 0.0))
-    return result
 
 
 def _rounded(values: Array) -> list[JsonValue]:

@@ -172,9 +172,10 @@ def refusals() -> list[str]:
 
 
 def limit_memory(extra_bytes: int) -> None:
-    """Allow this much more address space than is in use now."""
-    in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    _lower(resource.RLIMIT_AS, in_use + extra_bytes)
+    """Allow this much more address space than is in use now; without /proc there is no telling, and no limit."""
+    with contextlib.suppress(OSError):
+        in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        _lower(resource.RLIMIT_AS, in_use + extra_bytes)
 
 
 def limit_cpu_seconds(seconds: float) -> None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import zstandard
 
 from recorder.bundle.errors import BundleInvalid
-from recorder.bundle.limits import KIB
+from recorder.bundle.limits import KIB, MAX_TABLE_CHANNELS
 from recorder.bundle.tensors import dense_order
 from recorder.bundle.values import ITEM_SIZE_BYTES
 
@@ -166,7 +166,9 @@ def _decode_table(member: bytes | memoryview, item_bytes: int, size_bytes: int) 
         raise wrong
     channels, run = _TABLE_HEADER.unpack_from(member)
     count = size_bytes // item_bytes
-    if not channels or not run or not count or count % (channels * run) or len(member) < 8 + 2 * channels:
+    if not 1 <= channels <= MAX_TABLE_CHANNELS or not run or not count or count % (channels * run):
+        raise wrong
+    if len(member) < 8 + 2 * channels:
         raise wrong
     lengths = np.frombuffer(member, "<u2", channels, 8).astype(np.int64)
     start = 8 + 2 * channels

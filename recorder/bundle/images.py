@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import struct
 import warnings
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from recorder.bundle.manifest import Image
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
-__all__ = ["EXTENSIONS", "checked_pixels", "decode_file", "pixels_bytes", "sniff", "thumbnail"]
+__all__ = ["DECODER_ERRORS", "EXTENSIONS", "checked_pixels", "decode_file", "pixels_bytes", "sniff", "thumbnail"]
 
 Array = npt.NDArray[Any]
 
@@ -28,6 +30,21 @@ EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp", "raw": "bin"}
 
 #: Pillow's modes that become an array as they are; anything else is converted first.
 _MODES = frozenset({"L", "LA", "RGB", "RGBA", "CMYK", "I;16"})
+
+#: Whatever Pillow's readers raise on a broken file: they were not written for hostile ones.
+DECODER_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 #: Small enough for a page of a hundred frames, good enough to see what happened.
 _JPEG_QUALITY = 70
@@ -94,7 +111,7 @@ def checked_pixels(data: bytes, image: Image) -> Array:
             if hashlib.sha256(pixels_bytes(pixels)).hexdigest() == image.pixels_sha256:
                 return pixels
         problem = None
-    except (ValueError, OSError, SyntaxError, MemoryError) as error:  # whatever a decoder says of a file
+    except DECODER_ERRORS as error:
         problem = error
     if lossless:
         raise BundleInvalid(f"{image.member} has other pixels than the manifest says; do not trust it") from problem

@@ -49,6 +49,12 @@ MAX_DIMENSIONS = 32
 #: A tensor's bytes, as long as the largest member.
 MAX_TENSOR_BYTES = MAX_MEMBER_BYTES
 
+#: Value tables of one tensor: colours or features of an image. Each costs a step of the decoder's loop.
+MAX_TABLE_CHANNELS = 256
+
+#: Chunks of one PNG: encoders write 8 KiB or more into each, an attacker nothing.
+MAX_PNG_CHUNKS = 100_000
+
 #: Tensors smaller than this share members: each alone would cost a tar header, a zstd frame and 8 bytes of seek table.
 GROUPED_TENSOR_BYTES = 16 * KIB
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import zstandard
 
 from recorder.bundle.errors import BundleInvalid
-from recorder.bundle.limits import MAX_IMAGE_PIXELS
+from recorder.bundle.limits import MAX_IMAGE_PIXELS, MAX_PNG_CHUNKS
 
 __all__ = ["choose_filter", "decode", "encode"]
 
@@ -184,7 +184,9 @@ def _chunk(kind: bytes, content: bytes) -> list[bytes]:
 def _image_data(data: bytes) -> bytes | memoryview:
     """The content of all IDAT chunks."""
     view, position, parts = memoryview(data), 8, []
-    while position + 12 <= len(view):
+    for _ in range(MAX_PNG_CHUNKS):
+        if position + 12 > len(view):
+            break
         length, kind = struct.unpack_from(">I4s", view, position)
         if kind == b"IEND" or position + 12 + length > len(view):
             break

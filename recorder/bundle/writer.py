@@ -137,7 +137,7 @@ class BundleWriter:
         if encoding != "raw":
             try:
                 pixels = images.decode_file(data, encoding)
-            except (ValueError, OSError, SyntaxError, MemoryError):  # whatever a decoder says of a broken file
+            except images.DECODER_ERRORS:
                 pixels = None
         shape = pixels.shape if pixels is not None else (0, 0)
         image = self._store_image(
