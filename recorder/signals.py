@@ -81,7 +81,7 @@ def reevaluate(
     kind: str, parameters: Mapping[str, JsonValue], value: Value, tensors: Mapping[str, bytes]
 ) -> bool | None:
     """Evaluate a recorded trigger on another answer; None where a single answer cannot decide it."""
-    if kind == "non_finite":
+    if kind == "non_finite" and parameters.get("part", "output") == "output":
         return count_non_finite(value, tensors) > 0
     if kind == "low_confidence" and parameters.get("source", "model") == "model":
         key, below, row = parameters.get("key"), parameters.get("below"), parameters.get("row")

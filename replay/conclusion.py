@@ -50,7 +50,10 @@ def conclude(
 ) -> str:
     """Write the sentence: what holds, for how many frames, whether the failure shows again, what was not checked."""
     parts = [_HELD[verdict]]
-    counts = Counter(frame.level for frame in frames)
+    counts = Counter(frame.level for frame in frames if frame.compared)
+    left_out = sum(not frame.compared for frame in frames)
+    if left_out and counts:
+        parts.append(f"{left_out} of {len(frames)} frames held nothing to compare with")
     if len(counts) > 1:
         parts.append("of the frames, " + ", ".join(f"{counts[level]} {level}" for level in Level if counts[level]))
     if failure_reproduced is not None:

@@ -56,6 +56,8 @@ def judge(job: Job, outcome: Outcome, read: ReadTensor, thresholds: Sequence[flo
 
 def disagreement(job: Job, first: Answer | None, again: Outcome) -> CallVerdict:
     """The verdict on a call that gave something else in a later pass of the same replay."""
+    if isinstance(again, Failed) and not again.died:
+        return _verdict(job, Level.NOT_REPLAYABLE, reason=f"it ran once and not again: {again.reason}")
     difference = Difference(stage="model", where=_where(job), what="a second pass gave other bytes than the first")
     if isinstance(again, Returned) and first is not None:
         found = compare_answers(first, again.answer, where=_where(job)).first_difference
@@ -122,7 +124,7 @@ def _in_flight(job: Job, outcome: Outcome) -> CallVerdict:
             reason += f"replay raised {kind}"
         case Returned():
             reason += "replay returned an answer"
-    return _verdict(job, Level.NOT_REPLAYABLE, reason=reason)
+    return replace(_verdict(job, Level.NOT_REPLAYABLE, reason=reason), compared=False)
 
 
 def _verdict(job: Job, level: Level, difference: Difference | None = None, reason: str = "") -> CallVerdict:

@@ -189,7 +189,7 @@ class _Replay:
     def _sum_up(self, session: Session, remedies: list[str]) -> ReplayResult:
         options = self._options
         frames = tuple(self._frame_verdict(frame) for frame in self._frames)
-        verdict = worst([frame.level for frame in frames])
+        verdict = worst([frame.level for frame in frames if frame.compared] or [frame.level for frame in frames])
         not_restored = list(dict.fromkeys(item for lacking in session.not_restored.values() for item in lacking))
         notes = list(dict.fromkeys(note for job in self._jobs for note in session.notes_of(job)))
         shows = None
@@ -219,11 +219,18 @@ class _Replay:
             reason = "no model call was recorded in it"
             if frame.status == "open":
                 reason = "it was in flight when the process died, before any model call"
-            return FrameVerdict(id=frame.id, level=Level.NOT_REPLAYABLE, reason=reason)
-        level = worst([call.level for call in calls])
-        deciding = next(call for call in calls if call.level is level)
-        difference = deciding.first_difference
-        return FrameVerdict(id=frame.id, level=level, first_difference=difference, calls=calls, reason=deciding.reason)
+            return FrameVerdict(id=frame.id, level=Level.NOT_REPLAYABLE, reason=reason, compared=False)
+        counting = [call for call in calls if call.compared] or list(calls)
+        level = worst([call.level for call in counting])
+        deciding = next(call for call in counting if call.level is level)
+        return FrameVerdict(
+            id=frame.id,
+            level=level,
+            first_difference=deciding.first_difference,
+            calls=calls,
+            reason=deciding.reason or next((call.reason for call in calls if not call.compared), ""),
+            compared=deciding.compared,
+        )
 
 
 def _chosen(manifest: Manifest, wanted: frozenset[int] | None) -> list[Frame]:

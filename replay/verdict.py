@@ -51,17 +51,19 @@ class CallVerdict:
     level: Level
     first_difference: Difference | None = None
     reason: str = ""  #: why it was not replayable or inconclusive, with the remedy
+    compared: bool = True  #: false: nothing was recorded that a replay could be held against
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameVerdict:
-    """One frame: the worst of its calls."""
+    """One frame: the worst of its calls that have something to compare with."""
 
     id: int
     level: Level
     first_difference: Difference | None = None
     calls: tuple[CallVerdict, ...] = ()
     reason: str = ""
+    compared: bool = True  #: false for a frame in flight or without model calls; it does not count in the verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
