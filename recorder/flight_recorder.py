@@ -105,6 +105,7 @@ class FlightRecorder:
         self._session: Session | None = None
         self._attached: list[AttachedModel] = []
         self._errors = Counts()
+        self._last_stats: Stats | None = None
         if self._enabled:
             self._active_session()
             _live.add(self)
@@ -244,10 +245,10 @@ class FlightRecorder:
         return False
 
     def stats(self) -> Stats:
-        """Return the counters of this process."""
+        """Return the counters of this process; once closed, those it ended with."""
         session = self._session
         if session is None:
-            return Stats(frames_recorded=0, errors=self._errors.snapshot())
+            return self._last_stats or Stats(frames_recorded=0, errors=self._errors.snapshot())
         outcomes = session.outcomes
         errors, suppressed, sealed = Counts(), {}, 0
         errors.update(self._errors.snapshot())
@@ -271,6 +272,7 @@ class FlightRecorder:
     def disable(self) -> None:
         """Stop recording: hooks are removed, the ring is closed; every further call is a no-op."""
         with self._lock:
+            self._last_stats = self.stats()
             self._enabled = False
             for attached in self._attached:
                 attached.detach()

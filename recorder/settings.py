@@ -83,7 +83,8 @@ class RecorderSettings:
         Raises:
             ValueError: an argument is out of range; the message names it.
         """
-        sink = os.environ.get("FLIGHT_RECORDER_SINK") or os.fspath(sink)
+        given = os.fspath(sink) if isinstance(sink, str | os.PathLike) else ""
+        sink = os.environ.get("FLIGHT_RECORDER_SINK") or given
         if not isinstance(sink, str) or not sink:
             raise ValueError(
                 "sink must be a directory, an address such as s3://bucket/prefix, or 'package.module:factory'"
@@ -103,6 +104,8 @@ class RecorderSettings:
                 raise ValueError(f"triggers holds {trigger!r}; use the functions of recorder.triggers")
         if notify is not None and not _names_a_function(notify):
             raise ValueError(f"notify={notify!r} must read 'package.module:function': it runs in the sealer's process")
+        if ring is not None and not isinstance(ring, str | os.PathLike):
+            raise ValueError(f"ring={ring!r} must be the path of a file that does not exist yet")
         if "://" not in sink and not _names_a_function(sink):
             sink = str(Path(sink).absolute())
         return cls(
