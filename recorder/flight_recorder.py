@@ -66,7 +66,8 @@ class FlightRecorder:
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
         notify: "package.module:function", called by the sealer with the location of each sealed bundle.
         cooldown_seconds: after an incident, the same trigger on the same stream is suppressed for so long.
-        sink_options: further arguments of the sink, such as ``{"max_total_bytes": 10 * 2**30}``.
+        sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
+            ``max_age_seconds``: the oldest incidents go first.
 
     Raises:
         ValueError: an argument is out of range.

@@ -46,7 +46,7 @@ def test_the_first_example_runs_and_its_commands_print_what_stands_there(tmp_pat
 def test_every_command_and_file_the_readme_names_is_there() -> None:
     from replay.cli import COMMANDS
 
-    for name in re.findall(r"`replay ([a-z]+)\b", README):
+    for name in re.findall(r"`replay ([a-z]+)[ `]", README):
         assert name in COMMANDS, name
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target
