@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recorder.capture import Description, align, capture_image, describe, plain_metadata
-from recorder.head_template import HeadTemplate
+from recorder.head_template import HeadTemplate, pack_plain_end
 from recorder.records import Kind, pack_value
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _current: ContextVar[Frame | Batch | None] = ContextVar("flight_recorder_frames"
 
 #: What differs from one beginning to the next of the same stream and image shape; metadata come last.
 _BEGIN_HOLES = {"time": "integer", "monotonic": "integer", "context": "integer"}
-_BEGIN = int(Kind.BEGIN)
+_BEGIN, _END = int(Kind.BEGIN), int(Kind.END)
 
 
 def current_group(session: Session | None) -> Frame | Batch | None:
@@ -197,10 +197,19 @@ class Frame:
             metadata, dropped = plain_metadata(self.metadata)
             if dropped and "metadata-unsupported" not in self._lost:
                 self._lose(session, "metadata-unsupported", dropped)
+        session.fire_predicates(self)
+        if self.output is not None or error is not None or self._lost or not self._end_quickly(session, metadata):
+            self._end_plainly(session, metadata, error)
+        session.frame_ended()
+
+    def _end_quickly(self, session: Session, metadata: dict[str, Any]) -> bool:
+        head = pack_plain_end(self.latency_seconds or 0.0, pack_value(metadata))
+        return session.write_packed(_END, self.id, head, 0, 0)
+
+    def _end_plainly(self, session: Session, metadata: dict[str, Any], error: BaseException | None) -> None:
         output = describe(self.output) if self.output is not None else None
         if output is not None and output.opaque:
             self._lose(session, "output-unsupported", len(output.opaque))
-        session.fire_predicates(self)
         head = {
             "latency": self.latency_seconds,
             "metadata": metadata,
@@ -211,7 +220,6 @@ class Frame:
         if not session.write(Kind.END, self.id, head, output):
             head["lost"] = {**self._lost, "output-not-recorded": 1}
             session.write(Kind.END, self.id, {**head, "output": None})
-        session.frame_ended()
 
     def _lose(self, session: Session, reason: str, number: int = 1) -> None:
         self._lost[reason] = self._lost.get(reason, 0) + number

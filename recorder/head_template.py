@@ -13,8 +13,9 @@ from typing import Any
 
 from recorder.records import HEAD_LENGTH, pack_value
 
-__all__ = ["HeadTemplate", "Templates"]
+__all__ = ["HeadTemplate", "Templates", "pack_plain_end"]
 
+_FLOAT = struct.Struct(">d")
 #: Of a msgpack value of fixed width: the bytes before the number, and its letter in the struct module.
 _WIDTHS = {"integer": (b"\xcf", "Q"), "float": (b"\xcb", "d"), "list of one": (b"\x91\xcf", "Q")}
 
@@ -79,7 +80,26 @@ class Templates:
         self._known.clear()
 
 
+def pack_plain_end(latency_seconds: float, metadata: bytes) -> bytes:
+    """Return the bytes of length and head of an END record without answer, exception and losses.
+
+    Args:
+        latency_seconds: of the frame.
+        metadata: packed.
+    """
+    return b"".join(
+        (HEAD_LENGTH.pack(_END_BYTES + len(metadata)), _END_FIRST, _FLOAT.pack(latency_seconds), _END_REST, metadata)
+    )
+
+
 def _map_of(fields: int) -> bytes:
     if fields > 15:
         raise ValueError("a head has at most fifteen fields")
     return bytes([0x80 | fields])
+
+
+_END_FIRST = _map_of(5) + pack_value("latency") + b"\xcb"
+_END_REST = b"".join(
+    pack_value(part) for part in ("output", None, "exception", None, "lost", {}, "metadata")
+)
+_END_BYTES = len(_END_FIRST) + 8 + len(_END_REST)
