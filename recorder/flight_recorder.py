@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import inspect
 import os
@@ -47,6 +48,10 @@ class Stats:
     ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
     overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
     errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
+    payload_interval: int = 1  #: every n-th frame keeps its images and inputs; more than 1 over ``overhead_budget``
+    frame_interval: int = 1  #: every n-th frame is recorded at all
+    affordable_frames_per_second: float | None = None  #: in full, within the budget; None while it was never exceeded
+    switched_off: str | None = None  #: why the recorder gave up, None while it works
 
 
 class FlightRecorder:
@@ -65,6 +70,9 @@ class FlightRecorder:
         stream_key: the metadata key that separates streams: windows and cooldowns are per stream.
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
         notify: "package.module:function", called by the sealer with the location of each sealed bundle.
+        overhead_budget: share of wall time that the recorder may take on calling threads, averaged over half a minute.
+            Above it the images and inputs of some frames are left out, then whole frames; every n-th payload and all
+            frames that raise are kept. 1 never leaves anything out.
         cooldown_seconds: after an incident, the same trigger on the same stream is suppressed for so long.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
             ``max_age_seconds``: the oldest incidents go first.
@@ -85,6 +93,7 @@ class FlightRecorder:
         stream_key: str = "camera",
         ring: str | os.PathLike[str] | None = None,
         notify: str | None = None,
+        overhead_budget: float = 0.01,
         cooldown_seconds: float = 60.0,
         sink_options: Mapping[str, JsonValue] | None = None,
     ) -> None:
@@ -98,6 +107,7 @@ class FlightRecorder:
             post_seconds=post_seconds,
             cooldown_seconds=cooldown_seconds,
             stream_key=stream_key,
+            overhead_budget=overhead_budget,
             ring=ring,
             notify=notify,
         )
@@ -106,6 +116,7 @@ class FlightRecorder:
         self._session: Session | None = None
         self._attached: list[AttachedModel] = []
         self._errors = Counts()
+        self._switched_off: str | None = None
         self._last_stats: Stats | None = None
         if self._enabled:
             self._active_session()
@@ -268,6 +279,9 @@ class FlightRecorder:
             ring_bytes=session.ring_bytes,
             overhead_fraction=session.spent_ns / elapsed_ns,
             errors=errors.snapshot(),
+            payload_interval=session.governor.payload_interval,
+            frame_interval=session.governor.frame_interval,
+            affordable_frames_per_second=session.governor.affordable_per_second,
         )
 
     def disable(self) -> None:
@@ -308,11 +322,28 @@ class FlightRecorder:
         with self._lock:
             if self._session is None and self._enabled:
                 try:
-                    self._session = Session(self._settings)
+                    self._session = Session(self._settings, self._give_up)
                 except Exception as error:  # noqa: BLE001  # surroundings that fail leave a recorder that does nothing
                     self._errors.add(f"session: {type(error).__name__}")
                     self._enabled = False
             return self._session
+
+    def _give_up(self, session: Session, reason: str) -> None:
+        """Stop recording for good, from within a hook: what takes time is done by a thread of its own."""
+        if self._session is not session:
+            return
+        self._enabled = False
+        self._session = None
+        self._switched_off = reason
+        self._errors.update(session.errors.snapshot())
+
+        def let_go() -> None:
+            self.disable()
+            with contextlib.suppress(Exception):
+                session.close()
+
+        # Not a daemon: an orderly exit right now must not look like a death in the ring.
+        threading.Thread(target=let_go, name="flight-recorder-off").start()
 
     def _after_fork_in_child(self) -> None:
         """The parent's ring, threads and locks are not ours; what is needed is made anew on first use."""
