@@ -64,7 +64,7 @@ def assemble(
     """
     path = scratch / "bundle.zst"
     with BundleWriter(scratch) as writer:
-        draft = _Draft(writer)
+        draft = _Draft(writer, latched)
         for record in records:
             try:
                 draft.take(record)
@@ -95,7 +95,8 @@ def assemble(
 class _Draft:
     """Frames and calls as far as their records have come."""
 
-    def __init__(self, writer: BundleWriter) -> None:
+    def __init__(self, writer: BundleWriter, latched: Latched) -> None:
+        self._latched = latched
         self._writer = writer
         self._frames: dict[int, Frame] = {}
         self._calls: dict[int, Call] = {}
@@ -172,7 +173,7 @@ class _Draft:
             raise TypeError("the arguments of a call are a tuple and a dictionary")
         call = Call(
             id=int(head["call"]),
-            model=int(head["model"]),
+            model=self._latched.model_of(int(head["call"]), int(head["model"])),
             context=int(head["context"]),
             frames=tuple(int(frame) for frame in head["frames"]),
             parent=None if head["parent"] is None else int(head["parent"]),
