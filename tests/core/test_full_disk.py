@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 
-def test_an_incident_that_finds_no_room_is_counted_and_the_next_one_is_sealed(
-    make_recorder: Any, bundles: Any
-) -> None:
+def test_an_incident_that_finds_no_room_is_counted_and_the_next_one_is_sealed(make_recorder: Any, bundles: Any) -> None:
     recorder = make_recorder(triggers=[])
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
 
