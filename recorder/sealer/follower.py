@@ -168,8 +168,12 @@ class Follower:
             self.latched.take(stage.kind, stage.head)
             if stage.kind == Kind.CONFIG:
                 self._book.policy = self.latched.policy
-                self._rules = Rules(self.latched.rules)
+                self._rules = Rules(self.latched.rules, self.lost, self._model_name)
         return busy
+
+    def _model_name(self, model: int) -> str:
+        known = self.latched.models.get(model)
+        return known.name if known is not None else str(model)
 
     def _stages(self, region: int, skip_pending: bool, up_to: int | None = None) -> Iterator[StageRecord]:
         scan = self.reader.scan(region, self._after[region], skip_pending=skip_pending)
