@@ -299,6 +299,7 @@ class FlightRecorder:
             payload_interval=session.governor.payload_interval,
             frame_interval=session.governor.frame_interval,
             affordable_frames_per_second=session.governor.affordable_per_second,
+            switched_off=self._switched_off,
         )
 
     def disable(self) -> None:
@@ -350,9 +351,10 @@ class FlightRecorder:
         if self._session is not session:
             return
         self._enabled = False
-        self._session = None
         self._switched_off = reason
-        self._errors.update(session.errors.snapshot())
+        with contextlib.suppress(Exception):
+            self._last_stats = self.stats()
+        self._session = None
 
         def let_go() -> None:
             self.disable()
