@@ -188,10 +188,10 @@ class FlightRecorder:
             time: the sensor's time, kept as it is.
             **metadata: JSON-like values; the one under ``stream_key`` names the stream.
         """
-        named = dict(images or {})
-        if image is not None:
-            named.setdefault("image", image)
-        return Frame(self._active_session(), images=named, metadata=metadata, sensor_time=time)
+        named = {} if image is None else {"image": image}
+        if images:
+            named |= images
+        return Frame(self._session or self._active_session(), images=named, metadata=metadata, sensor_time=time)
 
     def frames(
         self, images: Sequence[object], metadata: Sequence[Mapping[str, object]] | None = None, *, time: object = None
@@ -250,7 +250,7 @@ class FlightRecorder:
             return Incident("0" * 32, None)
         with session.guard("trigger"):
             group = current_group(session)
-            return session.trigger(reason, severity=severity, frame=group[0] if group else None)
+            return session.trigger(reason, severity=severity, frame=group.first if group is not None else None)
         return Incident("0" * 32, None)
 
     def flush(self, timeout: float = 10.0) -> bool:

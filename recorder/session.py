@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Model
 from recorder.capture import Description
+from recorder.capture.leaf import ALIGNMENT_BYTES as _ALIGNMENT
 from recorder.contexts import ContextLog
 from recorder.counts import Counts
 from recorder.frame import Frame
+from recorder.head_template import Templates
 from recorder.identify import Identifier, WeightsToRead
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
@@ -80,9 +82,9 @@ class _Guard:
     ) -> bool:
         if self._timed:
             self._session.spent_ns += time.perf_counter_ns() - self._began
-        if kind is None or not issubclass(kind, Exception):
+        if not isinstance(error, Exception):
             return False
-        self._session.errors.add(f"{self._name}: {kind.__name__}")
+        self._session.fault(self._name, error)
         return True
 
 
@@ -101,6 +103,7 @@ class Session:
         self.lost = Counts()
         self.errors = Counts()
         self.spent_ns = 0
+        self.beginnings = Templates()
         self.started_ns = time.perf_counter_ns()
         self.frames_recorded = 0
         self.pid = os.getpid()
@@ -168,6 +171,34 @@ class Session:
             raise
         ring.commit(reservation)
         return True
+
+    def write_packed(self, kind: int, key: int, head: bytes, address: int, size_bytes: int) -> bool:
+        """Commit one record of a frame: a packed head, and ``size_bytes`` at ``address`` that the caller keeps alive.
+
+        What `write` does for any head and payload, without a detour.
+        """
+        ring = self._ring
+        if ring is None:
+            self.lost.add("no-ring")
+            return True
+        length = len(head)
+        start = (length + _ALIGNMENT - 1) & -_ALIGNMENT
+        reservation = ring.reserve(FRAMES, kind, key, start + size_bytes if size_bytes else length)
+        if reservation is None:
+            return False
+        try:
+            reservation.put(head)
+            if size_bytes:
+                memmove(reservation.address + start, address, size_bytes)
+        except BaseException:
+            ring.abandon(reservation)
+            raise
+        ring.commit(reservation)
+        return True
+
+    def fault(self, name: str, error: Exception) -> None:
+        """Count a fault of the recorder itself, caught before it could reach the host."""
+        self.errors.add(f"{name}: {type(error).__name__}")
 
     def write_head(self, kind: Kind, head: Mapping[str, Any]) -> bool:
         """Commit a record that belongs to no frame."""

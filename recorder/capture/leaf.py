@@ -34,17 +34,17 @@ class Leaf:
 
 
 class MemoryLeaf(Leaf):
-    """A stretch of memory kept alive by ``owner``; copied by one memmove that releases the GIL."""
+    """A stretch of memory at ``source`` kept alive by ``owner``; copied by one memmove that releases the GIL."""
 
-    __slots__ = ("_owner", "_source")
+    __slots__ = ("_owner", "source")
 
     def __init__(self, source: int, size_bytes: int, owner: object) -> None:
-        self._source = source
+        self.source = source
         self.size_bytes = size_bytes
         self._owner = owner
 
     def copy_to(self, address: int) -> None:
-        ctypes.memmove(address, self._source, self.size_bytes)
+        ctypes.memmove(address, self.source, self.size_bytes)
 
 
 class ArrayLeaf(Leaf):

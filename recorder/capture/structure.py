@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -150,6 +151,9 @@ def plain_metadata(metadata: Mapping[str, object]) -> tuple[dict[str, JsonValue]
     dropped = 0
     plain: dict[str, JsonValue] = {}
     for key, value in metadata.items():
+        if type(value) is str and type(key) is str and len(value) <= 200 and len(key) <= 200 and value.isascii():
+            plain[key] = value  # nearly all of them
+            continue
         try:
             plain[str(key)[:200]] = _plain(value, 0)
         except (TypeError, ValueError, OverflowError):
@@ -168,7 +172,7 @@ def _plain(value: Any, depth: int) -> JsonValue:
             raise OverflowError("an integer beyond 64 bits")
         return int(value)
     if kind is float:
-        return float(value) if np.isfinite(value) else str(value)
+        return float(value) if math.isfinite(value) else str(value)
     if depth >= MAX_DEPTH:
         raise ValueError("nested too deep")
     if isinstance(value, np.generic):

@@ -15,6 +15,7 @@ from recorder.bundle.manifest import Model
 from recorder.bundle.signature import call_signature
 from recorder.capture import Description
 from recorder.hooks.torch_module import ModuleHook
+from recorder.hooks.usual_call import UsualCalls
 from recorder.identify import WeightsToRead
 from recorder.models import layouts_of, tensors_of_module, training_modules_of, weights_version
 
@@ -61,6 +62,8 @@ class AttachedModel:
         self._version_sum = 0
         self._version = 0
         self._checked_at = 0.0
+        #: Heads of this model's usual calls; session and model are part of the key or cleared with it.
+        self.usual = UsualCalls()
         self._signatures: dict[tuple[Any, ...], None] = {}
         self._example: dict[str, Any] = {}
         self._handles = [
@@ -139,6 +142,7 @@ class AttachedModel:
         self._remember(tensors, version)
         self._id = session.next_model()
         self._signatures.clear()
+        self.usual.clear()
         settled = self._changes < MAX_WEIGHT_CHANGES
         problems = () if settled else ("Its weights keep changing while it runs, so no digest can name them.",)
         kind = type(module)
