@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from ctypes import addressof, c_char
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar, Token
+from ctypes import addressof, c_char
 from time import monotonic_ns, perf_counter_ns, time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -119,6 +119,7 @@ class Frame:
         """Commit the image and what is known before the model runs."""
         self._began_ns = monotonic_ns()
         self.stream = str(self.metadata.get(session.stream_key, ""))[:200]
+        session.frame_begins(self.id, self.stream)
         self._plain, dropped = plain_metadata(self.metadata)
         if dropped:
             self._lose(session, "metadata-unsupported", dropped)
@@ -172,7 +173,8 @@ class Frame:
         }
         if not session.write(Kind.BEGIN, self.id, head, payload):
             self._lose(session, "image-not-recorded", len(heads))
-            session.write(Kind.BEGIN, self.id, {**head, "images": []})
+            left_out = session.describe_left_out(heads, payload)
+            session.write(Kind.BEGIN, self.id, {**head, "images": [], "left_out": left_out})
         elif self._sensor_time is None:
             self._learn(session, images, head)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recorder.capture import Description, describe, without_tensors
+from recorder.capture import describe, without_tensors
 from recorder.environment import call_settings, plain_settings
 from recorder.frame import Frame, current_group, exception_head
 from recorder.hooks.usual_call import tensor_key

@@ -8,8 +8,9 @@
 
 Record ``n`` of a region (numbers start at 1 and have no gaps) has its slot at ``n % slot_count``. A slot counts only
 when its *commit* word equals its number; the writer stores that word last and clears it before anything the record
-owns is used again. The frames area is one circular region or several (*lanes*), the last regions of the file; its
-records carry a *sequence* that counts across all of them. All words are little-endian and lie at multiples of eight, so that each is stored at once.
+owns is used again. The frames area is one circular region or several (*lanes*), the last of the file; its records
+carry a *sequence* that counts across all of them. All words are little-endian and lie at multiples of eight, so that
+each is stored at once.
 """
 
 from __future__ import annotations

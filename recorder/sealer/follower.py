@@ -409,7 +409,10 @@ def salvage(
     latched, lost = Latched(), Counts()
     contexts: list[StageRecord] = []
     frames: list[StageRecord] = []
-    scans = (reader.scan(CONTEXTS, skip_pending=True), FrameScan(reader, {}, skip_pending=True))
+    scans: tuple[Scan | FrameScan, ...] = (
+        reader.scan(CONTEXTS, skip_pending=True),
+        FrameScan(reader, {}, skip_pending=True),
+    )
     for scan, found in zip(scans, (contexts, frames), strict=True):
         for record in scan:
             try:
