@@ -45,7 +45,7 @@ class ContextLog:
     @property
     def latest(self) -> int:
         """The epoch that some thread was last seen in; free, where `current` reads all flags."""
-        return self._last_id
+        return self._last[1]
 
     def current(self) -> int:
         """Return the id of the epoch the calling thread is in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import inspect
 import os
@@ -47,6 +48,10 @@ class Stats:
     ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
     overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
     errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
+    payload_interval: int = 1  #: every n-th frame keeps its images and inputs; more than 1 over ``overhead_budget``
+    frame_interval: int = 1  #: every n-th frame is recorded at all
+    affordable_frames_per_second: float | None = None  #: in full, within the budget; None while it was never exceeded
+    switched_off: str | None = None  #: why the recorder gave up, None while it works
 
 
 class FlightRecorder:
@@ -69,6 +74,9 @@ class FlightRecorder:
             said in one warning and counted, as "min-age-not-held", once for every second in which it is so.
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
         notify: "package.module:function", called by the sealer with the location of each sealed bundle.
+        overhead_budget: share of wall time that the recorder may take on calling threads, averaged over half a minute.
+            Above it the images and inputs of some frames are left out, then whole frames; every n-th payload and all
+            frames that raise are kept. 1 never leaves anything out.
         cooldown_seconds: after an incident, the same kind of trigger on the same stream is suppressed for so long.
         dedupe_seconds: after an incident, one of the same signature (`recorder.incident`) on the same stream is
             suppressed for so long; the next one says how often it recurred.
@@ -98,6 +106,7 @@ class FlightRecorder:
         min_age_seconds: float = 0.0,
         ring: str | os.PathLike[str] | None = None,
         notify: str | None = None,
+        overhead_budget: float = 0.01,
         cooldown_seconds: float = 60.0,
         dedupe_seconds: float = 3_600.0,
         max_incidents_per_hour: int = 12,
@@ -123,6 +132,7 @@ class FlightRecorder:
             stream_key=stream_key,
             streams=streams,
             min_age_seconds=min_age_seconds,
+            overhead_budget=overhead_budget,
             ring=ring,
             notify=notify,
         )
@@ -131,6 +141,7 @@ class FlightRecorder:
         self._session: Session | None = None
         self._attached: list[AttachedModel] = []
         self._errors = Counts()
+        self._switched_off: str | None = None
         self._last_stats: Stats | None = None
         if self._enabled:
             self._active_session()
@@ -293,6 +304,9 @@ class FlightRecorder:
             ring_bytes=session.ring_bytes,
             overhead_fraction=session.spent_ns / elapsed_ns,
             errors=errors.snapshot(),
+            payload_interval=session.governor.payload_interval,
+            frame_interval=session.governor.frame_interval,
+            affordable_frames_per_second=session.governor.affordable_per_second,
         )
 
     def disable(self) -> None:
@@ -333,11 +347,28 @@ class FlightRecorder:
         with self._lock:
             if self._session is None and self._enabled:
                 try:
-                    self._session = Session(self._settings)
+                    self._session = Session(self._settings, self._give_up)
                 except Exception as error:  # noqa: BLE001  # surroundings that fail leave a recorder that does nothing
                     self._errors.add(f"session: {type(error).__name__}")
                     self._enabled = False
             return self._session
+
+    def _give_up(self, session: Session, reason: str) -> None:
+        """Stop recording for good, from within a hook: what takes time is done by a thread of its own."""
+        if self._session is not session:
+            return
+        self._enabled = False
+        self._session = None
+        self._switched_off = reason
+        self._errors.update(session.errors.snapshot())
+
+        def let_go() -> None:
+            self.disable()
+            with contextlib.suppress(Exception):
+                session.close()
+
+        # Not a daemon: an orderly exit right now must not look like a death in the ring.
+        threading.Thread(target=let_go, name="flight-recorder-off").start()
 
     def _after_fork_in_child(self) -> None:
         """The parent's ring, threads and locks are not ours; what is needed is made anew on first use."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recorder.capture import Description, align, capture_image, describe, plain_metadata
+from recorder.governor import Admission
 from recorder.head_template import HeadTemplate, pack_plain_end
 from recorder.records import Kind, pack_value
 
@@ -66,11 +67,13 @@ class Frame:
         self.stream = ""
         self.latency_seconds: float | None = None
         self.exception: BaseException | None = None
+        self.admission = Admission.FULL  #: how much of it is recorded, decided when it begins
         self._images = images
         self._sensor_time = sensor_time
         self._began_ns = 0
         self._lost: dict[str, int] = {}
         self._plain: dict[str, Any] = {}
+        self._faults = 0
         self._token: Token[Frame | Batch | None] | None = None
 
     def __setitem__(self, key: str, value: object) -> None:
@@ -118,12 +121,19 @@ class Frame:
     def _begin(self, session: Session) -> None:
         """Commit the image and what is known before the model runs."""
         self._began_ns = monotonic_ns()
+        self._faults = session.faults.total
+        self.admission = session.admit(self._began_ns)
         self.stream = str(self.metadata.get(session.stream_key, ""))[:200]
         session.frame_begins(self.id, self.stream)
         self._plain, dropped = plain_metadata(self.metadata)
         if dropped:
             self._lose(session, "metadata-unsupported", dropped)
         images, self._images = self._images, None  # once the ring has them, the caller's buffers are the caller's again
+        if self.admission:
+            self._lose(session, "payload-thinned" if self.admission == Admission.WITHOUT_PAYLOAD else "frame-thinned")
+            if self.admission == Admission.NOTHING:
+                return
+            images = None
         if not self._begin_quickly(session, images):
             self._begin_plainly(session, images)
 
@@ -138,7 +148,7 @@ class Frame:
             if known is None or not (flags.c_contiguous and flags.writeable):
                 return False
             # A third of the time that the array interface takes; it asks for a writable buffer.
-            address = addressof(c_char.from_buffer(image))
+            address = addressof(c_char.from_buffer(image))  # type: ignore[arg-type]  # an array is one
         else:
             known, address = session.beginnings.get((self.stream, None, None)), 0
         if known is None or self._sensor_time is not None:
@@ -200,9 +210,13 @@ class Frame:
             if dropped and "metadata-unsupported" not in self._lost:
                 self._lose(session, "metadata-unsupported", dropped)
         session.fire_predicates(self)
+        if self.admission == Admission.NOTHING:
+            if error is None:
+                return
+            self._begin_plainly(session, None)  # frames that raise are kept, with what there is
         if self.output is not None or error is not None or self._lost or not self._end_quickly(session, metadata):
             self._end_plainly(session, metadata, error)
-        session.frame_ended()
+        session.frame_ended(self.admission == Admission.FULL, self._faults)
 
     def _end_quickly(self, session: Session, metadata: dict[str, Any]) -> bool:
         head = pack_plain_end(self.latency_seconds or 0.0, pack_value(metadata))
@@ -241,6 +255,11 @@ class Batch(Sequence[Frame]):
     def first(self) -> Frame | None:
         """The first frame; None of an empty batch."""
         return self._frames[0] if self._frames else None
+
+    @property
+    def admission(self) -> int:
+        """How much is recorded: tensors belong to all items, so as much as the fullest item."""
+        return min((frame.admission for frame in self._frames), default=Admission.FULL)
 
     def __getitem__(self, index: Any) -> Any:
         return self._frames[index]

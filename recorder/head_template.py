@@ -99,5 +99,6 @@ def _map_of(fields: int) -> bytes:
 
 
 _END_FIRST = _map_of(5) + pack_value("latency") + b"\xcb"
-_END_REST = b"".join(pack_value(part) for part in ("output", None, "exception", None, "lost", {}, "metadata"))
+_END_PARTS: tuple[Any, ...] = ("output", None, "exception", None, "lost", {}, "metadata")
+_END_REST = b"".join(map(pack_value, _END_PARTS))
 _END_BYTES = len(_END_FIRST) + 8 + len(_END_REST)

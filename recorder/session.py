@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import memmove
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,9 @@ from recorder.capture import Description
 from recorder.capture.leaf import ALIGNMENT_BYTES as _ALIGNMENT
 from recorder.contexts import ContextLog
 from recorder.counts import Counts
+from recorder.faults import MAX_FAULTS, WITHIN_SECONDS, FaultRow
 from recorder.frame import Frame
+from recorder.governor import Admission, Governor
 from recorder.head_template import Templates
 from recorder.identify import Identifier, WeightsToRead
 from recorder.jobs import Jobs
@@ -99,13 +101,17 @@ class Session:
         spent_ns: time spent in the recorder on calling threads.
     """
 
-    def __init__(self, settings: RecorderSettings) -> None:
+    def __init__(self, settings: RecorderSettings, give_up: Callable[[Session, str], None]) -> None:
         self.settings = settings
         self.stream_key = settings.stream_key
         self.lost = Counts()
         self.errors = Counts()
         self.spent_ns = 0
         self.beginnings = Templates()
+        self.governor = Governor(settings.overhead_budget, time.monotonic_ns())
+        self.faults = FaultRow()
+        self._give_up = give_up
+        self._full_frames = 0
         self.started_ns = time.perf_counter_ns()
         self.frames_recorded = 0
         self.pid = os.getpid()
@@ -214,6 +220,27 @@ class Session:
     def fault(self, name: str, error: Exception) -> None:
         """Count a fault of the recorder itself, caught before it could reach the host."""
         self.errors.add(f"{name}: {type(error).__name__}")
+        if self.faults.add(time.monotonic_ns()):
+            reason = (
+                f"{MAX_FAULTS} faults in a row within {WITHIN_SECONDS:.0f} seconds, "
+                f"the last one {type(error).__name__} in {name}"
+            )
+            self._warn(f"The flight recorder switched itself off after {reason}. The service is not affected.")
+            self._give_up(self, reason)
+
+    def admit(self, now_ns: int) -> int:
+        """Say how much of the next frame is recorded (`Admission`); once a second, compare the cost with the budget."""
+        governor = self.governor
+        if now_ns >= governor.due_ns:
+            verdict = governor.look(now_ns, self.spent_ns, self._full_frames)
+            if verdict is not None and verdict.first:
+                self._warn(
+                    "Recording everything takes more than overhead_budget="
+                    f"{governor.budget:g} of this process's time: {verdict.affordable_per_second or 0:.1f} frames "
+                    "per second are affordable in full. From here on the images and inputs of some frames are left "
+                    "out; stats() counts them."
+                )
+        return governor.admit() if governor.payload_interval > 1 else Admission.FULL
 
     def frame_begins(self, frame: int, stream: str) -> None:
         """Remember whose share of the ring a frame's records take."""
@@ -239,9 +266,17 @@ class Session:
         """Commit a record that belongs to no frame."""
         return self.write(kind, 0, head)
 
-    def frame_ended(self) -> None:
-        """Count a frame."""
+    def frame_ended(self, full: bool, faults_before: int) -> None:
+        """Count a frame.
+
+        Args:
+            full: whether nothing of it was thinned out.
+            faults_before: ``faults.total`` when it began.
+        """
         self.frames_recorded += 1
+        self._full_frames += full
+        if self.faults.total == faults_before:
+            self.faults.end()
 
     def fire_predicates(self, frame: Frame) -> None:
         """Evaluate the `when` triggers on a frame that has just ended."""

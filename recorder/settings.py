@@ -79,6 +79,7 @@ class RecorderSettings:
     stream_key: str
     streams: int
     min_age_seconds: float
+    overhead_budget: float
     ring: Path | None
     disabled: bool
 
@@ -102,10 +103,11 @@ class RecorderSettings:
         stream_key: str,
         streams: int,
         min_age_seconds: float,
+        overhead_budget: float,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
     ) -> RecorderSettings:
-        """Check the arguments and apply ``FLIGHT_RECORDER_DISABLED``, ``_SINK`` and ``_MAX_BYTES``.
+        """Check the arguments and apply ``FLIGHT_RECORDER_DISABLED|SINK|MAX_BYTES|OVERHEAD_BUDGET``.
 
         Raises:
             ValueError: an argument is out of range; the message names it.
@@ -138,6 +140,11 @@ class RecorderSettings:
                 raise ValueError(f"{name}={seconds!r} must be a number of seconds between 0 and 86400")
         if not isinstance(streams, int) or isinstance(streams, bool) or not 1 <= streams <= MAX_STREAMS:
             raise ValueError(f"streams={streams!r} must be an integer between 1 and {MAX_STREAMS}")
+        overhead_budget = _number_from_environment("FLIGHT_RECORDER_OVERHEAD_BUDGET", overhead_budget)
+        if isinstance(overhead_budget, bool) or not isinstance(overhead_budget, int | float):
+            raise ValueError(f"overhead_budget={overhead_budget!r} must be a share between 0 and 1, such as 0.01")
+        if not 0 < overhead_budget <= 1:
+            raise ValueError(f"overhead_budget={overhead_budget!r} must be more than 0 and at most 1 (never thin out)")
         chosen = tuple(triggers) if triggers is not None else (exception(), non_finite())
         for trigger in chosen:
             if not isinstance(trigger, Trigger):
@@ -174,6 +181,7 @@ class RecorderSettings:
             stream_key=stream_key,
             streams=streams,
             min_age_seconds=float(min_age_seconds),
+            overhead_budget=float(overhead_budget),
             ring=Path(ring).absolute() if ring is not None else None,
             disabled=os.environ.get("FLIGHT_RECORDER_DISABLED", "") not in ("", "0", "false"),
         )
@@ -192,3 +200,13 @@ def _bytes_from_environment(name: str, default: int) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"the environment variable {name}={text!r} must be a number of bytes") from None
+
+
+def _number_from_environment(name: str, default: float) -> float:
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"the environment variable {name}={text!r} must be a number") from None

@@ -56,18 +56,18 @@ def describe(value: object, base_offset: int = 0) -> Description:
     return Description(tagged, walk.leaves, walk.offsets, walk.end, walk.opaque, walk.tensors)
 
 
-def without_tensors(tagged: dict[str, Any]) -> dict[str, Any]:
-    """Return a tagged value whose tensors were too large for the ring: each becomes opaque, the rest stays."""
+def without_tensors(tagged: dict[str, Any], why: str = "too large for the ring") -> dict[str, Any]:
+    """Return a tagged value whose tensors could not be recorded: each becomes opaque, the rest stays."""
     [(tag, content)] = tagged.items()
     match tag:
         case "tensor":
-            return {"opaque": f"{content['container']} tensor, too large for the ring"}
+            return {"opaque": f"{content['container']} tensor, {why}"}
         case "tuple" | "list":
-            return {tag: [without_tensors(item) for item in content]}
+            return {tag: [without_tensors(item, why) for item in content]}
         case "dict":
-            return {"dict": [[key, without_tensors(item)] for key, item in content]}
+            return {"dict": [[key, without_tensors(item, why)] for key, item in content]}
         case "record":
-            fields = [[name, without_tensors(item)] for name, item in content["fields"]]
+            fields = [[name, without_tensors(item, why)] for name, item in content["fields"]]
             return {"record": {**content, "fields": fields}}
     return tagged
 

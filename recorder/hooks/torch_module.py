@@ -14,6 +14,7 @@ import torch
 from recorder.capture import describe, without_tensors
 from recorder.environment import call_settings, plain_settings
 from recorder.frame import Frame, current_group, exception_head
+from recorder.governor import Admission
 from recorder.hooks.usual_call import tensor_key
 from recorder.records import Kind
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from recorder.session import Session
 
 __all__ = ["ModuleHook", "inert_hook"]
+
+
+#: Outputs of thinned frames are kept up to this: triggers look at them, and they cost as little as the metadata.
+MAX_THINNED_OUTPUT_BYTES = 64 * 2**10
+_THINNED = "left out to keep within overhead_budget"
 
 
 def inert_hook(*_args: object, **_kwargs: object) -> None:
@@ -40,6 +46,7 @@ class _OpenCall:
     key: int
     started_ns: int
     signature: str | None  #: of a call no graph was exported for yet
+    admission: int  #: of its frames
 
 
 class _Stack(threading.local):
@@ -98,15 +105,17 @@ def _before(
         group = implicit
     ids = group.ids
     key = ids[0] if ids else 0
-    model_id = attached.current_id(session, module)
-    call = _OpenCall(session.next_call(), model_id, caller, implicit, ids, key, 0, None)
+    call = _OpenCall(session.next_call(), 0, caller, implicit, ids, key, 0, None, group.admission)
     calls.append(call)
+    if call.admission == Admission.NOTHING:
+        return
+    call.model = attached.current_id(session, module)
     random_state = attached.random_state(module)
     usual = None
     if len(args) == 1 and len(ids) == 1 and not kwargs and random_state is None:
         settings = plain_settings(module.training)
         if settings is not None:
-            usual = tensor_key(args[0], model_id, session.contexts.current(), parent, settings)
+            usual = tensor_key(args[0], call.model, session.contexts.current(), parent, settings, call.admission)
     if usual is None or not attached.usual.write_input(session, usual, call.id, key, monotonic_ns()):
         _write_input(session, attached, call, parent, (module.training, args, kwargs, random_state), usual)
     call.started_ns = monotonic_ns()
@@ -144,6 +153,15 @@ def _write_input(
     }
     if described.opaque:
         session.lost.add("input-unsupported", len(described.opaque))
+    if call.admission:
+        head |= {
+            "args": without_tensors(args_tagged, _THINNED),
+            "kwargs": without_tensors(kwargs_tagged, _THINNED),
+            "rng": None,
+        }
+        if session.write(Kind.INPUT, call.key, head) and usual is not None:
+            attached.usual.learn_input(usual, head, described, thinned=True)
+        return
     if not session.write(Kind.INPUT, call.key, head, described):
         session.lost.add("input-not-recorded")
         session.write(
@@ -166,8 +184,12 @@ def _after(session: Session, attached: AttachedModel, module: Any, output: Any) 
         session.lost.add("call-without-input")
         return
     error = _error_through(caller) if output is None else None
+    if call.admission == Admission.NOTHING:
+        if call.implicit is not None:
+            call.implicit.__exit__(type(error) if error else None, error, None)
+        return
     latency = (ended_ns - call.started_ns) / 1e9
-    usual = tensor_key(output) if error is None and len(call.frames) == 1 else None
+    usual = tensor_key(output) if error is None and len(call.frames) == 1 and not call.admission else None
     if usual is None or not attached.usual.write_output(session, usual, call.id, call.key, latency):
         _write_output(session, attached, call, latency, output, error, usual)
     if call.implicit is not None:
@@ -194,6 +216,9 @@ def _write_output(
     head["output"] = described.tagged
     if described.opaque:
         session.lost.add("output-unsupported", len(described.opaque))
+    if call.admission and described.size_bytes > MAX_THINNED_OUTPUT_BYTES:
+        session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged, _THINNED)})
+        return
     if not session.write(Kind.OUTPUT, call.key, head, described):
         session.lost.add("output-not-recorded")
         session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged)})

@@ -1,4 +1,4 @@
-"""The usual call, one dense CPU tensor in and one out, written by templates that the plain path's heads are made into."""
+"""The usual call, one dense CPU tensor in and one out: its heads are templates made of the plain path's heads."""
 
 from __future__ import annotations
 
@@ -66,9 +66,11 @@ class UsualCalls:
         template, size_bytes = known
         return session.write_packed(_OUTPUT, frame, template.pack(call, frame, latency), key[0], size_bytes)
 
-    def learn_input(self, key: tuple[Any, ...], head: Mapping[str, Any], described: Description) -> None:
-        """Remember the head of an INPUT record that was just written the plain way."""
-        self._learn(self._inputs, key, _INPUT_HOLES, head, described)
+    def learn_input(
+        self, key: tuple[Any, ...], head: Mapping[str, Any], described: Description, *, thinned: bool = False
+    ) -> None:
+        """Remember the head of an INPUT record that was just written the plain way; ``thinned``: without its tensor."""
+        self._learn(self._inputs, key, _INPUT_HOLES, head, described, thinned)
 
     def learn_output(self, key: tuple[Any, ...], head: Mapping[str, Any], described: Description) -> None:
         """Remember the head of an OUTPUT record that was just written the plain way."""
@@ -81,15 +83,16 @@ class UsualCalls:
         holes: Mapping[str, str],
         head: Mapping[str, Any],
         described: Description,
+        thinned: bool = False,
     ) -> None:
-        [leaf] = described.leaves or [None]
+        leaf = described.leaves[0] if len(described.leaves) == 1 else None
         # A leaf elsewhere is a copy that was made because the tensor's own memory is not what has to be kept.
         if isinstance(leaf, MemoryLeaf) and leaf.source == key[0] and described.offsets == [0]:
-            templates.learn(key[1:], HeadTemplate(holes, head), leaf.size_bytes)
+            templates.learn(key[1:], HeadTemplate(holes, head), 0 if thinned else leaf.size_bytes)
 
 
 def tensor_key(value: object, *more: object) -> tuple[Any, ...] | None:
-    """Return a tensor's address and what else of it stands in a head, followed by ``more``; None of anything unusual."""
+    """Return a tensor's address, what else of it a head holds, and ``more``; None for anything unusual."""
     if type(value) is not _Tensor or not value.is_cpu or value.layout is not _strided or value.is_neg():
         return None
     address = value.data_ptr()
