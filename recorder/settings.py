@@ -24,6 +24,10 @@ MIN_MAX_BYTES = 2**20
 DEFAULT_MAX_TOTAL_BYTES = 10 * 2**30
 #: A window is copied out of the ring before it is sealed; this share of ``max_bytes`` is kept for such copies.
 SPOOL_SHARE = 1 / 4
+#: The sealer's status file beside the ring, together with its progress: see recorder/status.py.
+STATUS_BYTES = 2**17
+#: Streams that can have a share of the ring of their own: a ring file has so many regions for frames.
+MAX_STREAMS = 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,11 @@ class SealerSettings:
     def from_json(cls, text: str) -> SealerSettings:
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))
+
+    @property
+    def beside_ring_bytes(self) -> int:
+        """What of ``max_bytes`` is not the ring's: spools and what the sealer says."""
+        return self.spool_bytes + STATUS_BYTES
 
     @property
     def key(self) -> str:
@@ -68,6 +77,8 @@ class RecorderSettings:
     trigger_file: Path | None
     trigger_signal: int | None
     stream_key: str
+    streams: int
+    min_age_seconds: float
     overhead_budget: float
     ring: Path | None
     disabled: bool
@@ -90,6 +101,8 @@ class RecorderSettings:
         trigger_file: str | os.PathLike[str] | None,
         trigger_signal: int | None,
         stream_key: str,
+        streams: int,
+        min_age_seconds: float,
         overhead_budget: float,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
@@ -121,9 +134,12 @@ class RecorderSettings:
             ("post_seconds", post_seconds),
             ("cooldown_seconds", cooldown_seconds),
             ("dedupe_seconds", dedupe_seconds),
+            ("min_age_seconds", min_age_seconds),
         ):
             if not isinstance(seconds, int | float) or not 0 <= seconds <= 86_400:
                 raise ValueError(f"{name}={seconds!r} must be a number of seconds between 0 and 86400")
+        if not isinstance(streams, int) or isinstance(streams, bool) or not 1 <= streams <= MAX_STREAMS:
+            raise ValueError(f"streams={streams!r} must be an integer between 1 and {MAX_STREAMS}")
         overhead_budget = _number_from_environment("FLIGHT_RECORDER_OVERHEAD_BUDGET", overhead_budget)
         if isinstance(overhead_budget, bool) or not isinstance(overhead_budget, int | float):
             raise ValueError(f"overhead_budget={overhead_budget!r} must be a share between 0 and 1, such as 0.01")
@@ -163,6 +179,8 @@ class RecorderSettings:
             trigger_file=Path(trigger_file).absolute() if trigger_file is not None else None,
             trigger_signal=checked_signal(trigger_signal),
             stream_key=stream_key,
+            streams=streams,
+            min_age_seconds=float(min_age_seconds),
             overhead_budget=float(overhead_budget),
             ring=Path(ring).absolute() if ring is not None else None,
             disabled=os.environ.get("FLIGHT_RECORDER_DISABLED", "") not in ("", "0", "false"),

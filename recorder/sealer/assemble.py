@@ -20,6 +20,7 @@ from recorder.bundle.manifest import (
     ExceptionInfo,
     Frame,
     Image,
+    ImageLeftOut,
     Incident,
     Manifest,
     Parent,
@@ -147,6 +148,7 @@ class _Draft:
             context=int(head["context"]),
             calls=(),
             images=tuple(images),
+            images_left_out=tuple(_left_out(entry) for entry in head.get("left_out", ())),
             metadata=dict(head["metadata"]),
             sensor_time=head["sensor_time"],
         )
@@ -244,3 +246,8 @@ class _Draft:
                 stored = tuple((name, self._store(item, record)) for name, item in fields)
                 return dataclasses.replace(value, fields=stored)
         return value
+
+
+def _left_out(entry: dict[str, Any]) -> ImageLeftOut:
+    names = {field.name for field in dataclasses.fields(ImageLeftOut)}
+    return from_json(ImageLeftOut, {name: value for name, value in entry.items() if name in names}, "image")
