@@ -85,8 +85,8 @@ def top_class(
 
     Classification: the index of the largest probability or logit, as text; of one number per row "0" or "1".
     Detections (a ``scores`` entry beside ``labels`` or ``classes``): the label of the best score, "nothing" when
-    nothing was found. Tensors with more than two dimensions (maps of classes) have none. Arguments as for `confidence`; without ``row``
-    the first item of a batch counts.
+    nothing was found. Tensors with more than two dimensions (maps of classes) have none. Arguments as for
+    `confidence`; without ``row`` the first item of a batch counts.
     """
     found = _entry(value, "", key) if key is not None else _likely_entry(value)
     if found is None:
