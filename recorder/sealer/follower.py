@@ -285,8 +285,9 @@ class Follower:
     def _find(self, frame: int | None, stream: str) -> _Track | None:
         recent = self._recent.get(stream, ())
         if frame is None:
-            newest = [track for track in self._open.values() if track.stream == stream]
-            return newest[-1] if newest else (recent[-1] if recent else None)
+            # Frames of several threads end in another order than they began: the newest is the one that began last.
+            known = [*recent, *(track for track in self._open.values() if track.stream == stream)]
+            return max(known, key=lambda track: track.id, default=None)
         return self._open.get(frame) or next((track for track in recent if track.id == frame), None)
 
     def _fire(
