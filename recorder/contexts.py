@@ -38,26 +38,26 @@ class ContextLog:
         self._directory = directory
         self._lock = threading.RLock()
         self._known: dict[tuple[Any, ...], int] = {}
-        self._last: tuple[Any, ...] | None = None
-        self._last_id = 0
+        #: The last fingerprint and its id, in one reference: threads with flags of their own take turns here.
+        self._last: tuple[tuple[Any, ...] | None, int] = (None, 0)
         self._first: Environment | None = None
 
     def current(self) -> int:
         """Return the id of the epoch the calling thread is in."""
         fingerprint = settings_fingerprint()
-        if fingerprint == self._last:
-            return self._last_id
+        last, number = self._last
+        if fingerprint == last:
+            return number
         with self._lock:
             known = self._known.get(fingerprint)
             if known is None:
                 if len(self._known) >= MAX_CONTEXTS:
                     self._lose("contexts-full")
-                    return self._last_id
+                    return number
                 known = self._known[fingerprint] = len(self._known)
                 since_ns = time.time_ns()
                 self._run_later(lambda: self._describe(known, since_ns, fingerprint))
-            # Two threads with flags of their own take turns here; the pair must stay together.
-            self._last_id, self._last = known, fingerprint
+            self._last = (fingerprint, known)
             return known
 
     def _describe(self, context_id: int, since_ns: int, fingerprint: tuple[Any, ...]) -> None:

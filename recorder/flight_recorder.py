@@ -66,7 +66,8 @@ class FlightRecorder:
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
         notify: "package.module:function", called by the sealer with the location of each sealed bundle.
         cooldown_seconds: after an incident, the same trigger on the same stream is suppressed for so long.
-        sink_options: further arguments of the sink, such as ``{"max_total_bytes": 10 * 2**30}``.
+        sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
+            ``max_age_seconds``: the oldest incidents go first.
 
     Raises:
         ValueError: an argument is out of range.
@@ -105,6 +106,7 @@ class FlightRecorder:
         self._session: Session | None = None
         self._attached: list[AttachedModel] = []
         self._errors = Counts()
+        self._last_stats: Stats | None = None
         if self._enabled:
             self._active_session()
             _live.add(self)
@@ -244,10 +246,10 @@ class FlightRecorder:
         return False
 
     def stats(self) -> Stats:
-        """Return the counters of this process."""
+        """Return the counters of this process; once closed, those it ended with."""
         session = self._session
         if session is None:
-            return Stats(frames_recorded=0, errors=self._errors.snapshot())
+            return self._last_stats or Stats(frames_recorded=0, errors=self._errors.snapshot())
         outcomes = session.outcomes
         errors, suppressed, sealed = Counts(), {}, 0
         errors.update(self._errors.snapshot())
@@ -271,6 +273,7 @@ class FlightRecorder:
     def disable(self) -> None:
         """Stop recording: hooks are removed, the ring is closed; every further call is a no-op."""
         with self._lock:
+            self._last_stats = self.stats()
             self._enabled = False
             for attached in self._attached:
                 attached.detach()

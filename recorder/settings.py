@@ -18,6 +18,8 @@ __all__ = ["RecorderSettings", "SealerSettings"]
 
 #: Below this not even one small frame and its context would fit.
 MIN_MAX_BYTES = 2**20
+#: A directory of incidents must not fill the disk of a service that nobody looks at.
+DEFAULT_MAX_TOTAL_BYTES = 10 * 2**30
 #: A window is copied out of the ring before it is sealed; this share of ``max_bytes`` is kept for such copies.
 SPOOL_SHARE = 1 / 4
 
@@ -83,7 +85,8 @@ class RecorderSettings:
         Raises:
             ValueError: an argument is out of range; the message names it.
         """
-        sink = os.environ.get("FLIGHT_RECORDER_SINK") or os.fspath(sink)
+        given = os.fspath(sink) if isinstance(sink, str | os.PathLike) else ""
+        sink = os.environ.get("FLIGHT_RECORDER_SINK") or given
         if not isinstance(sink, str) or not sink:
             raise ValueError(
                 "sink must be a directory, an address such as s3://bucket/prefix, or 'package.module:factory'"
@@ -103,12 +106,16 @@ class RecorderSettings:
                 raise ValueError(f"triggers holds {trigger!r}; use the functions of recorder.triggers")
         if notify is not None and not _names_a_function(notify):
             raise ValueError(f"notify={notify!r} must read 'package.module:function': it runs in the sealer's process")
+        if ring is not None and not isinstance(ring, str | os.PathLike):
+            raise ValueError(f"ring={ring!r} must be the path of a file that does not exist yet")
+        options = dict(sink_options)
         if "://" not in sink and not _names_a_function(sink):
             sink = str(Path(sink).absolute())
+            options.setdefault("max_total_bytes", DEFAULT_MAX_TOTAL_BYTES)
         return cls(
             sealer=SealerSettings(
                 sink=sink,
-                sink_options=dict(sink_options),
+                sink_options=options,
                 notify=notify,
                 spool_bytes=int(max_bytes * SPOOL_SHARE),
                 python_path=tuple(sys.path) if notify is not None or _names_a_function(sink) else (),

@@ -112,6 +112,9 @@ class ReplayGroup(click.Group):
             code = super().main(words, standalone_mode=False, **extra)
         except click.exceptions.Exit as ending:
             code = ending.exit_code
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            code = ExitCode.USAGE
         except click.ClickException as error:
             code = _fail(words, _usage(error), ExitCode.USAGE)
         except (click.Abort, KeyboardInterrupt):

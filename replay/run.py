@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recorder.bundle import Bundle
+from recorder.bundle import Bundle, PixelsDiffer
 from recorder.bundle.codec import value_to_json
 from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
 from recorder.bundle.signature import call_signature
@@ -102,6 +103,7 @@ class _Replay:
 
     def result(self) -> ReplayResult:
         options = self._options
+        self._check_images()
         cpu = describe_cpu()
         plans = {
             context.id: plan_worker(context.environment, options.numerics, cpu) for context in self._manifest.contexts
@@ -121,6 +123,16 @@ class _Replay:
                     self._progress()
             remedies = self._qualify(session)
         return self._sum_up(session, remedies)
+
+    def _check_images(self) -> None:
+        """Refuse a bundle whose pictures are not those that were recorded: a verdict vouches for all it names."""
+        for frame in self._frames:
+            for image in frame.images:
+                if image.pixels_sha256 is None:
+                    self._bundle.read(image.member)
+                    continue
+                with contextlib.suppress(PixelsDiffer):  # an intact JPEG that this machine's decoder reads otherwise
+                    self._bundle.pixels(image)
 
     def _plan_jobs(self) -> list[Job]:
         wanted = {call for frame in self._frames for call in frame.calls}

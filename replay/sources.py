@@ -64,15 +64,16 @@ def candidates(
 ) -> tuple[list[Candidate], list[str]]:
     """List the ways to get a model for calls of one signature, most wanted first, and why others are none.
 
-    The user's own choice first; then the graph that serves calls of this signature; then the factory that the bundle
-    names, only if the user has listed exactly that one in the config.
+    The user's own choice and then nothing else: a verdict about another model would answer another question. Without
+    one, the graph that serves calls of this signature; then the factory that the bundle names, only if the user has
+    listed exactly that one in the config.
     """
     found: list[Candidate] = []
     reasons: list[str] = []
     weights, missing = _weights(model, locations)
     chosen = factories.of(model)
     if chosen is not None:
-        found.append(_factory(model, chosen, weights, factories.directory))
+        return [_factory(model, chosen, weights, factories.directory)], []
     graph = next((graph.digest for graph in model.graphs if graph.signature == signature), None)
     if graph is None and model.weights is not None:
         graph = locations.remembered_graph(model.weights.digest, signature)
@@ -92,7 +93,7 @@ def candidates(
     else:
         why = "; ".join(inert(problem.rstrip("."), 200) for problem in model.problems) or "no graph was stored"
         reasons.append(f"{why}; {REMEDY}.")
-    if chosen is None and model.factory is not None and model.factory in config.trusted_factories:
+    if model.factory is not None and model.factory in config.trusted_factories:
         found.append(_factory(model, model.factory, weights, None))
     return found, reasons
 

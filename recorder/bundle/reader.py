@@ -64,6 +64,7 @@ class Bundle:
         _check_header_agrees(header, self._table)
         _check_ratio(self._table, source.size_bytes)
         text = _read_manifest(head, header)
+        self.manifest_bytes = text  #: as they stand in the file; their sha256 is the bundle id
         self.id = hashlib.sha256(text).hexdigest()
         self.manifest = parse_manifest(text)
         self._members = {member.path: member for member in self.manifest.members}

@@ -58,7 +58,7 @@ def extract(context: click.Context, bundle: str, directory: str, force: bool, as
         contents, problems = _write_all(opened, folder)
         text = json.dumps(contents, ensure_ascii=True, allow_nan=False, indent=1)
         folder.write("", "contents.json", [text.encode(), b"\n"])
-        folder.write("", "manifest.json", [_manifest_text(opened.manifest)])
+        folder.write("", "manifest.json", [opened.manifest_bytes])
         complete = opened.manifest.complete
     code = ExitCode.INVALID if problems else ExitCode.OK if complete else ExitCode.INCOMPLETE
     counts = {kind: len({entry["file"] for entry in contents[kind]}) for kind in ("images", "tensors")}
@@ -162,9 +162,3 @@ def _check_room(manifest: Manifest, folder: Folder) -> None:
         raise BundleUnavailable(
             f"extracting takes {size(needed)} and {folder.path} has {size(free)} free; choose a larger disk"
         )
-
-
-def _manifest_text(manifest: Manifest) -> bytes:
-    from recorder.bundle.codec import to_json
-
-    return json.dumps(to_json(manifest), ensure_ascii=False, allow_nan=False, indent=1).encode() + b"\n"
