@@ -63,6 +63,8 @@ class FlightRecorder:
         post_frames: frames after it; the window closes when they are there, or
         post_seconds: after so many seconds, whichever comes first.
         stream_key: the metadata key that separates streams: windows and cooldowns are per stream.
+        history_seconds: how far back a compact track of every frame's signals reaches, kept by the sealer beside the
+            ring and sealed with each incident; 0: there is none. It takes a sixteenth of ``max_bytes``, at most 16 MiB.
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
         notify: "package.module:function", called by the sealer with the location of each sealed bundle.
         cooldown_seconds: after an incident, the same trigger on the same stream is suppressed for so long.
@@ -83,6 +85,7 @@ class FlightRecorder:
         post_frames: int = 4,
         post_seconds: float = 5.0,
         stream_key: str = "camera",
+        history_seconds: float = 3600.0,
         ring: str | os.PathLike[str] | None = None,
         notify: str | None = None,
         cooldown_seconds: float = 60.0,
@@ -98,6 +101,7 @@ class FlightRecorder:
             post_seconds=post_seconds,
             cooldown_seconds=cooldown_seconds,
             stream_key=stream_key,
+            history_seconds=history_seconds,
             ring=ring,
             notify=notify,
         )

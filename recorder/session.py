@@ -285,7 +285,7 @@ class Session:
             self._ring = None
 
     def _open_ring(self, settings: RecorderSettings) -> RingWriter | None:
-        wanted = settings.max_bytes - settings.sealer.spool_bytes
+        wanted = settings.max_bytes - settings.sealer.spool_bytes - settings.sealer.track_bytes
         try:
             if settings.ring is not None:
                 settings.ring.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recorder.bundle.values import JsonValue
+from recorder.track.layout import MIN_TRACK_BYTES
 from recorder.triggers import Trigger, exception, non_finite
 
 __all__ = ["RecorderSettings", "SealerSettings"]
@@ -22,6 +23,8 @@ MIN_MAX_BYTES = 2**20
 DEFAULT_MAX_TOTAL_BYTES = 10 * 2**30
 #: A window is copied out of the ring before it is sealed; this share of ``max_bytes`` is kept for such copies.
 SPOOL_SHARE = 1 / 4
+#: The compact track's share of ``max_bytes``, and the most it takes: see recorder/track/layout.py for what fits in.
+TRACK_SHARE, MOST_TRACK_BYTES = 1 / 16, 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,8 @@ class SealerSettings:
     sink_options: dict[str, JsonValue]
     notify: str | None
     spool_bytes: int
+    track_bytes: int = 0  #: size of the compact track beside each ring; 0: there is none
+    history_seconds: float = 0.0  #: how far back it reaches
     python_path: tuple[str, ...] = ()  #: the host's import path, where a factory or notify must be imported
 
     def to_json(self) -> str:
@@ -77,6 +82,7 @@ class RecorderSettings:
         post_seconds: float,
         cooldown_seconds: float,
         stream_key: str,
+        history_seconds: float = 3600.0,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
     ) -> RecorderSettings:
@@ -100,6 +106,10 @@ class RecorderSettings:
         for name, seconds in (("post_seconds", post_seconds), ("cooldown_seconds", cooldown_seconds)):
             if not isinstance(seconds, int | float) or not 0 <= seconds <= 86_400:
                 raise ValueError(f"{name}={seconds!r} must be a number of seconds between 0 and 86400")
+        if not isinstance(history_seconds, int | float) or not 0 <= history_seconds <= 86_400:
+            raise ValueError(
+                f"history_seconds={history_seconds!r} must be a number of seconds between 0 (no history) and 86400"
+            )
         chosen = tuple(triggers) if triggers is not None else (exception(), non_finite())
         for trigger in chosen:
             if not isinstance(trigger, Trigger):
@@ -118,6 +128,8 @@ class RecorderSettings:
                 sink_options=options,
                 notify=notify,
                 spool_bytes=int(max_bytes * SPOOL_SHARE),
+                track_bytes=_track_bytes(max_bytes) if history_seconds else 0,
+                history_seconds=float(history_seconds),
                 python_path=tuple(sys.path) if notify is not None or _names_a_function(sink) else (),
             ),
             triggers=chosen,
@@ -130,6 +142,12 @@ class RecorderSettings:
             ring=Path(ring).absolute() if ring is not None else None,
             disabled=os.environ.get("FLIGHT_RECORDER_DISABLED", "") not in ("", "0", "false"),
         )
+
+
+def _track_bytes(max_bytes: int) -> int:
+    """The track's part of the bound; none where it would hold too little to be of use."""
+    size_bytes = min(MOST_TRACK_BYTES, int(max_bytes * TRACK_SHARE))
+    return size_bytes if size_bytes >= MIN_TRACK_BYTES else 0
 
 
 def _names_a_function(text: str) -> bool:

@@ -18,6 +18,7 @@ from recorder.ring import CONTEXTS, EVENTS, FRAMES, RingReader
 from recorder.sealer.latched import Latched
 from recorder.sealer.rules import Rules
 from recorder.sealer.stages import SpooledStages, StageRecord, read_stage
+from recorder.sealer.tracking import Tracking, TrackSource
 
 __all__ = ["ClosedWindow", "Follower", "salvage"]
 
@@ -37,6 +38,7 @@ class ClosedWindow:
     records: list[StageRecord]
     latched: Latched
     spool: SpooledStages | None = None
+    track: TrackSource | None = None  #: where its history is, and up to which row
 
     def release(self) -> None:
         """Give back the window's copy of the ring."""
@@ -74,6 +76,7 @@ class Follower:
         spool_bytes: how much all windows of this ring may take while they are open or being sealed.
         report: called with status events for the host.
         seal: called with each closed window.
+        tracking: notes every frame that ends; None: there is no history.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Follower:
         spool_bytes: int,
         report: Callable[[dict[str, Any]], None],
         seal: Callable[[ClosedWindow], None],
+        tracking: Tracking | None = None,
     ) -> None:
         self.reader = reader
         self.latched = Latched()
@@ -91,6 +95,7 @@ class Follower:
         self._spool_bytes = spool_bytes
         self._report = report
         self._seal = seal
+        self._tracking = tracking
         self._after = {CONTEXTS: 0, EVENTS: 0, FRAMES: 0}
         self._book = IncidentBook(WindowPolicy())
         self._rules = Rules([])
@@ -147,6 +152,8 @@ class Follower:
         total.update(self._host_losses)
         total.update(self.reader.refresh().losses)
         total.update(self.lost.snapshot())
+        if self._tracking is not None:
+            total.update(self._tracking.lost.snapshot())
         if self.latched.malformed:
             total.add("context-malformed", self.latched.malformed)
         return total.snapshot()
@@ -211,6 +218,8 @@ class Follower:
 
     def _end(self, track: _Track, now: float) -> None:
         track.ended = True
+        if self._tracking is not None:
+            self._tracking.add(track.id, track.stream, track.stages)
         self._open.pop(track.id, None)
         for trigger in self._rules.evaluate(track.stream, track.id, track.time_ns, track.stages):
             self._fire(track.stream, trigger, secrets.token_hex(16), now, track)
@@ -365,7 +374,8 @@ class Follower:
             host=host,
             lost=lost.snapshot(),
         )
-        self._seal(ClosedWindow(closed, spool.records if spool is not None else [], self.latched, spool))
+        track = self._tracking.source() if self._tracking is not None else None
+        self._seal(ClosedWindow(closed, spool.records if spool is not None else [], self.latched, spool, track))
 
 
 def salvage(
@@ -399,6 +409,7 @@ def salvage(
     about = in_flight[-1] if in_flight else max(begun, default=None)
     header = reader.refresh()
     lost.update(header.losses)
+    track = TrackSource.beside(reader)
     trigger = Trigger(kind=kind, reason=reason, frame=about, time_ns=header.heartbeat_ns, severity="high")
     policy = latched.policy
     return ClosedWindow(
@@ -419,4 +430,5 @@ def salvage(
         ),
         stages[FRAMES],
         latched,
+        track=track,
     )

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from recorder.bundle import BundleWriter
 from recorder.bundle.codec import value_from_json
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.images import thumbnail
+from recorder.bundle.manifest import Track
 from recorder.bundle.values import tensors_of
 from recorder.counts import Counts
 from recorder.image_signals import IMAGE_SIGNALS, bytes_digest, decode_reduced, image_signals
 from recorder.records import Kind, RecordInvalid
-from recorder.ring import RingIdentity
+from recorder.ring import RingReader
 from recorder.sealer.placing import placed
 from recorder.sealer.stages import StageRecord
+from recorder.settings import SealerSettings
 from recorder.signals import AnswerSummary, summarize_answer
-from recorder.track import NO_CLASS, RAISED, TRACK_SIGNALS, Row, TrackWriter
+from recorder.track import (
+    NO_CLASS,
+    RAISED,
+    TRACK_SIGNALS,
+    Row,
+    TrackInvalid,
+    TrackUnavailable,
+    TrackWriter,
+    track_path,
+)
+from recorder.track.sealed import load_track, store_track
 
-__all__ = ["Tracking", "owner_of"]
+__all__ = ["TrackSource", "Tracking"]
 
 #: Share of one core that measuring may take; frames beyond it get a row without image and answer. At 1.7 ms a frame of
 #: 720p it allows 120 frames a second.
@@ -44,8 +59,32 @@ _FIRST_IMAGE = list(TRACK_SIGNALS).index(next(iter(IMAGE_SIGNALS)))
 _PLACES = {name: number for number, name in enumerate(TRACK_SIGNALS)}
 
 
-def owner_of(identity: RingIdentity) -> str:
+@dataclass(frozen=True, slots=True)
+class TrackSource:
+    """Where a window's history is to be read from when it is sealed."""
+
+    path: Path
+    owner: str  #: the recording it must be of
+    last_row: int | None = None  #: number of the last row that belongs to it; None: all do
+
+    @classmethod
+    def beside(cls, reader: RingReader) -> Self | None:
+        """Return the track of a ring; None when it has none."""
+        path = track_path(reader.path)
+        return cls(path, owner_of(reader)) if os.path.lexists(path) else None
+
+    def store(self, writer: BundleWriter, stream: str, lost: Counts) -> Track | None:
+        """Put the history into a bundle; a track that cannot be read is counted and left out."""
+        try:
+            return store_track(writer, load_track(self.path, self.owner, self.last_row), stream)
+        except (TrackInvalid, TrackUnavailable, OSError):
+            lost.add("track-unreadable")
+            return None
+
+
+def owner_of(reader: RingReader) -> str:
     """Name the recording a ring is of, so that its track is not taken for another's."""
+    identity = reader.header.identity
     return f"{identity.boot_id} {identity.pid} {identity.start_ticks}"
 
 
@@ -55,7 +94,7 @@ class Tracking:
     Args:
         path: of the track.
         size_bytes: of the track.
-        owner: see `owner_of`.
+        owner: names the recording it is of.
         history_seconds: how far back it reaches.
         cpu_share: of one core that measuring may take.
         clock: the time by which the share is counted, in seconds.
@@ -91,6 +130,20 @@ class Tracking:
         self._credit = BURST_SECONDS
         self._credited_at = clock()
         self._before: OrderedDict[str, tuple[int, npt.NDArray[np.uint8]]] = OrderedDict()
+
+    @classmethod
+    def of_ring(cls, reader: RingReader, settings: SealerSettings) -> Self | None:
+        """Begin or resume the track of a ring; None when it is to have none, or there is no room."""
+        if not settings.track_bytes:
+            return None
+        try:
+            return cls(track_path(reader.path), settings.track_bytes, owner_of(reader), settings.history_seconds)
+        except (TrackUnavailable, OSError, ValueError):
+            return None
+
+    def source(self) -> TrackSource:
+        """Return the history as it is now."""
+        return TrackSource(self.path, self.owner, self.last_row)
 
     @property
     def last_row(self) -> int:
@@ -176,9 +229,10 @@ class Tracking:
 
     def _measure_answer(self, row: Row, stages: Sequence[StageRecord]) -> None:
         """Fill in what the model answered last, or, where no model was called, the service."""
-        outputs = [stage for stage in stages if stage.kind in (Kind.OUTPUT, Kind.END) and stage.head.get("output")]
-        # The last call first; the service's answer, which ends the frame, only where no call says anything.
-        for stage in sorted(reversed(outputs), key=lambda stage: stage.kind == Kind.END):
+        answered = [stage for stage in stages if stage.head.get("output")]
+        calls = [stage for stage in answered if stage.kind == Kind.OUTPUT]
+        answers = [stage for stage in answered if stage.kind == Kind.END]
+        for stage in (*reversed(calls), *answers):
             try:
                 found = _summary(stage, row.frame)
             except (BundleInvalid, RecordInvalid, KeyError, TypeError, ValueError):
