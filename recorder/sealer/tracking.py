@@ -121,8 +121,7 @@ class Tracking:
         self._writer = TrackWriter(path, size_bytes, owner, history_seconds)
         self.path = path
         self.owner = owner
-        self.lost = Counts()
-        self.lost.update(self._writer.lost.snapshot())
+        self.lost = self._writer.lost
         self.spent_seconds = 0.0
         self.frames = 0
         self._cpu_share = cpu_share

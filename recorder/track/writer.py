@@ -30,7 +30,7 @@ from recorder.track.row import RAISED, TRACK_SIGNALS, Row
 
 __all__ = ["THUMBNAIL_SECONDS", "TrackWriter"]
 
-#: Three a minute show how a scene changed; more would fill the file.
+#: Three a minute show how a scene changed.
 THUMBNAIL_SECONDS = 20.0
 
 
@@ -105,7 +105,9 @@ class TrackWriter:
         """Whether it is time for another thumbnail of a stream."""
         index = self._streams.get(stream)
         last = self._thumbnail_ns.get(index) if index is not None else None
-        return last is None or abs(monotonic_ns - last) >= THUMBNAIL_SECONDS * 1e9
+        # As many as fit, spread over the history and all streams.
+        spread = self.layout.history_seconds * max(1, len(self._streams)) / self.layout.slots[THUMBNAILS]
+        return last is None or abs(monotonic_ns - last) >= max(THUMBNAIL_SECONDS, spread) * 1e9
 
     def add_thumbnail(self, row: Row, data: bytes) -> None:
         """Write a frame's thumbnail, a JPEG file.
