@@ -8,6 +8,7 @@ works on a part of the pixels: 720p costs well under a millisecond.
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import warnings
 from typing import Any
@@ -51,7 +52,9 @@ _WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 _CLIP = 4 / 255
 #: Decoding more than this would hold up the sealer for a tenth of a second.
 _MAX_DECODED_PIXELS = 2**24
+#: Words of 64 bits summed at a time: 64 KiB stay in the cache.
 _DIGEST_WORDS = 8_192
+_HALF = np.uint64(32)
 
 
 class ImageSignals:
@@ -139,26 +142,25 @@ def _detail(pixels: Array, scale: np.float32) -> tuple[float, float, float]:
 
 
 def bytes_digest(data: bytes | memoryview) -> int:
-    """Return 64 bits that are equal for equal bytes and, but for one chance in 2**60, differ for others.
+    """Return 64 bits that are equal for equal bytes and, by all odds, differ for others.
 
-    A multilinear hash with fixed odd weights, twice: eight times as fast as SHA-256, for telling whether a camera
-    repeats itself. It is no proof against someone who wants two images to look equal.
+    Sums of 64-bit words times fixed odd weights, over 64 KiB at a time, and BLAKE2b of the sums: five times as fast as
+    SHA-256, for telling whether a camera repeats itself. It is no proof against someone who wants two images to look
+    equal.
     """
     view = memoryview(data).cast("B")
     whole = len(view) // 8 * 8
     words = np.frombuffer(view[:whole], np.dtype("<u8"))
-    tail = int.from_bytes(view[whole:], "little")
-    weights = _weights()
-    full = len(words) // _DIGEST_WORDS * _DIGEST_WORDS
-    sums = [np.array([len(view), tail], np.uint64), words[:full].reshape(-1, _DIGEST_WORDS) @ weights]
-    sums.append(np.array([words[full:] @ weights[: len(words) - full]], np.uint64))
-    level = np.concatenate(sums)
-    while len(level) > 1:
-        level ^= level >> np.uint64(29)  # the low bits of a product depend on low bits alone
-        chunks = [level[i : i + _DIGEST_WORDS] for i in range(0, len(level), _DIGEST_WORDS)]
-        level = np.array([chunk @ weights[: len(chunk)] for chunk in chunks], np.uint64)
-    mixed = int(level[0])
-    return mixed ^ (mixed >> 32)
+    weights, mixed = _weights(), np.empty(_DIGEST_WORDS, np.uint64)
+    mixer = hashlib.blake2b(len(view).to_bytes(8, "little") + bytes(view[whole:]), digest_size=8)
+    for start in range(0, len(words), _DIGEST_WORDS):
+        part = words[start : start + _DIGEST_WORDS]
+        room = mixed[: len(part)]
+        # The high bits of a word reach few bits of a product: fold them into the low ones.
+        np.right_shift(part, _HALF, out=room)
+        np.bitwise_xor(part, room, out=room)
+        mixer.update(int(room @ weights[: len(part)]).to_bytes(8, "little"))
+    return int.from_bytes(mixer.digest(), "little")
 
 
 @functools.cache
@@ -187,7 +189,8 @@ def decode_reduced(data: bytes, encoding: str) -> Array | None:
             with pil.open(io.BytesIO(data), formats=[encoding.upper()]) as image:
                 if image.width * image.height > _MAX_DECODED_PIXELS:
                     return None
-                image.draft(None, (_GRID_SIDE, _GRID_SIDE))
+                share = _GRID_SIDE / max(image.size)
+                image.draft(None, (int(image.width * share), int(image.height * share)))
                 if image.mode not in ("L", "RGB", "RGBA", "I;16"):
                     return np.asarray(image.convert("RGB"))
                 return np.asarray(image)

@@ -239,7 +239,8 @@ class Tracking:
             if found is not None and not (math.isnan(found.confidence) and math.isnan(found.detections)):
                 for name in ("confidence", "entropy", "margin", "detections"):
                     row.values[_PLACES[name]] = getattr(found, name)
-                row.top_class = NO_CLASS if found.top_class is None else found.top_class
+                if found.top_class is not None and abs(found.top_class) < 2**31:
+                    row.top_class = found.top_class
                 return
 
 

@@ -65,7 +65,10 @@ class Footage:
             contexts_bytes=64 * 2**10,
             identity=RingIdentity.of_this_process("tests"),
         )
-        window = {"pre_frames": 4, "post_frames": 0, "post_seconds": 0.0, "cooldown_seconds": 0.0, "triggers": []}
+        window = {
+            "pre_frames": 4, "post_frames": 0, "post_seconds": 0.0, "cooldown_seconds": 0.0, "dedupe_seconds": 0.0,
+            "max_incidents_per_hour": 1_000, "max_incidents_per_day": 1_000, "triggers": [],
+        }  # fmt: skip
         self._write(CONTEXTS, Kind.CONFIG, 0, window)
         self.start_sealer()
 
