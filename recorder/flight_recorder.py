@@ -68,6 +68,12 @@ class FlightRecorder:
         post_frames: frames after it; the window closes when they are there, or
         post_seconds: after so many seconds, whichever comes first.
         stream_key: the metadata key that separates streams: windows and cooldowns are per stream.
+        streams: how many streams are guaranteed a share of the ring each, so that a busy camera cannot evict the
+            others' frames. A stream that is alone uses all of it. Fewer where a share would be under 32 MiB.
+        min_age_seconds: how far back the ring should reach. ``max_bytes`` wins: at a rate at which it cannot, that is
+            said in one warning and counted, as "min-age-not-held", once for every second in which it is so.
+        history_seconds: how far back a compact track of every frame's signals reaches, kept by the sealer beside the
+            ring and sealed with each incident; 0: there is none. It takes a sixteenth of ``max_bytes``, at most 16 MiB.
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
         notify: "package.module:function", called by the sealer with the location of each sealed bundle.
         overhead_budget: share of wall time that the recorder may take on calling threads, averaged over half a minute.
@@ -98,6 +104,9 @@ class FlightRecorder:
         post_frames: int = 4,
         post_seconds: float = 5.0,
         stream_key: str = "camera",
+        streams: int = 4,
+        min_age_seconds: float = 0.0,
+        history_seconds: float = 3600.0,
         ring: str | os.PathLike[str] | None = None,
         notify: str | None = None,
         overhead_budget: float = 0.01,
@@ -124,7 +133,10 @@ class FlightRecorder:
             trigger_file=trigger_file,
             trigger_signal=trigger_signal,
             stream_key=stream_key,
+            streams=streams,
+            min_age_seconds=min_age_seconds,
             overhead_budget=overhead_budget,
+            history_seconds=history_seconds,
             ring=ring,
             notify=notify,
         )

@@ -124,6 +124,7 @@ class Frame:
         self._faults = session.faults.total
         self.admission = session.admit(self._began_ns)
         self.stream = str(self.metadata.get(session.stream_key, ""))[:200]
+        session.frame_begins(self.id, self.stream)
         self._plain, dropped = plain_metadata(self.metadata)
         if dropped:
             self._lose(session, "metadata-unsupported", dropped)
@@ -182,7 +183,8 @@ class Frame:
         }
         if not session.write(Kind.BEGIN, self.id, head, payload):
             self._lose(session, "image-not-recorded", len(heads))
-            session.write(Kind.BEGIN, self.id, {**head, "images": []})
+            left_out = session.describe_left_out(heads, payload)
+            session.write(Kind.BEGIN, self.id, {**head, "images": [], "left_out": left_out})
         elif self._sensor_time is None:
             self._learn(session, images, head)
 

@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import memmove
 from pathlib import Path
 from types import TracebackType
@@ -27,18 +27,18 @@ from recorder.head_template import Templates
 from recorder.identify import Identifier, WeightsToRead
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
+from recorder.lanes import Lanes
+from recorder.opening import open_ring
 from recorder.operator_requests import OperatorRequests
 from recorder.outcomes import Incident, Outcomes
 from recorder.records import Kind, pack_head
+from recorder.retention import Retention
 from recorder.ring import (
     CONTEXTS,
     EVENTS,
     FRAMES,
-    RingIdentity,
     RingUnavailable,
     RingWriter,
-    choose_directory,
-    ring_name,
 )
 from recorder.settings import RecorderSettings
 from recorder.status import StatusReader, status_path
@@ -48,9 +48,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-#: Of the ring: environments and model descriptions are tens of kilobytes each, triggers a few hundred bytes.
-CONTEXTS_SHARE, MAX_CONTEXTS_BYTES = 1 / 16, 8 * 2**20
-EVENTS_SHARE, MAX_EVENTS_BYTES = 1 / 64, 2**20
+#: Frames whose streams are remembered: of more that are open at once, some records take another's share.
+_FRAMES_OPEN = 4_096
+
+#: Time between two frames too large for the ring of which a digest is taken.
+_DIGEST_SECONDS = 1.0
 
 _REGIONS = {
     Kind.TRIGGER: EVENTS,
@@ -120,6 +122,8 @@ class Session:
         self._flushes = itertools.count(1)
         self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
         self._ring = self._open_ring(settings)
+        self._lanes: Lanes | None = None
+        self._streams = [""] * _FRAMES_OPEN
         self.jobs = Jobs(self.errors)
         self._exports = Jobs(self.errors)  # an export takes seconds, and another model's digest must not wait for it
         self._identifier = Identifier(self.write_head, self._model_directory(), self.jobs.stopping)
@@ -127,7 +131,12 @@ class Session:
         self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
         self._keeper: Keeper | None = None
         self._requests: OperatorRequests | None = None
+        self._warned_of_age = False
+        self._next_digest = 0.0
         if self._ring is not None:
+            if len(self._ring.lanes) > 1:
+                self._lanes = Lanes(self._ring, lambda: self.errors.add("stream-without-share"))
+            self._retention = Retention(self._ring, settings.min_age_seconds)
             self._write_config(settings)
             self._requests = OperatorRequests(settings.trigger_file, settings.trigger_signal, self._refuse_signal)
             self._keeper = Keeper(self._ring, settings.sealer, self._beat, self.errors)
@@ -179,7 +188,10 @@ class Session:
             return True
         data, start = pack_head(dict(head))
         size = start + payload.size_bytes if payload is not None and payload.leaves else len(data)
-        reservation = ring.reserve(_REGIONS.get(kind, FRAMES), kind, key, size)
+        region = _REGIONS.get(kind, FRAMES)
+        if region == FRAMES and self._lanes is not None:
+            region = self._lanes.region(self._streams[key % _FRAMES_OPEN], size)
+        reservation = ring.reserve(region, kind, key, size)
         if reservation is None:
             return False
         try:
@@ -203,7 +215,10 @@ class Session:
             return True
         length = len(head)
         start = (length + _ALIGNMENT - 1) & -_ALIGNMENT
-        reservation = ring.reserve(FRAMES, kind, key, start + size_bytes if size_bytes else length)
+        region, size = FRAMES, start + size_bytes if size_bytes else length
+        if self._lanes is not None:
+            region = self._lanes.region(self._streams[key % _FRAMES_OPEN], size)
+        reservation = ring.reserve(region, kind, key, size)
         if reservation is None:
             return False
         try:
@@ -240,6 +255,26 @@ class Session:
                     "out; stats() counts them."
                 )
         return governor.admit() if governor.payload_interval > 1 else Admission.FULL
+
+    def frame_begins(self, frame: int, stream: str) -> None:
+        """Remember whose share of the ring a frame's records take."""
+        if self._lanes is not None:
+            self._streams[frame % _FRAMES_OPEN] = stream
+
+    def describe_left_out(self, heads: Sequence[Mapping[str, Any]], payload: Description) -> list[dict[str, Any]]:
+        """Describe images that were not recorded; of those that are larger than the ring allows the digest is taken.
+
+        Hashing costs the caller a millisecond per megabyte: at most once a second, the other digests are None.
+        """
+        described = [{**head, "sha256": None} for head in heads]
+        if self._ring is None or payload.size_bytes < self._ring.capacity(FRAMES)[0]:
+            return described  # the ring was contended: the next frame of the kind will be kept
+        now = time.monotonic()
+        if now >= self._next_digest:
+            self._next_digest = now + _DIGEST_SECONDS
+            for head, leaf in zip(described, payload.leaves, strict=True):
+                head["sha256"] = leaf.sha256()
+        return described
 
     def write_head(self, kind: Kind, head: Mapping[str, Any]) -> bool:
         """Commit a record that belongs to no frame."""
@@ -372,20 +407,8 @@ class Session:
             self._requests.forget_after_fork()
 
     def _open_ring(self, settings: RecorderSettings) -> RingWriter | None:
-        wanted = settings.max_bytes - settings.sealer.spool_bytes
         try:
-            if settings.ring is not None:
-                settings.ring.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                return _create_ring(settings.ring, wanted)
-            private, usable, compromises = choose_directory(wanted)
-            for compromise in compromises:
-                self._warn(compromise)
-            directory = private / settings.sealer.key
-            for _ in range(_CREATE_TRIES):
-                with contextlib.suppress(FileNotFoundError):
-                    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    return _create_ring(directory / ring_name(), usable)
-            raise RingUnavailable(f"the directory {directory} keeps vanishing")
+            return open_ring(settings, self._warn)
         except (RingUnavailable, OSError, ValueError) as error:
             self.errors.add("no-ring")
             self._warn(f"The flight recorder records nothing: {error}")
@@ -421,8 +444,22 @@ class Session:
     def _beat(self) -> None:
         """What the keeper does once a second."""
         self._report_losses()
+        self._check_age()
         for kind, reason in self._requests.poll() if self._requests is not None else ():
             self.trigger(reason, kind=kind)
+
+    def _check_age(self) -> None:
+        held = self._retention.held_seconds(time.monotonic())
+        if held is None:
+            return
+        self.errors.add("min-age-not-held")
+        if not self._warned_of_age:
+            self._warned_of_age = True
+            wanted = self.settings.min_age_seconds
+            self._warn(
+                f"At the present rate the flight recorder's ring holds {held:.0f} seconds, not the {wanted:g} of "
+                f"min_age_seconds; raise max_bytes about {wanted / max(held, 1.0):.1f} times, or record less."
+            )
 
     def _refuse_signal(self, reason: str) -> None:
         self.errors.add(reason)
@@ -432,7 +469,7 @@ class Session:
             self._warn("The flight recorder does not listen to trigger_signal: only the main thread could install it.")
 
     def _last_number(self) -> int:
-        return self._ring.last_number(FRAMES) if self._ring is not None else 0
+        return self._ring.last_sequence if self._ring is not None else 0
 
     def _model_directory(self) -> Path | None:
         sink = self.settings.sealer.sink
@@ -443,21 +480,3 @@ class Session:
         # A host that turns warnings into errors must not be stopped by ours.
         with contextlib.suppress(Exception):
             warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-#: A sealer that ends removes its empty directory; it may do so just before our ring would have been in it.
-_CREATE_TRIES = 5
-#: The header page of the ring file.
-_HEADER_ROOM_BYTES = 4096
-
-
-def _create_ring(path: Path, size_bytes: int) -> RingWriter:
-    contexts = min(int(size_bytes * CONTEXTS_SHARE), MAX_CONTEXTS_BYTES)
-    events = min(int(size_bytes * EVENTS_SHARE), MAX_EVENTS_BYTES)
-    return RingWriter.create(
-        path,
-        frames_bytes=size_bytes - contexts - events - _HEADER_ROOM_BYTES,
-        events_bytes=events,
-        contexts_bytes=contexts,
-        identity=RingIdentity.of_this_process(),
-    )
