@@ -19,6 +19,8 @@ from recorder import FlightRecorder
 
 __all__ = ["measure"]
 
+_Picture = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
 
 def measure(frames: int) -> Section:
     """Seal a window of natural 720p frames with their tensors while the host goes on serving."""
@@ -40,7 +42,7 @@ def measure(frames: int) -> Section:
         model = recorder.attach(mobilenet.load(), store=False)
         time.sleep(2)
 
-        def serve(picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> float:
+        def serve(picture: _Picture) -> float:
             began = time.perf_counter_ns()
             with recorder.frame(image=picture, camera="line-3"):
                 model(given)
@@ -64,21 +66,17 @@ def measure(frames: int) -> Section:
             ("zip of PNGs (Pillow, level 6), images only", (zip_seconds, zip_bytes)),
         ):
             rows.append([name, f"{seconds:.1f}", f"{size_bytes / 1e6:.1f}"])
-    while len(busy) < 100:  # too quick for a percentile: say so with what there is
-        busy += busy
     text = (
-        f"A window of {frames} natural 720p frames with their tensors. The bundle takes {bundle_bytes / zip_bytes:.2f} × "
-        f"the bytes of the zip, at {zip_seconds / sealed_seconds:.1f} × its speed. Host latency of a MobileNetV2 frame "
-        f"while it is sealed, against before: p50 {quantile(busy, 50) / quantile(calm, 50):.2f} ×, "
+        f"A window of {frames} natural 720p frames with their tensors. The bundle takes {bundle_bytes / zip_bytes:.2f} ×"
+        f" the bytes of the zip, at {zip_seconds / sealed_seconds:.1f} × its speed. Host latency of a MobileNetV2 frame "
+        f"while it is sealed ({len(busy)} frames), against before: p50 {quantile(busy, 50) / quantile(calm, 50):.2f} ×, "
         f"p99 {quantile(busy, 99) / quantile(calm, 99):.2f} × (goal: p99 at most 1.1 ×; the sealer runs at low "
         "priority, and a machine whose other cores are busy shares this one with it)."
     )
     return Section("Sealing", text, Table(["what", "seconds", "MB"], rows))
 
 
-def _tar_zstd(
-    directory: Path, pictures: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]], given: torch.Tensor
-) -> tuple[float, int]:
+def _tar_zstd(directory: Path, pictures: list[_Picture], given: torch.Tensor) -> tuple[float, int]:
     archive = directory / "frames.tar"
     with tarfile.open(archive, "w") as tar:
         for number, picture in enumerate(pictures):
@@ -94,7 +92,7 @@ def _tar_zstd(
     return seconds, size_bytes
 
 
-def _zip_of_pngs(directory: Path, pictures: list[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]) -> tuple[float, int]:
+def _zip_of_pngs(directory: Path, pictures: list[_Picture]) -> tuple[float, int]:
     path = directory / "frames.zip"
     began = time.monotonic()
     with zipfile.ZipFile(path, "w") as archive:
