@@ -50,8 +50,8 @@ def measure(frames: int) -> Section:
     replayed = (many - few) / ((MANY - FEW) * frames)
     text = (
         f"{frames} frames of MobileNetV2. `replay show` takes **{show:.2f} s** from start to end (goal: 0.25 s). One "
-        f"replayed frame takes {replayed / bare:.2f} × the bare call: {bare / replayed:.2f} × its throughput (goal: 0.95 ×;"
-        " from the difference between runs of many and few passes, so without starting and loading)."
+        f"replayed frame takes {replayed / bare:.2f} × the bare call: {bare / replayed:.2f} × its throughput "
+        "(goal: 0.95 ×; from the difference between runs of many and few passes, so without starting and loading)."
     )
     rows = [
         ["replay show", f"{show:.2f}"],

@@ -67,9 +67,10 @@ def measure(frames: int) -> Section:
         ):
             rows.append([name, f"{seconds:.1f}", f"{size_bytes / 1e6:.1f}"])
     text = (
-        f"A window of {frames} natural 720p frames with their tensors. The bundle takes {bundle_bytes / zip_bytes:.2f} ×"
-        f" the bytes of the zip, at {zip_seconds / sealed_seconds:.1f} × its speed. Host latency of a MobileNetV2 frame "
-        f"while it is sealed ({len(busy)} frames), against before: p50 {quantile(busy, 50) / quantile(calm, 50):.2f} ×, "
+        f"A window of {frames} natural 720p frames with their tensors. The bundle takes {bundle_bytes / zip_bytes:.2f} "
+        f"× the bytes of the zip, at {zip_seconds / sealed_seconds:.1f} × its speed. Host latency of a MobileNetV2 "
+        f"frame while it is sealed ({len(busy)} frames), against before: "
+        f"p50 {quantile(busy, 50) / quantile(calm, 50):.2f} ×, "
         f"p99 {quantile(busy, 99) / quantile(calm, 99):.2f} × (goal: p99 at most 1.1 ×; the sealer runs at low "
         "priority, and a machine whose other cores are busy shares this one with it)."
     )

@@ -54,9 +54,9 @@ def measure(frames: int) -> Section:
         ["sealer: highest", f"{max(sealer_points):.1f}"],
     ]
     text = (
-        f"{frames:,} small frames of eight streams and {INCIDENTS} incidents, of which {stats.incidents_sealed} were sealed"
-        " so far; the ring itself is not counted (goals: the host flat within 16 MiB, the sealer below 128 MiB while "
-        "sealing)."
+        f"{frames:,} small frames of eight streams and {INCIDENTS} incidents, of which {stats.incidents_sealed} were "
+        "sealed so far; the ring itself is not counted (goals: the host flat within 16 MiB, the sealer below 128 MiB "
+        "while sealing)."
     )
     curve = Curve("soak", "Private memory of the host over frames, MiB", points)
     return Section("Memory", text, Table(["what", "MiB"], rows), [curve])

@@ -101,7 +101,7 @@ def _before(
     implicit = None
     if group is None:
         implicit = Frame(session)
-        implicit.__enter__()
+        implicit.open(session)
         group = implicit
     ids = group.ids
     key = ids[0] if ids else 0
@@ -188,14 +188,14 @@ def _after(session: Session, attached: AttachedModel, module: Any, output: Any) 
         attached.verify()
     if call.admission == Admission.NOTHING:
         if call.implicit is not None:
-            call.implicit.__exit__(type(error) if error else None, error, None)
+            call.implicit.close(session, error)
         return
     latency = (ended_ns - call.started_ns) / 1e9
     usual = tensor_key(output) if error is None and len(call.frames) == 1 and not call.admission else None
     if usual is None or not attached.usual.write_output(session, usual, call.id, call.key, latency):
         _write_output(session, attached, call, latency, output, error, usual)
     if call.implicit is not None:
-        call.implicit.__exit__(type(error) if error else None, error, None)
+        call.implicit.close(session, error)
     if call.signature is not None and error is None:
         attached.export(session, module, call.signature)
 
