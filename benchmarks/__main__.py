@@ -13,6 +13,10 @@ from pathlib import Path
 from benchmarks import forward, per_frame, replaying, sealing, soak
 from benchmarks.results import Section
 
+_BUSY = (
+    "**The machine was busy with other work during this run**: caches were shared with it, latencies, seconds and "
+    "ratios of whole processes say little. Run it again on a quiet one.\n\n"
+)
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -45,12 +49,14 @@ def main() -> None:
 
 def write(sections: list[Section]) -> None:
     """Write the page and its pictures."""
-    cpus = len(os.sched_getaffinity(0))
+    cpus, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     head = (
         "# Performance\n\nWritten by `make bench`, never by hand. Only ratios within one run mean anything; this one "
         f"ran on {time.strftime('%Y-%m-%d')}, {platform.machine()}, {cpus} cores, Python {platform.python_version()}, "
-        f"torch {version('torch').partition('+')[0]}, load {os.getloadavg()[0]:.1f} at its end.\n\n"
+        f"torch {version('torch').partition('+')[0]}, load {load:.1f} at its end.\n\n"
     )
+    if load > cpus:
+        head += _BUSY
     DOCS.joinpath("performance.md").write_text(head + "\n".join(section.markdown() for section in sections))
     for section in sections:
         for picture in section.pictures:

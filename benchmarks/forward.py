@@ -58,7 +58,7 @@ def measure(rounds: int) -> Section:
     rows = [[name, f"{median(values):.2%}"] for name, values in shares.items()]
     text = (
         "The recorder's own time, by its own clock, as a share of the rest of the forward pass around it (default "
-        "triggers; goal: at most 1 %). A 720p copy alone is more than that on a fast machine: `overhead_budget` then "
-        "decides how many frames keep their image."
+        "triggers; goal: at most 1 %). A 720p copy alone can be more than that: `overhead_budget` then decides how "
+        "many frames keep their image when they come without a pause."
     )
     return Section("Share of a MobileNetV2 forward pass", text, Table(["recorded", "share, median"], rows))
