@@ -93,7 +93,9 @@ class UsualCalls:
 
 def tensor_key(value: object, *more: object) -> tuple[Any, ...] | None:
     """Return a tensor's address, what else of it a head holds, and ``more``; None for anything unusual."""
-    if type(value) is not _Tensor or not value.is_cpu or value.layout is not _strided or value.is_neg():
+    if type(value) is not _Tensor or not value.is_cpu or value.layout is not _strided:
+        return None
+    if value.is_neg() or value.is_conj():  # its memory is not what it says
         return None
     address = value.data_ptr()
     return (address, value.dtype, value.shape, value.stride(), address & _ALIGNMENT_MASK, *more)

@@ -101,6 +101,7 @@ def test_the_usual_tensor_has_a_key_and_the_unusual_has_none() -> None:
         assert tensor_key(unusual) is None
     negative = torch.complex(torch.zeros(2), torch.ones(2)).conj().imag
     assert negative.is_neg() and tensor_key(negative) is None
+    assert tensor_key(torch.zeros(1, dtype=torch.complex64).conj()) is None
 
 
 @given(JSON, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**32))
