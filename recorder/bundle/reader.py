@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from recorder.bundle.track import TrackTable
 
-__all__ = ["Bundle"]
+__all__ = ["Bundle", "read_manifest"]
 
 #: What one request from a bucket should bring at least: header and manifest of a common bundle, or its seek table.
 _GUESS_BYTES = 64 * KIB
@@ -63,7 +63,7 @@ class Bundle:
         self._table = _read_table(source)
         _check_header_agrees(header, self._table)
         _check_ratio(self._table, source.size_bytes)
-        text = _read_manifest(head, header)
+        text = read_manifest(head.read(archive.HEADER_BYTES, header.manifest_frame_bytes), header)
         self.manifest_bytes = text  #: as they stand in the file; their sha256 is the bundle id
         self.id = hashlib.sha256(text).hexdigest()
         self.manifest = parse_manifest(text)
@@ -331,9 +331,13 @@ def _check_ratio(table: archive.SeekTable, file_bytes: int) -> None:
         raise BundleInvalid(f"the bundle unpacks to more than {MAX_RATIO} times its size; do not open it")
 
 
-def _read_manifest(head: _Head, header: archive.Header) -> bytes:
+def read_manifest(frame: bytes, header: archive.Header) -> bytes:
+    """Return the bytes of ``manifest.json`` from its frame.
+
+    Raises:
+        BundleInvalid: they are not what the header says.
+    """
     size = header.manifest_bytes
-    frame = head.read(archive.HEADER_BYTES, header.manifest_frame_bytes)
     entry = decompress_frame(frame, ustar.entry_bytes(size))
     text = entry[ustar.BLOCK_BYTES : ustar.BLOCK_BYTES + size]
     if entry[: ustar.BLOCK_BYTES] != ustar.header(MANIFEST_PATH, size) or any(entry[ustar.BLOCK_BYTES + size :]):
