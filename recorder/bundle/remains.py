@@ -52,6 +52,11 @@ def remains(manifest: Manifest, bundle_id: str, gone: frozenset[str]) -> tuple[M
         remaining, own = _frame(frame, gone, by_frame.get(frame.id, Counter()))
         lost += own
         frames.append(remaining)
+    track = manifest.track if manifest.track is not None and manifest.track.member not in gone else None
+    if track is not None:
+        shown = tuple(thumbnail for thumbnail in track.thumbnails if thumbnail.member not in gone)
+        lost[THUMBNAIL] += len(track.thumbnails) - len(shown)
+        track = replace(track, thumbnails=shown)
     lost = +lost  # without the zeros
     return (
         replace(
@@ -60,6 +65,7 @@ def remains(manifest: Manifest, bundle_id: str, gone: frozenset[str]) -> tuple[M
             frames=tuple(frames),
             calls=tuple(calls),
             members=(),
+            track=track,
             complete=False,
             parent=Parent(bundle=bundle_id, operation="recover"),
         ),
