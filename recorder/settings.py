@@ -14,6 +14,7 @@ from pathlib import Path
 from recorder.bundle.values import JsonValue
 from recorder.incident import MAX_CAP
 from recorder.operator_requests import checked_signal
+from recorder.track.layout import MIN_TRACK_BYTES
 from recorder.triggers import Trigger, exception, non_finite
 
 __all__ = ["RecorderSettings", "SealerSettings"]
@@ -24,6 +25,12 @@ MIN_MAX_BYTES = 2**20
 DEFAULT_MAX_TOTAL_BYTES = 10 * 2**30
 #: A window is copied out of the ring before it is sealed; this share of ``max_bytes`` is kept for such copies.
 SPOOL_SHARE = 1 / 4
+#: The sealer's status file beside the ring, together with its progress: see recorder/status.py.
+STATUS_BYTES = 2**17
+#: Streams that can have a share of the ring of their own: a ring file has so many regions for frames.
+MAX_STREAMS = 14
+#: The compact track's share of ``max_bytes``, and the most it takes: see recorder/track/layout.py for what fits in.
+TRACK_SHARE, MOST_TRACK_BYTES = 1 / 16, 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,8 @@ class SealerSettings:
     sink_options: dict[str, JsonValue]
     notify: str | None
     spool_bytes: int
+    track_bytes: int = 0  #: size of the compact track beside each ring; 0: there is none
+    history_seconds: float = 0.0  #: how far back it reaches
     python_path: tuple[str, ...] = ()  #: the host's import path, where a factory or notify must be imported
 
     def to_json(self) -> str:
@@ -44,6 +53,11 @@ class SealerSettings:
     def from_json(cls, text: str) -> SealerSettings:
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))
+
+    @property
+    def beside_ring_bytes(self) -> int:
+        """What of ``max_bytes`` is not the ring's: spools, the compact track and what the sealer says."""
+        return self.spool_bytes + self.track_bytes + STATUS_BYTES
 
     @property
     def key(self) -> str:
@@ -68,6 +82,9 @@ class RecorderSettings:
     trigger_file: Path | None
     trigger_signal: int | None
     stream_key: str
+    streams: int
+    min_age_seconds: float
+    overhead_budget: float
     ring: Path | None
     disabled: bool
 
@@ -89,10 +106,14 @@ class RecorderSettings:
         trigger_file: str | os.PathLike[str] | None,
         trigger_signal: int | None,
         stream_key: str,
+        streams: int,
+        min_age_seconds: float,
+        overhead_budget: float,
+        history_seconds: float = 3600.0,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
     ) -> RecorderSettings:
-        """Check the arguments and apply ``FLIGHT_RECORDER_DISABLED``, ``_SINK`` and ``_MAX_BYTES``.
+        """Check the arguments and apply ``FLIGHT_RECORDER_DISABLED|SINK|MAX_BYTES|OVERHEAD_BUDGET``.
 
         Raises:
             ValueError: an argument is out of range; the message names it.
@@ -119,9 +140,21 @@ class RecorderSettings:
             ("post_seconds", post_seconds),
             ("cooldown_seconds", cooldown_seconds),
             ("dedupe_seconds", dedupe_seconds),
+            ("min_age_seconds", min_age_seconds),
         ):
             if not isinstance(seconds, int | float) or not 0 <= seconds <= 86_400:
                 raise ValueError(f"{name}={seconds!r} must be a number of seconds between 0 and 86400")
+        if not isinstance(streams, int) or isinstance(streams, bool) or not 1 <= streams <= MAX_STREAMS:
+            raise ValueError(f"streams={streams!r} must be an integer between 1 and {MAX_STREAMS}")
+        overhead_budget = _number_from_environment("FLIGHT_RECORDER_OVERHEAD_BUDGET", overhead_budget)
+        if isinstance(overhead_budget, bool) or not isinstance(overhead_budget, int | float):
+            raise ValueError(f"overhead_budget={overhead_budget!r} must be a share between 0 and 1, such as 0.01")
+        if not 0 < overhead_budget <= 1:
+            raise ValueError(f"overhead_budget={overhead_budget!r} must be more than 0 and at most 1 (never thin out)")
+        if not isinstance(history_seconds, int | float) or not 0 <= history_seconds <= 86_400:
+            raise ValueError(
+                f"history_seconds={history_seconds!r} must be a number of seconds between 0 (no history) and 86400"
+            )
         chosen = tuple(triggers) if triggers is not None else (exception(), non_finite())
         for trigger in chosen:
             if not isinstance(trigger, Trigger):
@@ -142,6 +175,8 @@ class RecorderSettings:
                 sink_options=options,
                 notify=notify,
                 spool_bytes=int(max_bytes * SPOOL_SHARE),
+                track_bytes=_track_bytes(max_bytes) if history_seconds else 0,
+                history_seconds=float(history_seconds),
                 python_path=tuple(sys.path) if notify is not None or _names_a_function(sink) else (),
             ),
             triggers=chosen,
@@ -156,9 +191,18 @@ class RecorderSettings:
             trigger_file=Path(trigger_file).absolute() if trigger_file is not None else None,
             trigger_signal=checked_signal(trigger_signal),
             stream_key=stream_key,
+            streams=streams,
+            min_age_seconds=float(min_age_seconds),
+            overhead_budget=float(overhead_budget),
             ring=Path(ring).absolute() if ring is not None else None,
             disabled=os.environ.get("FLIGHT_RECORDER_DISABLED", "") not in ("", "0", "false"),
         )
+
+
+def _track_bytes(max_bytes: int) -> int:
+    """The track's part of the bound; none where it would hold too little to be of use."""
+    size_bytes = min(MOST_TRACK_BYTES, int(max_bytes * TRACK_SHARE))
+    return size_bytes if size_bytes >= MIN_TRACK_BYTES else 0
 
 
 def _names_a_function(text: str) -> bool:
@@ -174,3 +218,13 @@ def _bytes_from_environment(name: str, default: int) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"the environment variable {name}={text!r} must be a number of bytes") from None
+
+
+def _number_from_environment(name: str, default: float) -> float:
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"the environment variable {name}={text!r} must be a number") from None

@@ -24,12 +24,17 @@ __all__ = [
     "Frame",
     "Graph",
     "Image",
+    "ImageLeftOut",
     "Incident",
     "Manifest",
     "Member",
     "Model",
     "Parent",
     "TensorLayout",
+    "Track",
+    "TrackLevel",
+    "TrackSignal",
+    "TrackThumbnail",
     "Trigger",
     "Weights",
     "Window",
@@ -76,6 +81,21 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLeftOut:
+    """An image that was not recorded, most often because it is larger than the ring allows."""
+
+    name: str
+    source: str  #: as of an Image
+    encoding: str  #: "pixels" (an array's), "png", "jpeg" or "webp"
+    size_bytes: int
+    sha256: str | None  #: of the pixels in C order, or of the encoded bytes; null: not taken
+    height: int = 0  #: with width and channels 0 and dtype "" where only encoded bytes were seen
+    width: int = 0
+    channels: int = 0
+    dtype: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExceptionInfo:
     """An exception that passed through the frame or the model."""
 
@@ -97,6 +117,7 @@ class Frame:
     context: int  #: id of the context it began in
     calls: tuple[int, ...]  #: ids of its model calls, in order
     images: tuple[Image, ...] = ()
+    images_left_out: tuple[ImageLeftOut, ...] = ()  #: what is known of images that are not here
     metadata: dict[str, JsonValue] = field(default_factory=dict)
     sensor_time: JsonValue = None  #: the caller's ``time=``
     latency_seconds: float | None = None
@@ -252,6 +273,45 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrackSignal:
+    """One of the numbers the track holds of every frame."""
+
+    name: str  #: recorder.image_signals and recorder.signals define those of this version
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackLevel:
+    """One table of the track: a stream at one resolution of time."""
+
+    stream: str
+    seconds: int  #: length of an interval; 0: one row a frame
+    rows: int
+    from_ns: int  #: wall clock of the first row
+    to_ns: int  #: and of the last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackThumbnail:
+    """What the stream looked like some time before the window."""
+
+    member: str
+    stream: str
+    frame: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """What every frame was like, far back before the window: decimated signals (schemas/FORMAT.md, section 6)."""
+
+    member: str  #: the tables, msgpack
+    signals: tuple[TrackSignal, ...]
+    levels: tuple[TrackLevel, ...]  #: in the order of the member's tables
+    thumbnails: tuple[TrackThumbnail, ...] = ()  #: by time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """The whole bundle."""
 
@@ -265,6 +325,7 @@ class Manifest:
     members: tuple[Member, ...]  #: in archive order; manifest.json itself is not listed
     complete: bool = True  #: false when salvaged
     parent: Parent | None = None
+    track: Track | None = None
     format: str = FORMAT_NAME
     format_version: FormatVersion = FormatVersion(major=FORMAT_MAJOR, minor=FORMAT_MINOR)
     required_features: tuple[str, ...] = ()  #: a reader that does not know one of these refuses

@@ -30,6 +30,8 @@ from recorder.bundle.zframe import decompress_frame
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from recorder.bundle.track import TrackTable
+
 __all__ = ["Bundle", "read_manifest"]
 
 #: What one request from a bucket should bring at least: header and manifest of a common bundle, or its seek table.
@@ -195,6 +197,19 @@ class Bundle:
             raise BundleError(f"{image.member} could not be decoded when it was recorded; look at the file itself")
         return images.checked_pixels(self.read(image.member), image)
 
+    def track(self) -> list[TrackTable]:
+        """Return the tables of the track, in the order of ``manifest.track.levels``; empty when there is none.
+
+        Raises:
+            BundleInvalid: they are not what the manifest says.
+            BundleUnavailable: they could not be read.
+        """
+        if self.manifest.track is None:
+            return []
+        from recorder.bundle import track
+
+        return track.decode(self.read(self.manifest.track.member), self.manifest.track)
+
     def verify(self) -> list[str]:
         """Read and check everything; return what is wrong, as sentences. Empty: the bundle is intact.
 
@@ -212,17 +227,20 @@ class Bundle:
         pictures: dict[str, Image] = {}
         for frame in self.manifest.frames:
             pictures |= {i.member: i for i in frame.images if i.pixels_sha256 and i.encoding in ("png", "raw")}
+        track = self.manifest.track.member if self.manifest.track is not None else None
         for path in self._members:
             try:
-                if path not in tensors and path not in pictures:
+                if path == track:
+                    self.track()
+                elif path not in tensors and path not in pictures:
                     for _ in self.stream(path):
                         pass
-                    continue
-                content = self.read(path)
-                if path in pictures:
-                    images.checked_pixels(content, pictures[path])
-                for tensor in tensors.get(path, ()):
-                    self._tensor_bytes(tensor, content)
+                else:
+                    content = self.read(path)
+                    if path in pictures:
+                        images.checked_pixels(content, pictures[path])
+                    for tensor in tensors.get(path, ()):
+                        self._tensor_bytes(tensor, content)
             except BundleInvalid as error:
                 problems.append(str(error))
         return problems

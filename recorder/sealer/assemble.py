@@ -20,6 +20,7 @@ from recorder.bundle.manifest import (
     ExceptionInfo,
     Frame,
     Image,
+    ImageLeftOut,
     Incident,
     Manifest,
     Parent,
@@ -37,6 +38,7 @@ from recorder.records import Kind, RecordInvalid
 from recorder.sealer.latched import Latched, placeholder_context
 from recorder.sealer.placing import placed
 from recorder.sealer.stages import StageRecord
+from recorder.sealer.tracking import TrackSource
 
 __all__ = ["assemble"]
 
@@ -47,6 +49,7 @@ def assemble(
     latched: Latched,
     scratch: Path,
     *,
+    track: TrackSource | None = None,
     complete: bool = True,
     parent: Parent | None = None,
 ) -> Path:
@@ -59,18 +62,20 @@ def assemble(
         records: in the order of the ring, which is the order of the stages.
         latched: environments and models the records refer to.
         scratch: a directory of the caller's, removed by the caller.
+        track: the history before the window, if there is one.
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
     """
     path = scratch / "bundle.zst"
     with BundleWriter(scratch) as writer:
-        draft = _Draft(writer)
+        draft = _Draft(writer, latched)
         for record in records:
             try:
                 draft.take(record)
             except (BundleInvalid, RecordInvalid, KeyError, TypeError, ValueError, AttributeError):
                 draft.lost.add("record-malformed")
         draft.lost.update(incident.lost)
+        history = track.store(writer, incident.stream, draft.lost) if track is not None else None
         frames, calls = draft.finish()
         context_ids = sorted({frame.context for frame in frames} | {call.context for call in calls})
         for context_id in context_ids:
@@ -87,6 +92,7 @@ def assemble(
             members=(),
             complete=complete,
             parent=parent,
+            track=history,
         )
         writer.finish(path, manifest)
     return path
@@ -95,7 +101,8 @@ def assemble(
 class _Draft:
     """Frames and calls as far as their records have come."""
 
-    def __init__(self, writer: BundleWriter) -> None:
+    def __init__(self, writer: BundleWriter, latched: Latched) -> None:
+        self._latched = latched
         self._writer = writer
         self._frames: dict[int, Frame] = {}
         self._calls: dict[int, Call] = {}
@@ -146,6 +153,7 @@ class _Draft:
             context=int(head["context"]),
             calls=(),
             images=tuple(images),
+            images_left_out=tuple(_left_out(entry) for entry in head.get("left_out", ())),
             metadata=dict(head["metadata"]),
             sensor_time=head["sensor_time"],
         )
@@ -172,7 +180,7 @@ class _Draft:
             raise TypeError("the arguments of a call are a tuple and a dictionary")
         call = Call(
             id=int(head["call"]),
-            model=int(head["model"]),
+            model=self._latched.model_of(int(head["call"]), int(head["model"])),
             context=int(head["context"]),
             frames=tuple(int(frame) for frame in head["frames"]),
             parent=None if head["parent"] is None else int(head["parent"]),
@@ -243,3 +251,8 @@ class _Draft:
                 stored = tuple((name, self._store(item, record)) for name, item in fields)
                 return dataclasses.replace(value, fields=stored)
         return value
+
+
+def _left_out(entry: dict[str, Any]) -> ImageLeftOut:
+    names = {field.name for field in dataclasses.fields(ImageLeftOut)}
+    return from_json(ImageLeftOut, {name: value for name, value in entry.items() if name in names}, "image")
