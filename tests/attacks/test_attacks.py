@@ -61,7 +61,7 @@ def test_no_attack_leaves_the_directory_of_extract_or_recover(name: str, honest:
 
 
 @pytest.mark.parametrize("name", INERT)
-@pytest.mark.parametrize("command", ["show", "show --markdown", "show --json", "verify", "ls", "extract", "run"])
+@pytest.mark.parametrize("command", ["show", "show --markdown", "show --json", "verify", "ls", "extract"])
 def test_hostile_strings_are_shown_inert(name: str, command: str, tmp_path: Path) -> None:
     """No control, bidirectional or zero-width character reaches a terminal; JSON is ASCII."""
     path = tmp_path / "bundle.zst"
@@ -69,7 +69,7 @@ def test_hostile_strings_are_shown_inert(name: str, command: str, tmp_path: Path
     word, *options = command.split()
     extra = ["-o", tmp_path / "out"] if word == "extract" else []
     used = run_replay(word, tmp_path if word == "ls" else path, *options, *extra, cwd=tmp_path)
-    assert used.code in ((3,) if word == "run" else (0,))
+    assert used.code == 0
     assert "Traceback" not in used.err
     for text in (used.out, used.err):
         assert not [c for c in text if unicodedata.category(c)[0] == "C" and c != "\n"]
