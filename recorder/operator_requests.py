@@ -52,6 +52,7 @@ class OperatorRequests:
     def __init__(self, file: Path | None, number: int | None, refused: Callable[[str], None]) -> None:
         self._file = file
         self._seen = _mark(file) if file is not None else None
+        self._refused = refused
         self._signal = number if number is not None and self._listen(number, refused) else None
         self._heard = _arrived[self._signal] if self._signal is not None else 0
 
@@ -66,6 +67,10 @@ class OperatorRequests:
         if self._signal is not None and _arrived[self._signal] != self._heard:
             self._heard = _arrived[self._signal]
             asked.append(("signal", f"an operator sent {_name(self._signal)}"))
+        if self._signal is not None and signal.getsignal(self._signal) is not _count:
+            # A server that installs its handlers after it has loaded the application: it has the signal now.
+            self.close()
+            self._refused("trigger-signal-taken")
         return asked
 
     def close(self) -> None:

@@ -203,10 +203,11 @@ class _FrozenInput:
 
     def evaluate(self, frame: EndedFrame) -> Trigger | None:
         begin = frame.begin
-        images = begin.head.get("images") if begin is not None else None
+        described = begin.head.get("images", ()) if begin is not None else ()
+        images = [image for image in described if isinstance(image.get("offset"), int)]
         if begin is None or not images:
             return None
-        end = max(int(image["offset"]) + int(image["size_bytes"]) for image in images)
+        end = max(image["offset"] + int(image["size_bytes"]) for image in images)
         pieces = _pieces(begin, end)
         if pieces is None:
             return None

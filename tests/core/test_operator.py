@@ -99,13 +99,17 @@ def test_a_signal_the_host_handles_stays_the_hosts(handler: Any) -> None:
 
 
 def test_a_handler_that_the_host_installs_later_is_left_to_it() -> None:
-    watch, _ = requests(number=signal.SIGUSR2)
+    """As gunicorn does when it has loaded the application."""
+    watch, refused = requests(number=signal.SIGUSR2)
+    assert watch.poll() == [] and refused == []
 
     def theirs(number: int, frame: Any) -> None:
         pass
 
     signal.signal(signal.SIGUSR2, theirs)
     try:
+        assert watch.poll() == watch.poll() == []
+        assert refused == ["trigger-signal-taken"]
         watch.close()
         assert signal.getsignal(signal.SIGUSR2) is theirs
     finally:
