@@ -38,6 +38,8 @@ class SealerSettings:
     sink_options: dict[str, JsonValue]
     notify: str | None
     spool_bytes: int
+    trigger_file: str | None = None
+    trigger_file_seen: tuple[int, ...] | None = None  #: its mark when the host began
     python_path: tuple[str, ...] = ()  #: the host's import path, where a factory or notify must be imported
 
     def to_json(self) -> str:
@@ -74,7 +76,6 @@ class RecorderSettings:
     dedupe_seconds: float
     max_incidents_per_hour: int
     max_incidents_per_day: int
-    trigger_file: Path | None
     trigger_signal: int | None
     stream_key: str
     streams: int
@@ -164,6 +165,7 @@ class RecorderSettings:
                 sink=sink,
                 sink_options=options,
                 notify=notify,
+                trigger_file=str(Path(trigger_file).absolute()) if trigger_file is not None else None,
                 spool_bytes=int(max_bytes * SPOOL_SHARE),
                 python_path=tuple(sys.path) if notify is not None or _names_a_function(sink) else (),
             ),
@@ -176,7 +178,6 @@ class RecorderSettings:
             dedupe_seconds=float(dedupe_seconds),
             max_incidents_per_hour=max_incidents_per_hour,
             max_incidents_per_day=max_incidents_per_day,
-            trigger_file=Path(trigger_file).absolute() if trigger_file is not None else None,
             trigger_signal=checked_signal(trigger_signal),
             stream_key=stream_key,
             streams=streams,

@@ -244,7 +244,7 @@ class _Answers:
 
 class _OutputShift:
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._window = max(1, int(parameters["window"]))
+        self._window = min(max(1, int(parameters["window"])), MAX_WINDOW_FRAMES)
         self._per_hour = float(parameters["false_alarms_per_hour"])
         self._key = parameters.get("key")
         self._streams = _PerStream(_Answers)
@@ -296,6 +296,8 @@ class _OutputShift:
         )
 
 
+#: What `recorder.triggers.output_shift` allows.
+MAX_WINDOW_FRAMES = 10_000
 #: Beyond these the tails of the test mean nothing, and a rare frame must not make every second window an alarm.
 MIN_SIGNIFICANCE, MAX_SIGNIFICANCE = 1e-9, 1e-2
 
