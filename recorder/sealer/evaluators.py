@@ -71,7 +71,10 @@ class _Exception:
                 at: list[JsonValue] = [str(entry) for entry in innermost]
                 reason = f"{found['type']}: {found['message']}"
                 return _fired(
-                    "exception", frame, reason, parameters={"type": found["type"], "stage": found["stage"], "at": at}
+                    "exception",
+                    frame,
+                    reason,
+                    parameters={"type": str(found["type"]), "stage": str(found["stage"]), "at": at},
                 )
         return None
 
