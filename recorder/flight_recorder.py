@@ -44,7 +44,9 @@ class Stats:
     frames_recorded: int
     frames_lost: dict[str, int] = field(default_factory=dict)  #: parts or whole records that were not kept, by reason
     incidents_sealed: int = 0
-    incidents_suppressed: dict[str, int] = field(default_factory=dict)  #: by reason, such as "cooldown"
+    incidents_suppressed: dict[str, int] = field(
+        default_factory=dict
+    )  #: "cooldown", "duplicate", "hour-cap", "day-cap"
     ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
     overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
     errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
@@ -84,7 +86,8 @@ class FlightRecorder:
             suppressed for so long; the next one says how often it recurred.
         max_incidents_per_hour: cap of what triggers detect, in any 60 minutes, all streams of this process together;
         max_incidents_per_day: and in any 24 hours. Manual ones have caps of their own, ten times as high.
-        trigger_file: touching this file seals an incident of every stream. It is looked at once a second, never read.
+        trigger_file: touching this file seals an incident of every stream, also when the host hangs. The sealer looks
+            at it once a second and never opens it.
         trigger_signal: the same on this signal: SIGUSR1, SIGUSR2 or a real-time one. Left alone where the host
             handles it already.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
