@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,11 +80,27 @@ class Keeper:
             self._errors.add(f"keeper: {type(error).__name__}")
         while not self._stopping.wait(HEARTBEAT_SECONDS):
             try:
-                self._ring.heartbeat()
+                if not self._ring.heartbeat():
+                    self._give_up_ring()
+                    return
                 self._report()
                 self._ensure_sealer()
             except Exception as error:  # noqa: BLE001  # see above
                 self._errors.add(f"keeper: {type(error).__name__}")
+
+    def _give_up_ring(self) -> None:
+        """Somebody cut the ring's file short: what it held is gone, and nobody could read the rest."""
+        if self._stopping.is_set():
+            return
+        self._errors.add("ring-truncated")
+        with contextlib.suppress(OSError):
+            self._ring.path.unlink()
+        with contextlib.suppress(Exception):  # a host may turn warnings into errors
+            warnings.warn(
+                f"The flight recorder records nothing any more: its ring {self._ring.path} was truncated by someone.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _ensure_sealer(self) -> None:
         if self._process is not None and self._process.poll() is None:

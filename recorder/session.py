@@ -37,7 +37,7 @@ from recorder.ring import (
     CONTEXTS,
     EVENTS,
     FRAMES,
-    RingUnavailable,
+    RingError,
     RingWriter,
 )
 from recorder.settings import RecorderSettings
@@ -395,7 +395,7 @@ class Session:
     def _open_ring(self, settings: RecorderSettings) -> RingWriter | None:
         try:
             return open_ring(settings, self._warn)
-        except (RingUnavailable, OSError, ValueError) as error:
+        except (RingError, OSError, ValueError) as error:
             self.errors.add("no-ring")
             self._warn(f"The flight recorder records nothing: {error}")
             return None

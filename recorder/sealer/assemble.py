@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ def assemble(
     *,
     complete: bool = True,
     parent: Parent | None = None,
+    pace: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write a bundle of these records into ``scratch`` and return its path.
 
@@ -62,6 +63,7 @@ def assemble(
         scratch: a directory of the caller's, removed by the caller.
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
+        pace: called between records; it may sleep.
     """
     path = scratch / "bundle.zst"
     with BundleWriter(scratch) as writer:
@@ -71,6 +73,7 @@ def assemble(
                 draft.take(record)
             except (BundleInvalid, RecordInvalid, KeyError, TypeError, ValueError, AttributeError):
                 draft.lost.add("record-malformed")
+            pace()
         draft.lost.update(incident.lost)
         frames, calls = draft.finish()
         context_ids = sorted({frame.context for frame in frames} | {call.context for call in calls})
