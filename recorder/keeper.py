@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -138,18 +139,17 @@ def _start_sealer(directory: Path, settings: SealerSettings) -> subprocess.Popen
     """Start the sealer by exec: it inherits no descriptor, no thread, no CUDA context, no main module of the host."""
     packages = str(Path(__file__).resolve().parent.parent)
     paths = [packages, os.environ.get("PYTHONPATH", "")]
-    process = subprocess.Popen(
-        # -P: the host's working directory is no place to import from.
-        [sys.executable, "-P", "-m", "recorder.sealer", str(directory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "OMP_NUM_THREADS": "1"},
-    )
-    with contextlib.suppress(OSError):
-        if process.stdin is not None:
-            process.stdin.write(settings.to_json().encode())
-            process.stdin.close()
-    return process
+    # The settings wait in a file that has no name: a host that dies right now leaves a sealer that has all it needs.
+    with tempfile.TemporaryFile() as given:
+        given.write(settings.to_json().encode())
+        given.seek(0)
+        return subprocess.Popen(
+            # -P: the host's working directory is no place to import from.
+            [sys.executable, "-P", "-m", "recorder.sealer", str(directory)],
+            stdin=given,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "OMP_NUM_THREADS": "1"},
+        )

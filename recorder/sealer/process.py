@@ -75,9 +75,9 @@ class _Served:
         return busy
 
     @property
-    def is_watched(self) -> bool:
-        """Whether the host may still end."""
-        return self.pidfd is not None and not self._gone
+    def is_gone(self) -> bool:
+        """Whether the host has ended."""
+        return self._gone
 
     @property
     def is_over(self) -> bool:
@@ -281,7 +281,7 @@ class _Sealer:
                     self._refused.add(name)
 
     def _sleep(self, seconds: float) -> None:
-        watched: list[int | None] = [served.pidfd for served in self._rings.values() if served.is_watched]
+        watched = [served.pidfd for served in self._rings.values() if served.pidfd is not None and not served.is_gone]
         if self._wake is not None:
             watched.append(self._wake)
         ready, _, _ = select.select(watched, [], [], seconds)
