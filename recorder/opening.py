@@ -46,7 +46,12 @@ def open_ring(settings: RecorderSettings, warn: Callable[[str], None]) -> RingWr
     """
     wanted = settings.max_bytes - settings.sealer.beside_ring_bytes
     if settings.ring is not None:
-        settings.ring.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            settings.ring.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise RingUnavailable(
+                f"No directory can be made at {settings.ring.parent}: {error.strerror}; give ring= another path."
+            ) from error
         return create_ring(_free_path(settings.ring, warn), wanted, settings.streams)
     private, usable, compromises = choose_directory(wanted)
     for compromise in compromises:

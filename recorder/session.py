@@ -119,6 +119,7 @@ class Session:
         self._models = itertools.count(1)
         self._flushes = itertools.count(1)
         self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
+        self._reported: dict[str, int] = {}
         self._ring = self._open_ring(settings)
         self._lanes: Lanes | None = None
         self._streams = [""] * _FRAMES_OPEN
@@ -418,7 +419,6 @@ class Session:
                 ],
             },
         )
-        self._reported: dict[str, int] = {}
 
     def _report_losses(self) -> None:
         """Tell the sealer what was lost, when it is news."""
