@@ -33,6 +33,7 @@ ROOM = 0.8
 MAX_PAYLOAD_INTERVAL = 64
 #: Of so many frames one is recorded whatever it costs.
 MAX_FRAME_INTERVAL = 1_024
+_NEVER_NS = 2**63
 
 
 class Admission:
@@ -75,7 +76,7 @@ class Governor:
         self.payload_interval = 1
         self.frame_interval = 1
         self.affordable_per_second: float | None = None
-        self.due_ns = now_ns + int(TICK_SECONDS * NANOSECONDS)
+        self.due_ns = now_ns + int(TICK_SECONDS * NANOSECONDS) if budget < 1 else _NEVER_NS
         self._frames = itertools.count()  # one call in C: no lock, no frame counted twice
         #: (time, recorder's time so far, full frames so far), one a tick, oldest first
         self._past: deque[tuple[int, int, int]] = deque([(now_ns, 0, 0)])

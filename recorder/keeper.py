@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from recorder.counts import Counts
+from recorder.export import python_executable
 from recorder.ring import RingState, RingWriter
 from recorder.settings import SealerSettings
 
@@ -135,21 +135,26 @@ def _is_served(directory: Path) -> bool:
     return False
 
 
+#: Where we were imported from comes last: for a host that found us by a path of its own, and shadowing nothing.
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); from recorder.sealer.process import main; sys.exit(main(sys.argv[2:]))"
+)
+
+
 def _start_sealer(directory: Path, settings: SealerSettings) -> subprocess.Popen[bytes]:
     """Start the sealer by exec: it inherits no descriptor, no thread, no CUDA context, no main module of the host."""
     packages = str(Path(__file__).resolve().parent.parent)
-    paths = [packages, os.environ.get("PYTHONPATH", "")]
     # The settings wait in a file that has no name: a host that dies right now leaves a sealer that has all it needs.
     with tempfile.TemporaryFile() as given:
         given.write(settings.to_json().encode())
         given.seek(0)
         return subprocess.Popen(
             # -P: the host's working directory is no place to import from.
-            [sys.executable, "-P", "-m", "recorder.sealer", str(directory)],
+            [python_executable(), "-P", "-c", _BOOT, packages, str(directory)],
             stdin=given,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )

@@ -20,6 +20,7 @@ WEIGHTS  contexts model, digest, size_bytes, stored
 EXPORT   contexts model, signature: a graph is being exported
 GRAPH    contexts model, signature, digest, size_bytes
 PROBLEM  contexts model, signature (null: the weights), sentence: why they or a graph are missing
+DOUBT    contexts model, first, before: the weights changed unnoticed somewhere between these calls
 ======== ======== ================================================================================================
 
 The key of a record is the frame's id (of a batch: the first frame's), 0 outside the frames region.
@@ -61,6 +62,7 @@ class Kind(IntEnum):
     EXPORT = 36
     GRAPH = 37
     PROBLEM = 38
+    DOUBT = 39
 
 
 class RecordInvalid(Exception):

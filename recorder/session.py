@@ -65,6 +65,7 @@ _REGIONS = {
     Kind.EXPORT: CONTEXTS,
     Kind.GRAPH: CONTEXTS,
     Kind.PROBLEM: CONTEXTS,
+    Kind.DOUBT: CONTEXTS,
 }
 
 
@@ -116,6 +117,7 @@ class Session:
         self.frames_recorded = 0
         self.pid = os.getpid()
         self._calls = itertools.count(1)
+        self.calls_begun = 0  #: id of the newest call
         self._models = itertools.count(1)
         self._flushes = itertools.count(1)
         self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
@@ -161,7 +163,19 @@ class Session:
 
     def next_call(self) -> int:
         """Return a new call id."""
-        return next(self._calls)
+        self.calls_begun = call = next(self._calls)
+        return call
+
+    def doubt_calls(self, model: int, first: int, last: int) -> None:
+        """Say that a model's weights changed at some moment between two calls: which weights ran there is unknown.
+
+        Args:
+            model: its id until then.
+            first: the first call that may have run with the new weights.
+            last: the call before which the change was noticed.
+        """
+        if first < last and not self.write_head(Kind.DOUBT, {"model": model, "first": first, "before": last}):
+            self.lost.add("contexts-full")
 
     def next_model(self) -> int:
         """Return a new model id."""

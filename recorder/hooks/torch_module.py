@@ -184,6 +184,8 @@ def _after(session: Session, attached: AttachedModel, module: Any, output: Any) 
         session.lost.add("call-without-input")
         return
     error = _error_through(caller) if output is None else None
+    if error is not None:
+        attached.verify()
     if call.admission == Admission.NOTHING:
         if call.implicit is not None:
             call.implicit.__exit__(type(error) if error else None, error, None)

@@ -38,6 +38,7 @@ from recorder.records import Kind, RecordInvalid
 from recorder.sealer.latched import Latched, placeholder_context
 from recorder.sealer.placing import placed
 from recorder.sealer.stages import StageRecord
+from recorder.sealer.tracking import TrackSource
 
 __all__ = ["assemble"]
 
@@ -48,6 +49,7 @@ def assemble(
     latched: Latched,
     scratch: Path,
     *,
+    track: TrackSource | None = None,
     complete: bool = True,
     parent: Parent | None = None,
     pace: Callable[[], None] = lambda: None,
@@ -61,13 +63,14 @@ def assemble(
         records: in the order of the ring, which is the order of the stages.
         latched: environments and models the records refer to.
         scratch: a directory of the caller's, removed by the caller.
+        track: the history before the window, if there is one.
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
         pace: called between records; it may sleep.
     """
     path = scratch / "bundle.zst"
     with BundleWriter(scratch) as writer:
-        draft = _Draft(writer)
+        draft = _Draft(writer, latched)
         for record in records:
             try:
                 draft.take(record)
@@ -75,6 +78,7 @@ def assemble(
                 draft.lost.add("record-malformed")
             pace()
         draft.lost.update(incident.lost)
+        history = track.store(writer, incident.stream, draft.lost) if track is not None else None
         frames, calls = draft.finish()
         context_ids = sorted({frame.context for frame in frames} | {call.context for call in calls})
         for context_id in context_ids:
@@ -91,6 +95,7 @@ def assemble(
             members=(),
             complete=complete,
             parent=parent,
+            track=history,
         )
         writer.finish(path, manifest)
     return path
@@ -99,7 +104,8 @@ def assemble(
 class _Draft:
     """Frames and calls as far as their records have come."""
 
-    def __init__(self, writer: BundleWriter) -> None:
+    def __init__(self, writer: BundleWriter, latched: Latched) -> None:
+        self._latched = latched
         self._writer = writer
         self._frames: dict[int, Frame] = {}
         self._calls: dict[int, Call] = {}
@@ -177,7 +183,7 @@ class _Draft:
             raise TypeError("the arguments of a call are a tuple and a dictionary")
         call = Call(
             id=int(head["call"]),
-            model=int(head["model"]),
+            model=self._latched.model_of(int(head["call"]), int(head["model"])),
             context=int(head["context"]),
             frames=tuple(int(frame) for frame in head["frames"]),
             parent=None if head["parent"] is None else int(head["parent"]),

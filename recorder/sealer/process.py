@@ -18,9 +18,11 @@ from recorder.sealer.follower import ClosedWindow, Follower, incident_name, salv
 from recorder.sealer.progress import Progress, progress_path, sealed_before
 from recorder.sealer.scratch import close_scratch, open_scratch
 from recorder.sealer.sealing import Sealing
+from recorder.sealer.tracking import Tracking
 from recorder.settings import SealerSettings
 from recorder.sinks import open_sink
 from recorder.status import StatusWriter, status_path
+from recorder.track import track_path
 
 __all__ = ["main", "serve"]
 
@@ -47,9 +49,18 @@ class _Served:
         self._progress = Progress(path)
         self._sealed_before = sealed_before(path)
         self._resumed = self._progress.found != (0, 0)
+        self._tracking = Tracking.of_ring(self.reader, settings)
         self.follower = Follower(
-            self.reader, path.parent, settings.spool_bytes, self._report, self._submit, self._progress.found
+            self.reader,
+            path.parent,
+            settings.spool_bytes,
+            self._report,
+            self._submit,
+            self._progress.found,
+            self._tracking,
         )
+        if settings.track_bytes and self._tracking is None:
+            self.follower.lost.add("track-unavailable")
         self.pidfd = self._watch()
 
     def poll(self, now: float) -> bool:
@@ -88,13 +99,15 @@ class _Served:
         """Take the ring away; it has been sealed."""
         self.close()
         # The ring first: without it the rest is of no use to anyone, with it the rest keeps it from being sealed again.
-        for path in (self.path, status_path(self.path), progress_path(self.path)):
+        for path in (self.path, status_path(self.path), progress_path(self.path), track_path(self.path)):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the files."""
         self.reader.close()
         self._progress.close()
+        if self._tracking is not None:
+            self._tracking.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
