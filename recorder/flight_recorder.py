@@ -355,6 +355,7 @@ class FlightRecorder:
         with self._lock:
             if self._session is None and self._enabled:
                 try:
+                    _close_at_end_of_worker()
                     self._session = Session(self._settings, self._give_up)
                 except Exception as error:  # noqa: BLE001  # surroundings that fail leave a recorder that does nothing
                     self._errors.add(f"session: {type(error).__name__}")
@@ -416,6 +417,13 @@ _live: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()
 def _close_all() -> None:
     for recorder in list(_live):
         recorder.close(EXIT_SECONDS)
+
+
+def _close_at_end_of_worker() -> None:
+    """A process made by multiprocessing ends with os._exit, which runs none of the handlers registered with atexit."""
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _close_all, exitpriority=10)
 
 
 def _forget_all_after_fork() -> None:

@@ -7,8 +7,10 @@ import dataclasses
 import fcntl
 import os
 import subprocess
+import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,11 +84,27 @@ class Keeper:
             self._errors.add(f"keeper: {type(error).__name__}")
         while not self._stopping.wait(HEARTBEAT_SECONDS):
             try:
-                self._ring.heartbeat()
+                if not self._ring.heartbeat():
+                    self._give_up_ring()
+                    return
                 self._report()
                 self._ensure_sealer()
             except Exception as error:  # noqa: BLE001  # see above
                 self._errors.add(f"keeper: {type(error).__name__}")
+
+    def _give_up_ring(self) -> None:
+        """Somebody cut the ring's file short: what it held is gone, and nobody could read the rest."""
+        if self._stopping.is_set():
+            return
+        self._errors.add("ring-truncated")
+        with contextlib.suppress(OSError):
+            self._ring.path.unlink()
+        with contextlib.suppress(Exception):  # a host may turn warnings into errors
+            warnings.warn(
+                f"The flight recorder records nothing any more: its ring {self._ring.path} was truncated by someone.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _ensure_sealer(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -131,18 +149,17 @@ _BOOT = (
 def _start_sealer(directory: Path, settings: SealerSettings) -> subprocess.Popen[bytes]:
     """Start the sealer by exec: it inherits no descriptor, no thread, no CUDA context, no main module of the host."""
     packages = str(Path(__file__).resolve().parent.parent)
-    process = subprocess.Popen(
-        # -P: the host's working directory is no place to import from.
-        [python_executable(), "-P", "-c", _BOOT, packages, str(directory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    with contextlib.suppress(OSError):
-        if process.stdin is not None:
-            process.stdin.write(settings.to_json().encode())
-            process.stdin.close()
-    return process
+    # The settings wait in a file that has no name: a host that dies right now leaves a sealer that has all it needs.
+    with tempfile.TemporaryFile() as given:
+        given.write(settings.to_json().encode())
+        given.seek(0)
+        return subprocess.Popen(
+            # -P: the host's working directory is no place to import from.
+            [python_executable(), "-P", "-c", _BOOT, packages, str(directory)],
+            stdin=given,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )

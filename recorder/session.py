@@ -37,7 +37,7 @@ from recorder.ring import (
     CONTEXTS,
     EVENTS,
     FRAMES,
-    RingUnavailable,
+    RingError,
     RingWriter,
 )
 from recorder.settings import RecorderSettings
@@ -121,6 +121,7 @@ class Session:
         self._models = itertools.count(1)
         self._flushes = itertools.count(1)
         self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
+        self._reported: dict[str, int] = {}
         self._ring = self._open_ring(settings)
         self._lanes: Lanes | None = None
         self._streams = [""] * _FRAMES_OPEN
@@ -410,7 +411,7 @@ class Session:
     def _open_ring(self, settings: RecorderSettings) -> RingWriter | None:
         try:
             return open_ring(settings, self._warn)
-        except (RingUnavailable, OSError, ValueError) as error:
+        except (RingError, OSError, ValueError) as error:
             self.errors.add("no-ring")
             self._warn(f"The flight recorder records nothing: {error}")
             return None
@@ -433,7 +434,6 @@ class Session:
                 ],
             },
         )
-        self._reported: dict[str, int] = {}
 
     def _report_losses(self) -> None:
         """Tell the sealer what was lost, when it is news."""
