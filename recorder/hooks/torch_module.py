@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recorder.capture import Description, describe, without_tensors
 from recorder.environment import call_settings
-from recorder.frame import Batch, Frame, current_group, exception_head
-from recorder.records import Kind
+from recorder.hooks.call import begin, end, pop, write_input, write_output
 
 if TYPE_CHECKING:
     from recorder.hooks.attached import AttachedModel
@@ -25,29 +21,6 @@ __all__ = ["ModuleHook", "inert_hook"]
 
 def inert_hook(*_args: object, **_kwargs: object) -> None:
     """What a copied or unpickled hook becomes: the copy of an attached model is not attached."""
-
-
-@dataclass(slots=True)
-class _OpenCall:
-    """A call between its two hooks."""
-
-    id: int
-    python_frame: FrameType  #: the interpreter frame that runs the module; held, so that its identity stays unique
-    implicit: Frame | None
-    frames: list[int]
-    key: int
-    started_ns: int
-    signature: str | None  #: of a call no graph was exported for yet
-
-
-class _Stack(threading.local):
-    """The open calls of this thread, outermost first. Forward is synchronous: a thread-local says it."""
-
-    def __init__(self) -> None:
-        self.calls: list[_OpenCall] = []
-
-
-_stack = _Stack()
 
 
 class ModuleHook:
@@ -78,84 +51,25 @@ def _make_inert() -> Any:
 def _before(
     session: Session, attached: AttachedModel, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    caller = _module_call(sys._getframe(2))
-    _drop_stale(caller)
-    parent = _stack.calls[-1] if _stack.calls else None
-    group: Batch | None = current_group(session)
-    implicit = None
-    if group is None:
-        implicit = Frame(session)
-        implicit.__enter__()
-        group = current_group(session)
-    ids = group.ids if group is not None else []
-    call = _OpenCall(
-        id=session.next_call(),
-        python_frame=caller,
-        implicit=implicit,
-        frames=ids,
-        key=ids[0] if ids else 0,
-        started_ns=0,
-        signature=None,
-    )
-    _stack.calls.append(call)
-    model_id = attached.current_id(session, module)
+    call = begin(session, _module_call(sys._getframe(2)))
+    call.model = attached.current_id(session, module)
     random_state = attached.random_state(module)
-    described = describe((args, kwargs, random_state))
-    args_tagged, kwargs_tagged, random_tagged = described.tagged["tuple"]
-    settings = call_settings(module.training)
-    head = {
-        "call": call.id,
-        "model": model_id,
-        "context": session.contexts.current(),
-        "frames": ids,
-        "parent": parent.id if parent is not None else None,
-        "settings": {
-            "training": settings.training,
-            "grad_enabled": settings.grad_enabled,
-            "inference_mode": settings.inference_mode,
-            "autocast": settings.autocast,
-        },
-        "args": args_tagged,
-        "kwargs": kwargs_tagged,
-        "rng": random_tagged if random_state is not None else None,
-        "started": time.monotonic_ns(),
-    }
-    if described.opaque:
-        session.lost.add("input-unsupported", len(described.opaque))
-    if not session.write(Kind.INPUT, call.key, head, described):
-        session.lost.add("input-not-recorded")
-        session.write(
-            Kind.INPUT,
-            call.key,
-            {**head, "args": without_tensors(args_tagged), "kwargs": without_tensors(kwargs_tagged), "rng": None},
-        )
-    elif parent is None and not described.opaque:
-        call.signature = attached.new_signature(model_id, head, described)
+    written = write_input(session, call, call_settings(module.training), args, kwargs, random_state)
+    if written is not None and call.parent is None:
+        call.signature = attached.new_signature(call.model, *written)
     call.started_ns = time.monotonic_ns()
 
 
 def _after(session: Session, attached: AttachedModel, module: Any, output: Any) -> None:
     ended_ns = time.monotonic_ns()
     caller = _module_call(sys._getframe(2))
-    call = _pop(caller)
+    call = pop(caller)
     if call is None:
         session.lost.add("call-without-input")
         return
     error = _error_through(caller) if output is None else None
-    head: dict[str, Any] = {"call": call.id, "frames": call.frames, "latency": (ended_ns - call.started_ns) / 1e9}
-    described: Description | None = None
-    if error is not None:
-        head["exception"] = exception_head(error, "model")
-    else:
-        described = describe(output)
-        head["output"] = described.tagged
-        if described.opaque:
-            session.lost.add("output-unsupported", len(described.opaque))
-    if not session.write(Kind.OUTPUT, call.key, head, described) and described is not None:
-        session.lost.add("output-not-recorded")
-        session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged)})
-    if call.implicit is not None:
-        call.implicit.__exit__(type(error) if error else None, error, None)
+    write_output(session, call, (ended_ns - call.started_ns) / 1e9, output, error)
+    end(call, error)
     if call.signature is not None and error is None:
         attached.export(session, module, call.signature)
 
@@ -189,34 +103,3 @@ def _error_through(caller: FrameType) -> BaseException | None:
             return error
         traceback = traceback.tb_next
     return None
-
-
-def _pop(caller: FrameType) -> _OpenCall | None:
-    """Take the open call that this interpreter frame began; forget those above it that were left without a word."""
-    while _stack.calls:
-        call = _stack.calls.pop()
-        if call.python_frame is caller:
-            return call
-        _close_stale(call)
-    return None
-
-
-def _drop_stale(caller: FrameType) -> None:
-    """Forget calls whose forward was left by an exception that runs no hooks, such as KeyboardInterrupt."""
-    while _stack.calls and not _is_below(_stack.calls[-1].python_frame, caller):
-        _close_stale(_stack.calls.pop())
-
-
-def _close_stale(call: _OpenCall) -> None:
-    if call.implicit is not None:
-        call.implicit.__exit__(None, None, None)
-
-
-def _is_below(python_frame: FrameType, caller: FrameType) -> bool:
-    """Whether a frame is still on this thread's stack."""
-    frame: FrameType | None = caller
-    while frame is not None:
-        if frame is python_frame:
-            return True
-        frame = frame.f_back
-    return False
