@@ -24,7 +24,7 @@ from recorder.settings import RecorderSettings
 from recorder.triggers import Trigger
 
 if TYPE_CHECKING:
-    from recorder.hooks.attached import AttachedModel
+    from recorder.hooks.attachments import Attachment
 
 __all__ = ["FlightRecorder", "Stats"]
 
@@ -104,7 +104,7 @@ class FlightRecorder:
         self._lock = threading.RLock()
         self._enabled = not self._settings.disabled
         self._session: Session | None = None
-        self._attached: list[AttachedModel] = []
+        self._attached: list[Attachment] = []
         self._errors = Counts()
         self._last_stats: Stats | None = None
         if self._enabled:
@@ -122,8 +122,9 @@ class FlightRecorder:
         """Record the calls of a model from now on; returns the same object, whose behaviour is unchanged.
 
         Args:
-            model: a torch.nn.Module. Anything else is returned as it is and counted as "unsupported-model".
-            name: how bundles call it; default: its class name.
+            model: a torch.nn.Module, an onnxruntime.InferenceSession, or a function, in whose place the function
+                that is returned must be called. Anything else is returned as it is and counted as "unsupported-model".
+            name: how bundles call it; default: the name of its class, or its own.
             factory: "package.module:function" that builds it, written into bundles as a hint for replay.
             store: whether weights and an exported graph go to the model store; else only their digest is known.
             capture_rng: whether the random state is recorded before each call; None: where a dropout is active.
@@ -131,26 +132,28 @@ class FlightRecorder:
         if not self._enabled:
             return model
         try:
-            torch = sys.modules.get("torch")
-            if torch is None or not isinstance(model, torch.nn.Module):
-                self._errors.add("unsupported-model")
-                return model
-            from recorder.hooks.attached import AttachedModel
+            from recorder.hooks.attachments import Unsupported, attachment_of
 
             with self._lock:
-                if any(attached.is_for(model) for attached in self._attached):
-                    return model
-                self._attached.append(
-                    AttachedModel(
+                self._attached = [known for known in self._attached if known.recorded is not None]
+                for known in self._attached:
+                    if known.is_for(model):
+                        return known.recorded  # type: ignore[no-any-return]  # it stands for the model
+                try:
+                    attached = attachment_of(
                         model,
                         self._active_session,
-                        name=self._unique(name or type(model).__name__),
+                        name=lambda default: self._unique(name or default),
                         factory=factory,
                         store=store,
                         capture_rng=capture_rng,
                     )
-                )
-                self._attached[-1].announce(model)
+                except Unsupported:
+                    self._errors.add("unsupported-model")
+                    return model
+                self._attached.append(attached)
+                attached.announce()
+                return attached.recorded  # type: ignore[no-any-return]  # see above
         except Exception as error:  # noqa: BLE001  # attaching must not stop a service from starting
             self._errors.add(f"attach: {type(error).__name__}")
         return model

@@ -77,10 +77,15 @@ class AttachedModel:
         for handle in self._handles:
             handle.remove()
 
-    def announce(self, module: torch.nn.Module) -> None:
+    @property
+    def recorded(self) -> torch.nn.Module | None:
+        """The module itself; None once the host has dropped it."""
+        return self._module()
+
+    def announce(self) -> None:
         """Have the weights identified now rather than at the first call."""
-        session = self.session()
-        if session is not None:
+        session, module = self.session(), self._module()
+        if session is not None and module is not None:
             with session.guard("attach"):
                 self.current_id(session, module)
 

@@ -48,9 +48,7 @@ def after(session: Session, output: object, error: BaseException | None = None) 
     _finish(session, call, ended_ns, output, error)
 
 
-def before_coroutine(
-    session: Session, model: Surrounded, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> OpenCall:
+def before_coroutine(session: Session, model: Surrounded, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> OpenCall:
     """As `before`, for a coroutine: it is the parent of no other call, since tasks take turns on one thread."""
     call = begin(session, None)
     _start(session, model, call, args, kwargs)
