@@ -65,7 +65,14 @@ class FlightRecorder:
         stream_key: the metadata key that separates streams: windows and cooldowns are per stream.
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
         notify: "package.module:function", called by the sealer with the location of each sealed bundle.
-        cooldown_seconds: after an incident, the same trigger on the same stream is suppressed for so long.
+        cooldown_seconds: after an incident, the same kind of trigger on the same stream is suppressed for so long.
+        dedupe_seconds: after an incident, one of the same signature (`recorder.incident`) on the same stream is
+            suppressed for so long; the next one says how often it recurred.
+        max_incidents_per_hour: cap of what triggers detect, in any 60 minutes, all streams of this process together;
+        max_incidents_per_day: and in any 24 hours. Manual ones have caps of their own, ten times as high.
+        trigger_file: touching this file seals an incident of every stream. It is looked at once a second, never read.
+        trigger_signal: the same on this signal: SIGUSR1, SIGUSR2 or a real-time one. Left alone where the host
+            handles it already.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
             ``max_age_seconds``: the oldest incidents go first.
 
@@ -86,6 +93,11 @@ class FlightRecorder:
         ring: str | os.PathLike[str] | None = None,
         notify: str | None = None,
         cooldown_seconds: float = 60.0,
+        dedupe_seconds: float = 3_600.0,
+        max_incidents_per_hour: int = 12,
+        max_incidents_per_day: int = 100,
+        trigger_file: str | os.PathLike[str] | None = None,
+        trigger_signal: int | None = None,
         sink_options: Mapping[str, JsonValue] | None = None,
     ) -> None:
         self._settings = RecorderSettings.checked(
@@ -97,6 +109,11 @@ class FlightRecorder:
             post_frames=post_frames,
             post_seconds=post_seconds,
             cooldown_seconds=cooldown_seconds,
+            dedupe_seconds=dedupe_seconds,
+            max_incidents_per_hour=max_incidents_per_hour,
+            max_incidents_per_day=max_incidents_per_day,
+            trigger_file=trigger_file,
+            trigger_signal=trigger_signal,
             stream_key=stream_key,
             ring=ring,
             notify=notify,

@@ -46,7 +46,7 @@ class Outcomes:
                     case "joined":
                         self._remember(self._joined, incident, str(event.get("into", "")))
                     case "suppressed":
-                        self.suppressed.add(str(event.get("reason", "other")))
+                        self.suppressed.add(str(event.get("reason", "other")), int(event.get("count", 1)))
                         self._remember(self._ended, incident, "suppressed")
                     case "sealed":
                         self.open.discard(incident)

@@ -23,6 +23,7 @@ from recorder.frame import Frame
 from recorder.identify import FileToRead, Identifier, WeightsToRead
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
+from recorder.operator_requests import OperatorRequests
 from recorder.outcomes import Incident, Outcomes
 from recorder.records import Kind, pack_head
 from recorder.ring import (
@@ -114,9 +115,11 @@ class Session:
         self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, str(Path.cwd()))
         self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
         self._keeper: Keeper | None = None
+        self._requests: OperatorRequests | None = None
         if self._ring is not None:
             self._write_config(settings)
-            self._keeper = Keeper(self._ring, settings.sealer, self._report_losses, self.errors)
+            self._requests = OperatorRequests(settings.trigger_file, settings.trigger_signal, self._refuse_signal)
+            self._keeper = Keeper(self._ring, settings.sealer, self._beat, self.errors)
             self._keeper.start()
         self.contexts.current()
 
@@ -265,6 +268,8 @@ class Session:
 
     def close(self) -> None:
         """End the recording. The sealer, which outlives this process, seals what was triggered."""
+        if self._requests is not None:
+            self._requests.close()
         self._identifier.close()
         self._exports.stop()
         self.jobs.stop()
@@ -286,6 +291,8 @@ class Session:
         if self._ring is not None:
             self._ring.after_fork_in_child()
             self._ring = None
+        if self._requests is not None:
+            self._requests.forget_after_fork()
 
     def _open_ring(self, settings: RecorderSettings) -> RingWriter | None:
         wanted = settings.max_bytes - settings.sealer.spool_bytes
@@ -315,6 +322,9 @@ class Session:
                 "post_frames": settings.post_frames,
                 "post_seconds": settings.post_seconds,
                 "cooldown_seconds": settings.cooldown_seconds,
+                "dedupe_seconds": settings.dedupe_seconds,
+                "max_incidents_per_hour": settings.max_incidents_per_hour,
+                "max_incidents_per_day": settings.max_incidents_per_day,
                 "triggers": [
                     {"kind": trigger.kind, "parameters": trigger.parameters}
                     for trigger in settings.triggers
@@ -330,6 +340,19 @@ class Session:
         if losses != self._reported:
             self._reported = losses
             self.write_head(Kind.LOSSES, {"lost": losses})
+
+    def _beat(self) -> None:
+        """What the keeper does once a second."""
+        self._report_losses()
+        for kind, reason in self._requests.poll() if self._requests is not None else ():
+            self.trigger(reason, kind=kind)
+
+    def _refuse_signal(self, reason: str) -> None:
+        self.errors.add(reason)
+        if reason == "trigger-signal-taken":
+            self._warn("The flight recorder does not listen to trigger_signal: this process handles it already.")
+        else:
+            self._warn("The flight recorder does not listen to trigger_signal: only the main thread could install it.")
 
     def _last_number(self) -> int:
         return self._ring.last_number(FRAMES) if self._ring is not None else 0

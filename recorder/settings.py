@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recorder.bundle.values import JsonValue
+from recorder.incident import MAX_CAP
+from recorder.operator_requests import checked_signal
 from recorder.triggers import Trigger, exception, non_finite
 
 __all__ = ["RecorderSettings", "SealerSettings"]
@@ -60,6 +62,11 @@ class RecorderSettings:
     post_frames: int
     post_seconds: float
     cooldown_seconds: float
+    dedupe_seconds: float
+    max_incidents_per_hour: int
+    max_incidents_per_day: int
+    trigger_file: Path | None
+    trigger_signal: int | None
     stream_key: str
     ring: Path | None
     disabled: bool
@@ -76,6 +83,11 @@ class RecorderSettings:
         post_frames: int,
         post_seconds: float,
         cooldown_seconds: float,
+        dedupe_seconds: float,
+        max_incidents_per_hour: int,
+        max_incidents_per_day: int,
+        trigger_file: str | os.PathLike[str] | None,
+        trigger_signal: int | None,
         stream_key: str,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
@@ -97,7 +109,17 @@ class RecorderSettings:
         for name, number in (("pre_frames", pre_frames), ("post_frames", post_frames)):
             if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 10_000:
                 raise ValueError(f"{name}={number!r} must be an integer between 0 and 10000")
-        for name, seconds in (("post_seconds", post_seconds), ("cooldown_seconds", cooldown_seconds)):
+        for name, cap in (
+            ("max_incidents_per_hour", max_incidents_per_hour),
+            ("max_incidents_per_day", max_incidents_per_day),
+        ):
+            if not isinstance(cap, int) or isinstance(cap, bool) or not 1 <= cap <= MAX_CAP:
+                raise ValueError(f"{name}={cap!r} must be an integer between 1 and {MAX_CAP}")
+        for name, seconds in (
+            ("post_seconds", post_seconds),
+            ("cooldown_seconds", cooldown_seconds),
+            ("dedupe_seconds", dedupe_seconds),
+        ):
             if not isinstance(seconds, int | float) or not 0 <= seconds <= 86_400:
                 raise ValueError(f"{name}={seconds!r} must be a number of seconds between 0 and 86400")
         chosen = tuple(triggers) if triggers is not None else (exception(), non_finite())
@@ -109,6 +131,8 @@ class RecorderSettings:
         if ring is not None and not isinstance(ring, str | os.PathLike):
             raise ValueError(f"ring={ring!r} must be the path of a file that does not exist yet")
         options = dict(sink_options)
+        if trigger_file is not None and not isinstance(trigger_file, str | os.PathLike):
+            raise ValueError(f"trigger_file={trigger_file!r} must be a path")
         if "://" not in sink and not _names_a_function(sink):
             sink = str(Path(sink).absolute())
             options.setdefault("max_total_bytes", DEFAULT_MAX_TOTAL_BYTES)
@@ -126,6 +150,11 @@ class RecorderSettings:
             post_frames=post_frames,
             post_seconds=float(post_seconds),
             cooldown_seconds=float(cooldown_seconds),
+            dedupe_seconds=float(dedupe_seconds),
+            max_incidents_per_hour=max_incidents_per_hour,
+            max_incidents_per_day=max_incidents_per_day,
+            trigger_file=Path(trigger_file).absolute() if trigger_file is not None else None,
+            trigger_signal=checked_signal(trigger_signal),
             stream_key=stream_key,
             ring=Path(ring).absolute() if ring is not None else None,
             disabled=os.environ.get("FLIGHT_RECORDER_DISABLED", "") not in ("", "0", "false"),

@@ -20,12 +20,13 @@ from recorder.bundle.values import (
     tensors_of,
 )
 
-__all__ = ["confidence", "count_non_finite", "reevaluate"]
+__all__ = ["confidence", "count_non_finite", "reevaluate", "top_class"]
 
 #: Rows of probabilities may miss a sum of 1 by this much and still be probabilities: fp16 softmax over 1,000 classes
 #: stays within 5e-3.
 PROBABILITY_SUM_TOLERANCE = 1e-2
 
+_LABEL_KEYS = ("labels", "classes", "class_ids")
 _SCORE_KEYS = ("scores", "confidence", "conf", "score", "probabilities", "probs", "logits")
 
 
@@ -77,6 +78,38 @@ def confidence(
     return None
 
 
+def top_class(
+    value: Value, tensors: Mapping[str, bytes], key: str | int | None = None, row: int | None = None
+) -> str | None:
+    """Name the class the answer is surest of; None where it has no such notion.
+
+    Classification: the index of the largest probability or logit, as text; of one number per row "0" or "1".
+    Detections (a ``scores`` entry beside ``labels`` or ``classes``): the label of the best score, "nothing" when
+    nothing was found. Tensors with more than two dimensions (maps of classes) have none. Arguments as for `confidence`; without ``row``
+    the first item of a batch counts.
+    """
+    found = _entry(value, "", key) if key is not None else _likely_entry(value)
+    if found is None:
+        return None
+    path, part, name = found
+    for inner, tensor in tensors_of(part, path):
+        if inner not in tensors or not tensor.dtype.startswith(("float", "bfloat")):
+            continue
+        numbers = _logical(to_array(tensors[inner], tensor.dtype, (-1,)).astype(np.float64), tensor)
+        if name == "scores":
+            return _best_label(value, path, tensors, numbers)
+        if numbers.ndim != len(tensor.shape) or numbers.ndim > 2 or numbers.ndim == 0:
+            return None
+        if numbers.ndim == 2 and numbers.shape[0]:
+            numbers = numbers[row if row is not None and row < numbers.shape[0] else 0]
+        if numbers.size == 0 or not np.all(np.isfinite(numbers)):
+            return None
+        if numbers.size == 1:
+            return str(int(numbers[0] > (0.5 if 0 <= numbers[0] <= 1 else 0.0)))
+        return str(int(numbers.argmax()))
+    return None
+
+
 def reevaluate(
     kind: str, parameters: Mapping[str, JsonValue], value: Value, tensors: Mapping[str, bytes]
 ) -> bool | None:
@@ -89,6 +122,19 @@ def reevaluate(
             return None
         measured = confidence(value, tensors, key, row if isinstance(row, int) else None)
         return None if measured is None else measured < below
+    return None
+
+
+def _best_label(value: Value, path: str, tensors: Mapping[str, bytes], scores: NDArray[np.float64]) -> str | None:
+    if scores.size == 0:
+        return "nothing"
+    best = int(scores.argmax())
+    prefix = path.rpartition("[")[0] if path.endswith("]") else path.rpartition(".")[0]
+    names = {f"{prefix}[{key!r}]" for key in _LABEL_KEYS} | {f"{prefix}.{key}" for key in _LABEL_KEYS}
+    for inner, tensor in tensors_of(value):
+        if inner in names and inner in tensors and tensor.dtype.startswith(("int", "uint")):
+            labels = to_array(tensors[inner], tensor.dtype, (-1,))
+            return str(int(labels[best])) if best < labels.size else None
     return None
 
 

@@ -5,6 +5,7 @@ The others are evaluated by the sealer, which reads the ring as it fills: they c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,7 +15,18 @@ from recorder.bundle.values import JsonValue
 if TYPE_CHECKING:
     from recorder.frame import Frame
 
-__all__ = ["Predicate", "Trigger", "exception", "low_confidence", "non_finite", "when"]
+__all__ = [
+    "Predicate",
+    "Trigger",
+    "exception",
+    "frozen_input",
+    "latency",
+    "low_confidence",
+    "non_finite",
+    "output_shift",
+    "sample",
+    "when",
+]
 
 #: Called in the host at the end of every frame. True fires; a string fires and is the reason.
 Predicate = Callable[["Frame"], "bool | str | None"]
@@ -61,6 +73,112 @@ def low_confidence(below: float, key: str | int | None = None, for_frames: int =
     return Trigger("low_confidence", {"below": float(below), "key": key, "for_frames": int(for_frames)})
 
 
+def sample(rate: float, by: str = "trace_id") -> Trigger:
+    """Seal a share of all frames, whatever they show: for baselines, labelling and fresh validation data.
+
+    Decided by a hash of the frame's metadata ``by``, so that every service that is given the same trace id and samples
+    at the same rate picks the same requests; frames without it are picked by their frame id. The hash:
+    the first 8 bytes of the sha256 of the id's text, big-endian, over 2**64, below ``rate``.
+
+    Samples have a cap of their own (`max_incidents_per_hour`, `max_incidents_per_day`), never take the place of an
+    incident, and know neither cooldown nor duplicates.
+
+    Args:
+        rate: share of the frames, in (0, 1].
+        by: a metadata key.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    if not _is_number(rate) or not 0 < rate <= 1:
+        raise ValueError(f"sample(rate={rate!r}) must lie in (0, 1]")
+    if not isinstance(by, str) or not by:
+        raise ValueError(f"sample(by={by!r}) must be the name of a metadata key")
+    return Trigger("sample", {"rate": float(rate), "by": by})
+
+
+def latency(
+    above_ms: float | None = None,
+    *,
+    quantile: float | None = None,
+    times: float = 2.0,
+    min_frames: int | None = None,
+) -> Trigger:
+    """Fire when a frame took too long, from its beginning to its end on the host's monotonic clock, in milliseconds.
+
+    Either against a fixed bound, or against the stream itself: longer than ``times`` the quantile of its earlier frames
+    (of the last 10,000 or so, older ones fade; estimated within 4 %). One frame in a hundred exceeds the 0.99 quantile
+    by definition, hence the factor.
+
+    Args:
+        above_ms: the bound, such as the service's own objective.
+        quantile: which quantile, such as 0.99; instead of ``above_ms``.
+        times: how far above the quantile.
+        min_frames: frames of the stream before it may fire. Default: for a bound none; for a quantile so many that at
+            least one of them is expected beyond it, 100 for 0.99, and not fewer than 30.
+
+    Raises:
+        ValueError: neither or both of bound and quantile are given, or an argument is out of range.
+    """
+    if (above_ms is None) == (quantile is None):
+        raise ValueError("latency() takes either above_ms or quantile")
+    if above_ms is not None and not (_is_number(above_ms) and 0 < above_ms < math.inf):
+        raise ValueError(f"latency(above_ms={above_ms!r}) must be a positive number of milliseconds")
+    if quantile is not None and not (_is_number(quantile) and 0 < quantile < 1):
+        raise ValueError(f"latency(quantile={quantile!r}) must lie between 0 and 1")
+    if not _is_number(times) or not 1 <= times < math.inf:
+        raise ValueError(f"latency(times={times!r}) must be at least 1")
+    if min_frames is None:
+        min_frames = 0 if quantile is None else max(30, math.ceil(1 / (1 - quantile) - 1e-6))
+    if not _is_count(min_frames, 0):
+        raise ValueError(f"latency(min_frames={min_frames!r}) must be a number of frames")
+    if above_ms is not None:
+        return Trigger("latency", {"above_ms": float(above_ms), "min_frames": min_frames})
+    return Trigger("latency", {"quantile": quantile, "times": float(times), "min_frames": min_frames})
+
+
+def frozen_input(for_frames: int = 30) -> Trigger:
+    """Fire when the image of a stream is the same, byte for byte, ``for_frames`` frames in a row: a camera that hangs.
+
+    A live sensor's noise makes two equal frames all but impossible, so this needs no threshold and a moving stream
+    never fires; a synthetic or masked picture may be still for good reasons. Frames without an image count neither way.
+
+    Args:
+        for_frames: how many equal frames; one second of a 30 Hz camera.
+
+    Raises:
+        ValueError: fewer than two.
+    """
+    if not _is_count(for_frames, 2):
+        raise ValueError(f"frozen_input(for_frames={for_frames!r}) must be an integer of at least 2")
+    return Trigger("frozen_input", {"for_frames": for_frames})
+
+
+def output_shift(window: int = 64, false_alarms_per_hour: float = 0.01, key: str | int | None = None) -> Trigger:
+    """Fire when the last ``window`` answers of a stream differ from those before, in confidence or in classes.
+
+    Windows follow each other without overlap; each is tested once against the last 32 windows that did not differ
+    (from the ninth window on), see `recorder.output_shift`. The test allows for frames that resemble their neighbours.
+    The threshold is the significance at which, at the stream's present frame rate, so many false alarms are expected in
+    an hour. That holds for a stream that is stationary over the reference: a scene that changes its nature (night, a
+    new product) is a shift, and is reported as one. A slow drift moves the reference along and does not fire.
+
+    Args:
+        window: frames per window, longer than what one object stays in view.
+        false_alarms_per_hour: accepted, per stream.
+        key: the entry that holds scores, probabilities or logits, as for `low_confidence`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    if not _is_count(window, 8) or window > 10_000:
+        raise ValueError(f"output_shift(window={window!r}) must be an integer between 8 and 10000")
+    if not _is_number(false_alarms_per_hour) or not 0 < false_alarms_per_hour < math.inf:
+        raise ValueError(f"output_shift(false_alarms_per_hour={false_alarms_per_hour!r}) must be positive")
+    parameters: dict[str, JsonValue] = {"window": window, "false_alarms_per_hour": float(false_alarms_per_hour)}
+    return Trigger("output_shift", {**parameters, "key": key})
+
+
 def when(predicate: Predicate, name: str | None = None) -> Trigger:
     """Fire when ``predicate(frame)`` is true at the end of a frame; a returned string becomes the reason.
 
@@ -72,3 +190,11 @@ def when(predicate: Predicate, name: str | None = None) -> Trigger:
     if not callable(predicate):
         raise ValueError("when() takes a function of the frame")
     return Trigger("when", {"name": name or getattr(predicate, "__name__", "predicate")}, predicate)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -172,6 +172,8 @@ class Incident:
     host: str  #: "alive", "closed" or "died": the recording process when the incident was sealed
     lost: dict[str, int] = field(default_factory=dict)  #: by reason
     cause: dict[str, JsonValue] | None = None  #: the diagnosis, when a profile was there to make one
+    signature: str | None = None  #: names the defect: kind and identity of the first trigger (FORMAT.md)
+    recurrences_since_last: int = 0  #: triggers of these signatures suppressed since an incident last had them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

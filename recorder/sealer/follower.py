@@ -12,7 +12,7 @@ from typing import Any
 
 from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
-from recorder.incident import Decision, IncidentBook, OpenIncident, WindowPolicy
+from recorder.incident import Decision, IncidentBook, OpenIncident, WindowPolicy, signature_of
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, EVENTS, FRAMES, RingReader
 from recorder.sealer.latched import Latched
@@ -25,6 +25,11 @@ __all__ = ["ClosedWindow", "Follower", "salvage"]
 PENDING_SECONDS = 2.0
 #: Streams whose last frames are remembered at a time.
 MAX_STREAMS = 1_024
+#: An operator outside the process cannot say which stream looks wrong; so many of the latest are sealed.
+EVERYWHERE_KINDS = frozenset({"operator_file", "signal"})
+MAX_STREAMS_ASKED = 16
+#: How often the host is told what was suppressed.
+REPORT_SECONDS = 1.0
 #: Open frames remembered at a time; more means that frames are begun and never ended.
 MAX_OPEN_FRAMES = 1_024
 
@@ -103,6 +108,8 @@ class Follower:
         self._waiting: deque[tuple[int, dict[str, Any]]] = deque()
         self._pending_since: float | None = None
         self._last_stream = ""
+        self._suppressed = Counts()
+        self._reported_at = 0.0
 
     def poll(self, now: float, *, skip_pending: bool = False) -> bool:
         """Take in what is new; say whether there was anything."""
@@ -120,6 +127,8 @@ class Follower:
         self._take_events(None if skip_pending else self._after[FRAMES], now)
         for incident in self._book.due(now):
             self._hand_over(incident, "alive")
+        if now - self._reported_at >= REPORT_SECONDS:
+            self._report_suppressed(now)
         return busy
 
     def close(self, reason: str, host: str, now: float) -> None:
@@ -127,6 +136,7 @@ class Follower:
         self.poll(now, skip_pending=True)
         for incident in self._book.close_all(reason, now):
             self._hand_over(incident, host)
+        self._report_suppressed(now)
 
     def abandon(self) -> list[Trigger]:
         """Drop the open windows and return their triggers: the whole ring is about to be sealed with them."""
@@ -158,8 +168,12 @@ class Follower:
             self.latched.take(stage.kind, stage.head)
             if stage.kind == Kind.CONFIG:
                 self._book.policy = self.latched.policy
-                self._rules = Rules(self.latched.rules)
+                self._rules = Rules(self.latched.rules, self.lost, self._model_name)
         return busy
+
+    def _model_name(self, model: int) -> str:
+        known = self.latched.models.get(model)
+        return known.name if known is not None else str(model)
 
     def _stages(self, region: int, skip_pending: bool, up_to: int | None = None) -> Iterator[StageRecord]:
         scan = self.reader.scan(region, self._after[region], skip_pending=skip_pending)
@@ -204,9 +218,7 @@ class Follower:
         if len(self._open) > MAX_OPEN_FRAMES:
             self._open.popitem(last=False)
         self._last_stream = track.stream
-        incident = self._book.open.get(track.stream)
-        if incident is not None and not incident.closed_by:
-            incident.frames.add(track.id)
+        self._book.frame_began(track.stream, track.id)
         self._spool_for([track], stage)
 
     def _end(self, track: _Track, now: float) -> None:
@@ -247,38 +259,58 @@ class Follower:
             case Kind.FLUSH:
                 for incident in self._book.close_all("flush", now):
                     self._hand_over(incident, "alive")
+                self._report_suppressed(now)
                 self._report({"event": "flush-requested", "flush": int(head["flush"])})
             case Kind.TRIGGER:
-                frame = head["frame"]
-                stream = str(head["stream"]) if head["stream"] is not None else self._last_stream
-                about = self._find(frame, stream)
-                trigger = Trigger(
-                    kind=str(head["kind"]),
-                    reason=str(head["reason"]),
-                    frame=about.id if about is not None else frame,
-                    time_ns=int(head["time"]),
-                    severity=str(head["severity"]),
-                    parameters=dict(head["parameters"]),
-                )
-                self._fire(stream, trigger, str(head["incident"]), now, about)
+                self._take_trigger(head, now)
+
+    def _take_trigger(self, head: dict[str, Any], now: float) -> None:
+        kind, frame, name = str(head["kind"]), head["frame"], str(head["incident"])
+        streams = [str(head["stream"]) if head["stream"] is not None else self._last_stream]
+        if kind in EVERYWHERE_KINDS:
+            streams = list(self._recent)[-MAX_STREAMS_ASKED:] or streams
+        for stream in streams:
+            about = self._find(frame, stream)
+            trigger = Trigger(
+                kind=kind,
+                reason=str(head["reason"]),
+                frame=about.id if about is not None else frame,
+                time_ns=int(head["time"]),
+                severity=str(head["severity"]),
+                parameters=dict(head["parameters"]),
+            )
+            self._fire(stream, trigger, name, now, about, has_handle=kind == "manual")
+            name = secrets.token_hex(16)
 
     def _find(self, frame: int | None, stream: str) -> _Track | None:
         recent = self._recent.get(stream, ())
         if frame is None:
-            newest = [track for track in self._open.values() if track.stream == stream]
-            return newest[-1] if newest else (recent[-1] if recent else None)
+            # Frames of several threads end in another order than they began: the newest is the one that began last.
+            known = [*recent, *(track for track in self._open.values() if track.stream == stream)]
+            return max(known, key=lambda track: track.id, default=None)
         return self._open.get(frame) or next((track for track in recent if track.id == frame), None)
 
-    def _fire(self, stream: str, trigger: Trigger, name: str, now: float, about: _Track | None) -> None:
+    def _fire(
+        self, stream: str, trigger: Trigger, name: str, now: float, about: _Track | None, *, has_handle: bool = False
+    ) -> None:
         decision, incident = self._book.fire(stream, trigger, name, now)
-        match decision:
-            case Decision.COOLDOWN:
-                self._report({"event": "suppressed", "incident": name, "reason": "cooldown"})
-            case Decision.JOINED if incident is not None:
-                self._report({"event": "joined", "incident": name, "into": incident.id})
-            case Decision.OPENED if incident is not None:
-                self._report({"event": "opened", "incident": name})
-                self._open_window(incident, about)
+        if incident is None:
+            if has_handle:
+                self._report({"event": "suppressed", "incident": name, "reason": decision.value})
+            else:
+                self._suppressed.add(decision.value)
+        elif decision is Decision.OPENED:
+            self._report({"event": "opened", "incident": name})
+            self._open_window(incident, about)
+        elif has_handle:
+            self._report({"event": "joined", "incident": name, "into": incident.id})
+
+    def _report_suppressed(self, now: float) -> None:
+        """Tell the host; a trigger that fires on every frame must not write a line for every frame."""
+        self._reported_at = now
+        for reason, number in self._suppressed.snapshot().items():
+            self._report({"event": "suppressed", "reason": reason, "count": number})
+        self._suppressed = Counts()
 
     def _open_window(self, incident: OpenIncident, about: _Track | None) -> None:
         """Copy what lies before the trigger, oldest first: it is what will be overwritten next."""
@@ -294,23 +326,13 @@ class Follower:
         tracks |= {track.id: track for track in self._open.values() if track.stream == incident.stream}
         if about is not None:
             tracks[about.id] = about
-        centre = about.id if about is not None else max(tracks, default=0)
-        policy = self._book.policy
-        before = (
-            [number for number in sorted(tracks) if number < centre][-policy.pre_frames :] if policy.pre_frames else []
-        )
-        # A request that was read late finds frames that came after it; they are its window's, not its past.
-        after = [number for number in sorted(tracks) if number > centre][: policy.post_frames]
+        known = {track.id: track.ended for track in tracks.values()}
         seen: set[int] = set()
-        for number in (*before, *([centre] if centre in tracks else []), *after):
-            incident.frames.add(number)
+        for number in self._book.begin_window(incident, known, about.id if about is not None else None):
             for stage in tracks[number].stages:
                 if stage.source.number not in seen:
                     seen.add(stage.source.number)
                     self._spool(incident, stage)
-        for number in after:
-            if tracks[number].ended:
-                self._book.frame_ended(incident.stream, number)
 
     def _spool_for(self, tracks: list[_Track], stage: StageRecord) -> None:
         incidents = {
@@ -364,6 +386,8 @@ class Follower:
             triggers=tuple(incident.triggers),
             host=host,
             lost=lost.snapshot(),
+            signature=incident.signature,
+            recurrences_since_last=incident.recurrences,
         )
         self._seal(ClosedWindow(closed, spool.records if spool is not None else [], self.latched, spool))
 
@@ -416,6 +440,7 @@ def salvage(
             triggers=(trigger, *earlier),
             host="died",
             lost=lost.snapshot(),
+            signature=signature_of(trigger),
         ),
         stages[FRAMES],
         latched,

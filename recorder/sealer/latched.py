@@ -10,7 +10,7 @@ from typing import Any
 from recorder.bundle.codec import from_json
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Context, Environment, Graph, Model, Weights
-from recorder.incident import WindowPolicy
+from recorder.incident import MAX_CAP, WindowPolicy
 from recorder.records import Kind
 
 __all__ = ["Latched", "TriggerRule", "placeholder_context", "placeholder_model"]
@@ -57,6 +57,9 @@ class Latched:
                     post_frames=min(int(head["post_frames"]), 10_000),
                     post_seconds=float(head["post_seconds"]),
                     cooldown_seconds=float(head["cooldown_seconds"]),
+                    dedupe_seconds=float(head["dedupe_seconds"]),
+                    max_incidents_per_hour=min(max(int(head["max_incidents_per_hour"]), 1), MAX_CAP),
+                    max_incidents_per_day=min(max(int(head["max_incidents_per_day"]), 1), MAX_CAP),
                 )
                 self.rules = [
                     TriggerRule(str(rule["kind"]), dict(rule["parameters"])) for rule in head["triggers"][:64]

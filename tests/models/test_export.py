@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -30,9 +31,11 @@ NO_KWARGS: dict[str, Any] = {"dict": []}
 
 def children() -> set[str]:
     """Processes whose parent is this one."""
-    return {
-        entry for thread in Path("/proc/self/task").iterdir() for entry in (thread / "children").read_text().split()
-    }
+    found: set[str] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that ended meanwhile
+            found.update((thread / "children").read_text().split())
+    return found
 
 
 def export(module: nn.Module, *args: Any, timeout_seconds: float = 120) -> GraphResult:

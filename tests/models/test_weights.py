@@ -55,7 +55,9 @@ def test_values_strides_and_alignment_survive(
     path, digest = put({"w": tensor}, tmp_path_factory.mktemp("store"))
     loaded = load_weights(path, digest, layouts)["w"]
     assert loaded.dtype == dtype and loaded.shape == tensor.shape
-    assert loaded.stride() == tensor.stride() or not tensor.numel()
+    # The stride of an axis of one element is never taken; torch's own is_contiguous() does not look at it.
+    taken = [axis for axis, size in enumerate(tensor.shape) if size > 1 and tensor.numel()]
+    assert [loaded.stride(axis) for axis in taken] == [tensor.stride(axis) for axis in taken]
     assert torch.equal(
         loaded.float() if dtype.itemsize == 1 else loaded, tensor.float() if dtype.itemsize == 1 else tensor
     )
