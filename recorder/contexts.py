@@ -42,6 +42,11 @@ class ContextLog:
         self._last: tuple[tuple[Any, ...] | None, int] = (None, 0)
         self._first: Environment | None = None
 
+    @property
+    def latest(self) -> int:
+        """The epoch that some thread was last seen in; free, where `current` reads all flags."""
+        return self._last[1]
+
     def current(self) -> int:
         """Return the id of the epoch the calling thread is in."""
         fingerprint = settings_fingerprint()

@@ -30,6 +30,7 @@ __all__ = [
     "call_settings",
     "describe_cpu",
     "capture_environment",
+    "plain_settings",
     "settings_fingerprint",
 ]
 
@@ -147,6 +148,14 @@ def call_settings(training: bool) -> CallSettings:
         if torch.is_autocast_enabled(device)
     )
     return _settings_of(training, torch.is_grad_enabled(), torch.is_inference_mode_enabled(), autocast)
+
+
+def plain_settings(training: bool) -> tuple[bool, bool, bool] | None:
+    """Return what `call_settings` would say (training, grad, inference mode) where there is no autocast, else None."""
+    torch = sys.modules["torch"]
+    if torch._C._is_any_autocast_enabled():
+        return None
+    return training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import inspect
 import os
@@ -47,6 +48,10 @@ class Stats:
     ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
     overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
     errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
+    payload_interval: int = 1  #: every n-th frame keeps its images and inputs; more than 1 over ``overhead_budget``
+    frame_interval: int = 1  #: every n-th frame is recorded at all
+    affordable_frames_per_second: float | None = None  #: in full, within the budget; None while it was never exceeded
+    switched_off: str | None = None  #: why the recorder gave up, None while it works
 
 
 class FlightRecorder:
@@ -63,8 +68,15 @@ class FlightRecorder:
         post_frames: frames after it; the window closes when they are there, or
         post_seconds: after so many seconds, whichever comes first.
         stream_key: the metadata key that separates streams: windows and cooldowns are per stream.
+        streams: how many streams are guaranteed a share of the ring each, so that a busy camera cannot evict the
+            others' frames. A stream that is alone uses all of it. Fewer where a share would be under 32 MiB.
+        min_age_seconds: how far back the ring should reach. ``max_bytes`` wins: at a rate at which it cannot, that is
+            said in one warning and counted, as "min-age-not-held", once for every second in which it is so.
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
         notify: "package.module:function", called by the sealer with the location of each sealed bundle.
+        overhead_budget: share of wall time that the recorder may take on calling threads, averaged over half a minute.
+            Above it the images and inputs of some frames are left out, then whole frames; every n-th payload and all
+            frames that raise are kept. 1 never leaves anything out.
         cooldown_seconds: after an incident, the same kind of trigger on the same stream is suppressed for so long.
         dedupe_seconds: after an incident, one of the same signature (`recorder.incident`) on the same stream is
             suppressed for so long; the next one says how often it recurred.
@@ -90,8 +102,11 @@ class FlightRecorder:
         post_frames: int = 4,
         post_seconds: float = 5.0,
         stream_key: str = "camera",
+        streams: int = 4,
+        min_age_seconds: float = 0.0,
         ring: str | os.PathLike[str] | None = None,
         notify: str | None = None,
+        overhead_budget: float = 0.01,
         cooldown_seconds: float = 60.0,
         dedupe_seconds: float = 3_600.0,
         max_incidents_per_hour: int = 12,
@@ -115,6 +130,9 @@ class FlightRecorder:
             trigger_file=trigger_file,
             trigger_signal=trigger_signal,
             stream_key=stream_key,
+            streams=streams,
+            min_age_seconds=min_age_seconds,
+            overhead_budget=overhead_budget,
             ring=ring,
             notify=notify,
         )
@@ -123,6 +141,7 @@ class FlightRecorder:
         self._session: Session | None = None
         self._attached: list[Attachment] = []
         self._errors = Counts()
+        self._switched_off: str | None = None
         self._last_stats: Stats | None = None
         if self._enabled:
             self._active_session()
@@ -191,10 +210,10 @@ class FlightRecorder:
             time: the sensor's time, kept as it is.
             **metadata: JSON-like values; the one under ``stream_key`` names the stream.
         """
-        named = dict(images or {})
-        if image is not None:
-            named.setdefault("image", image)
-        return Frame(self._active_session(), images=named, metadata=metadata, sensor_time=time)
+        named = {} if image is None else {"image": image}
+        if images:
+            named |= images
+        return Frame(self._session or self._active_session(), images=named, metadata=metadata, sensor_time=time)
 
     def frames(
         self, images: Sequence[object], metadata: Sequence[Mapping[str, object]] | None = None, *, time: object = None
@@ -253,7 +272,7 @@ class FlightRecorder:
             return Incident("0" * 32, None)
         with session.guard("trigger"):
             group = current_group(session)
-            return session.trigger(reason, severity=severity, frame=group[0] if group else None)
+            return session.trigger(reason, severity=severity, frame=group.first if group is not None else None)
         return Incident("0" * 32, None)
 
     def flush(self, timeout: float = 10.0) -> bool:
@@ -288,6 +307,9 @@ class FlightRecorder:
             ring_bytes=session.ring_bytes,
             overhead_fraction=session.spent_ns / elapsed_ns,
             errors=errors.snapshot(),
+            payload_interval=session.governor.payload_interval,
+            frame_interval=session.governor.frame_interval,
+            affordable_frames_per_second=session.governor.affordable_per_second,
         )
 
     def disable(self) -> None:
@@ -328,11 +350,28 @@ class FlightRecorder:
         with self._lock:
             if self._session is None and self._enabled:
                 try:
-                    self._session = Session(self._settings)
+                    self._session = Session(self._settings, self._give_up)
                 except Exception as error:  # noqa: BLE001  # surroundings that fail leave a recorder that does nothing
                     self._errors.add(f"session: {type(error).__name__}")
                     self._enabled = False
             return self._session
+
+    def _give_up(self, session: Session, reason: str) -> None:
+        """Stop recording for good, from within a hook: what takes time is done by a thread of its own."""
+        if self._session is not session:
+            return
+        self._enabled = False
+        self._session = None
+        self._switched_off = reason
+        self._errors.update(session.errors.snapshot())
+
+        def let_go() -> None:
+            self.disable()
+            with contextlib.suppress(Exception):
+                session.close()
+
+        # Not a daemon: an orderly exit right now must not look like a death in the ring.
+        threading.Thread(target=let_go, name="flight-recorder-off").start()
 
     def _after_fork_in_child(self) -> None:
         """The parent's ring, threads and locks are not ours; what is needed is made anew on first use."""

@@ -5,30 +5,35 @@ is a window of frames, not a frame: how much windows differ from each other in t
 whatever the correlation inside a window. Three figures of a window are tested: the mean of the confidence, its spread,
 and the counts of the top-1 classes.
 
-- Mean and spread: Student's t of the new window's figure against those of the reference's windows.
-- Classes: Pearson's chi² of the counts against the pooled reference, divided by the mean of the same statistic over the
-  reference's own windows (the design effect of Rao & Scott, 1981), referred to F. Classes expected less than five times
-  are judged as if expected five times: rare classes cannot fire by appearing once.
+- Mean and spread: Student's t of the new figure against those of the reference's windows.
+- Classes: Pearson's chi² of the counts against the pooled reference, divided by its mean over the reference's own
+  windows (the design effect of Rao & Scott, 1981). Classes expected less than five times are judged as if expected five
+  times: rare classes cannot fire by appearing once.
 
-What correlation reaches from window to window is estimated at lag one, and the number of reference windows reduced to
-the effective one. Each test of a window gets a third of the significance level (Bonferroni).
+What correlation reaches from window to window is estimated at lag one, and the number of windows reduced to the
+effective one. The tails assume few degrees of freedom (`MAX_FREEDOM`). Each test gets its part of the significance
+level (Bonferroni).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-__all__ = ["Shift", "ShiftTest", "WindowFigures", "f_tail"]
+__all__ = ["TESTS", "Shift", "ShiftTest", "WindowFigures", "f_tail"]
 
 #: Windows of the reference: with 8 the t test has enough freedom to tell a gross shift, with 32 the gain levels off.
 MIN_REFERENCE, MAX_REFERENCE = 8, 32
+#: Windows that are judged together besides the newest alone: four halve the noise of the mean.
+SUSTAINED = 4
+#: Three figures, alone and together.
+TESTS = 6
 #: Degrees of freedom assumed at most. A window of few independent frames has a skewed mean, and the normal tail would
-#: be too thin for it: with this, simulated streams with correlation .9 from frame to frame keep the stated rate.
-MAX_FREEDOM = 8.0
+#: be too thin for it: with this, simulated streams keep the stated rate up to a correlation of .9 from frame to frame.
+MAX_FREEDOM = 12.0
 #: Effective windows below which nothing is known about how windows differ.
 MIN_EFFECTIVE = 4.0
 #: Differences of confidence below this mean nothing to anyone, however significant.
@@ -74,12 +79,14 @@ class Shift:
 class ShiftTest:
     """Judges one stream's windows one after the other, each against at most `MAX_REFERENCE` before it.
 
-    A window that differs does not join the reference. When as many in a row as the reference holds differ, they are
-    what is normal now, and become the reference.
+    Every window is tested alone, for what is sudden, and together with the `SUSTAINED` - 1 before it, for what is small
+    and stays. The latest windows join the reference only when they have left that span, and not while they differ: when
+    as many in a row as the reference holds differ, they are what is normal now, and become the reference.
     """
 
     def __init__(self) -> None:
         self._reference: deque[WindowFigures] = deque(maxlen=MAX_REFERENCE)
+        self._latest: deque[WindowFigures] = deque(maxlen=SUSTAINED)
         self._shifted: list[WindowFigures] = []
 
     @property
@@ -88,7 +95,7 @@ class ShiftTest:
         return sum(window.frames for window in self._reference)
 
     def judge(self, window: WindowFigures, significance: float) -> Shift | None:
-        """Return how a window differs from the reference; None when chance explains it, or little is known yet.
+        """Return how the latest windows differ from the reference; None when chance explains it, or little is known.
 
         Args:
             window: the newest.
@@ -97,60 +104,86 @@ class ShiftTest:
         if len(self._reference) < MIN_REFERENCE:
             self._reference.append(window)
             return None
+        if len(self._latest) == SUSTAINED:
+            self._reference.append(self._latest.popleft())
+        self._latest.append(window)
         found = [
             shift
-            for shift in (
-                self._confidence("confidence", window.mean, [past.mean for past in self._reference]),
-                self._confidence("confidence-spread", window.spread, [past.spread for past in self._reference]),
-                self._classes(window),
-            )
-            if shift is not None and shift.p < significance / 3
+            for span in (1, SUSTAINED)
+            if span <= len(self._latest)
+            for shift in self._tests(list(self._latest)[-span:])
+            if shift is not None and shift.p < significance / TESTS
         ]
         if not found:
-            self._shifted.clear()
-            self._reference.append(window)
+            if self._shifted:
+                # What differed is over: it shall not become part of what is normal.
+                self._shifted.clear()
+                self._latest.clear()
+                self._latest.append(window)
             return None
         self._shifted.append(window)
         if len(self._shifted) >= len(self._reference):
             self._reference = deque(self._shifted, maxlen=MAX_REFERENCE)
-            self._shifted = []
+            self._shifted.clear()
+            self._latest.clear()
+        elif len(self._latest) == SUSTAINED:
+            self._latest.popleft()
         return min(found, key=lambda shift: shift.p)
 
-    @staticmethod
-    def _confidence(what: str, now: float | None, past: Sequence[float | None]) -> Shift | None:
-        known = [number for number in past if number is not None]
-        if now is None or len(known) < MIN_REFERENCE:
+    def _tests(self, latest: Sequence[WindowFigures]) -> tuple[Shift | None, ...]:
+        return (
+            self._confidence("confidence", lambda window: window.mean, latest),
+            self._confidence("confidence-spread", lambda window: window.spread, latest),
+            self._classes(latest),
+        )
+
+    def _confidence(
+        self, what: str, figure: Callable[[WindowFigures], float | None], latest: Sequence[WindowFigures]
+    ) -> Shift | None:
+        known = [number for past in self._reference if (number := figure(past)) is not None]
+        new = [number for window in latest if (number := figure(window)) is not None]
+        if len(new) < len(latest) or len(known) < MIN_REFERENCE:
             return None
-        mean = math.fsum(known) / len(known)
+        before, now = math.fsum(known) / len(known), math.fsum(new) / len(new)
         effective = _effective(known)
-        if abs(now - mean) < CONFIDENCE_RESOLUTION or effective < MIN_EFFECTIVE:
+        if abs(now - before) < CONFIDENCE_RESOLUTION or effective < MIN_EFFECTIVE:
             return None
-        variance = math.fsum((number - mean) ** 2 for number in known) / (effective - 1) * effective / len(known)
+        variance = math.fsum((number - before) ** 2 for number in known) / (len(known) - 1)
         # A reference that never moves says nothing about chance below the resolution.
         variance = max(variance, (CONFIDENCE_RESOLUTION / 8) ** 2)
-        f = (now - mean) ** 2 / (variance * (1 + 1 / effective))
-        return Shift(what, f_tail(f, 1.0, _freedom(effective)), mean, now)
+        # Of k windows that resemble each other as those of the reference do, so many count.
+        counting = max(1.0, len(new) * effective / len(known))
+        f = (now - before) ** 2 / (variance * (1 / counting + 1 / effective))
+        return Shift(what, f_tail(f, 1.0, min(effective - 1, MAX_FREEDOM)), before, now)
 
-    def _classes(self, window: WindowFigures) -> Shift | None:
-        pooled: Counter[str] = Counter()
-        for past in self._reference:
-            pooled.update(past.classes)
-        total = sum(pooled.values())
-        if total == 0 or not window.classes:
+    def _classes(self, latest: Sequence[WindowFigures]) -> Shift | None:
+        pooled, now = _pooled(self._reference), _pooled(latest)
+        past = [window.classes for window in self._reference if window.classes]
+        total, size = sum(pooled.values()), sum(now.values())
+        if len(past) < MIN_REFERENCE or not all(window.classes for window in latest):
             return None
         # Each class that is common enough on its own; all others together, new ones among them.
-        size = sum(window.classes.values())
-        common = {name: count / total for name, count in pooled.items() if count * size >= MIN_EXPECTED * total}
-        statistics = [_pearson(past.classes, common) for past in self._reference if past.classes]
-        effective = _effective(statistics)
+        each = size / len(latest)
+        common = {name: count / total for name, count in pooled.items() if count * each >= MIN_EXPECTED * total}
+        most = max(pooled, key=lambda name: (pooled[name], name))
+        effective = _effective([counts.get(most, 0) / sum(counts.values()) for counts in past])
         if effective < MIN_EFFECTIVE:
             return None
+        statistics = [_pearson(counts, common) for counts in past]
         design = max(1.0, math.fsum(statistics) / len(statistics))
-        f = _pearson(window.classes, common) / (design * (1 + 1 / effective))
-        share = {name: window.classes.get(name, 0) / size for name in {*common, *window.classes}}
-        most = max(share, key=lambda name: (abs(share[name] - pooled[name] / total), name))
-        p = f_tail(f, 1.0, _freedom(effective))
-        return Shift("classes", p, pooled[most] / total, share[most], most)
+        counting = max(1.0, len(latest) * effective / len(past))
+        f = _pearson(now, common) / (design * len(latest) * (1 / counting + 1 / effective))
+        share = {name: now.get(name, 0) / size for name in {*common, *now}}
+        changed = max(share, key=lambda name: (abs(share[name] - pooled[name] / total), name))
+        p = f_tail(f, 1.0, min(effective - 1, MAX_FREEDOM))
+        return Shift("classes", p, pooled[changed] / total, share[changed], changed)
+
+
+def _pooled(windows: Iterable[WindowFigures]) -> Counter[str]:
+    pooled: Counter[str] = Counter()
+    for window in windows:
+        pooled.update(window.classes)
+    return pooled
 
 
 def _pearson(counts: dict[str, int], shares: dict[str, float]) -> float:
@@ -175,10 +208,6 @@ def _effective(numbers: Sequence[float]) -> float:
     # The estimate is low by about 1/n: corrected, and never taken as negative.
     r = min(max(0.0, lagged / variance + 1 / n), 0.99)
     return n * (1 - r) / (1 + r)
-
-
-def _freedom(effective: float) -> float:
-    return min(effective - 1, MAX_FREEDOM)
 
 
 def f_tail(f: float, d1: float, d2: float) -> float:

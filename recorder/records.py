@@ -20,6 +20,7 @@ WEIGHTS  contexts model, digest, size_bytes, stored
 EXPORT   contexts model, signature: a graph is being exported
 GRAPH    contexts model, signature, digest, size_bytes
 PROBLEM  contexts model, signature (null: the weights), sentence: why they or a graph are missing
+DOUBT    contexts model, first, before: the weights changed unnoticed somewhere between these calls
 ======== ======== ================================================================================================
 
 The key of a record is the frame's id (of a batch: the first frame's), 0 outside the frames region.
@@ -28,6 +29,7 @@ The key of a record is the frame's id (of a batch: the first frame's), 0 outside
 from __future__ import annotations
 
 import struct
+import threading
 from enum import IntEnum
 from typing import Any
 
@@ -35,7 +37,7 @@ import msgpack
 
 from recorder.capture.leaf import align
 
-__all__ = ["HEAD_LENGTH", "Kind", "RecordInvalid", "pack_head", "unpack_head"]
+__all__ = ["HEAD_LENGTH", "Kind", "RecordInvalid", "pack_head", "pack_value", "unpack_head"]
 
 HEAD_LENGTH = struct.Struct("<I")
 
@@ -60,15 +62,37 @@ class Kind(IntEnum):
     EXPORT = 36
     GRAPH = 37
     PROBLEM = 38
+    DOUBT = 39
 
 
 class RecordInvalid(Exception):
     """A record's bytes do not hold a head this version can read."""
 
 
+class _Packer(threading.local):
+    """One packer a thread: making one takes longer than packing a head, and allocates a quarter of a megabyte."""
+
+    def __init__(self) -> None:
+        self.pack = msgpack.Packer(unicode_errors="replace", buf_size=8192).pack
+
+
+_packer = _Packer()
+
+
+def pack_value(value: Any) -> bytes:
+    """Return the msgpack form of a head or of a part of one."""
+    try:
+        packed: bytes = _packer.pack(value)
+    except BaseException:
+        del _packer.pack  # half a value may be left in its buffer
+        _packer.__init__()  # type: ignore[misc]  # as for a new thread
+        raise
+    return packed
+
+
 def pack_head(head: dict[str, Any]) -> tuple[bytes, int]:
     """Return the bytes of length and head, and where in the record the payload begins."""
-    body: bytes = msgpack.packb(head, unicode_errors="replace")
+    body = pack_value(head)
     data = HEAD_LENGTH.pack(len(body)) + body
     return data, align(len(data))
 

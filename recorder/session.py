@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import memmove
 from pathlib import Path
 from types import TracebackType
@@ -17,24 +17,28 @@ from typing import TYPE_CHECKING, Any
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Model
 from recorder.capture import Description
+from recorder.capture.leaf import ALIGNMENT_BYTES as _ALIGNMENT
 from recorder.contexts import ContextLog
 from recorder.counts import Counts
+from recorder.faults import MAX_FAULTS, WITHIN_SECONDS, FaultRow
 from recorder.frame import Frame
+from recorder.governor import Admission, Governor
+from recorder.head_template import Templates
 from recorder.identify import FileToRead, Identifier, WeightsToRead
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
+from recorder.lanes import Lanes
+from recorder.opening import open_ring
 from recorder.operator_requests import OperatorRequests
 from recorder.outcomes import Incident, Outcomes
 from recorder.records import Kind, pack_head
+from recorder.retention import Retention
 from recorder.ring import (
     CONTEXTS,
     EVENTS,
     FRAMES,
-    RingIdentity,
     RingUnavailable,
     RingWriter,
-    choose_directory,
-    ring_name,
 )
 from recorder.settings import RecorderSettings
 from recorder.status import StatusReader, status_path
@@ -44,9 +48,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-#: Of the ring: environments and model descriptions are tens of kilobytes each, triggers a few hundred bytes.
-CONTEXTS_SHARE, MAX_CONTEXTS_BYTES = 1 / 16, 8 * 2**20
-EVENTS_SHARE, MAX_EVENTS_BYTES = 1 / 64, 2**20
+#: Frames whose streams are remembered: of more that are open at once, some records take another's share.
+_FRAMES_OPEN = 4_096
+
+#: Time between two frames too large for the ring of which a digest is taken.
+_DIGEST_SECONDS = 1.0
 
 _REGIONS = {
     Kind.TRIGGER: EVENTS,
@@ -59,6 +65,7 @@ _REGIONS = {
     Kind.EXPORT: CONTEXTS,
     Kind.GRAPH: CONTEXTS,
     Kind.PROBLEM: CONTEXTS,
+    Kind.DOUBT: CONTEXTS,
 }
 
 
@@ -80,9 +87,9 @@ class _Guard:
     ) -> bool:
         if self._timed:
             self._session.spent_ns += time.perf_counter_ns() - self._began
-        if kind is None or not issubclass(kind, Exception):
+        if not isinstance(error, Exception):
             return False
-        self._session.errors.add(f"{self._name}: {kind.__name__}")
+        self._session.fault(self._name, error)
         return True
 
 
@@ -95,20 +102,28 @@ class Session:
         spent_ns: time spent in the recorder on calling threads.
     """
 
-    def __init__(self, settings: RecorderSettings) -> None:
+    def __init__(self, settings: RecorderSettings, give_up: Callable[[Session, str], None]) -> None:
         self.settings = settings
         self.stream_key = settings.stream_key
         self.lost = Counts()
         self.errors = Counts()
         self.spent_ns = 0
+        self.beginnings = Templates()
+        self.governor = Governor(settings.overhead_budget, time.monotonic_ns())
+        self.faults = FaultRow()
+        self._give_up = give_up
+        self._full_frames = 0
         self.started_ns = time.perf_counter_ns()
         self.frames_recorded = 0
         self.pid = os.getpid()
         self._calls = itertools.count(1)
+        self.calls_begun = 0  #: id of the newest call
         self._models = itertools.count(1)
         self._flushes = itertools.count(1)
         self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
         self._ring = self._open_ring(settings)
+        self._lanes: Lanes | None = None
+        self._streams = [""] * _FRAMES_OPEN
         self.jobs = Jobs(self.errors)
         self._exports = Jobs(self.errors)  # an export takes seconds, and another model's digest must not wait for it
         self._identifier = Identifier(self.write_head, self._model_directory(), self.jobs.stopping)
@@ -116,7 +131,12 @@ class Session:
         self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
         self._keeper: Keeper | None = None
         self._requests: OperatorRequests | None = None
+        self._warned_of_age = False
+        self._next_digest = 0.0
         if self._ring is not None:
+            if len(self._ring.lanes) > 1:
+                self._lanes = Lanes(self._ring, lambda: self.errors.add("stream-without-share"))
+            self._retention = Retention(self._ring, settings.min_age_seconds)
             self._write_config(settings)
             self._requests = OperatorRequests(settings.trigger_file, settings.trigger_signal, self._refuse_signal)
             self._keeper = Keeper(self._ring, settings.sealer, self._beat, self.errors)
@@ -142,7 +162,19 @@ class Session:
 
     def next_call(self) -> int:
         """Return a new call id."""
-        return next(self._calls)
+        self.calls_begun = call = next(self._calls)
+        return call
+
+    def doubt_calls(self, model: int, first: int, last: int) -> None:
+        """Say that a model's weights changed at some moment between two calls: which weights ran there is unknown.
+
+        Args:
+            model: its id until then.
+            first: the first call that may have run with the new weights.
+            last: the call before which the change was noticed.
+        """
+        if first < last and not self.write_head(Kind.DOUBT, {"model": model, "first": first, "before": last}):
+            self.lost.add("contexts-full")
 
     def next_model(self) -> int:
         """Return a new model id."""
@@ -156,7 +188,10 @@ class Session:
             return True
         data, start = pack_head(dict(head))
         size = start + payload.size_bytes if payload is not None and payload.leaves else len(data)
-        reservation = ring.reserve(_REGIONS.get(kind, FRAMES), kind, key, size)
+        region = _REGIONS.get(kind, FRAMES)
+        if region == FRAMES and self._lanes is not None:
+            region = self._lanes.region(self._streams[key % _FRAMES_OPEN], size)
+        reservation = ring.reserve(region, kind, key, size)
         if reservation is None:
             return False
         try:
@@ -169,13 +204,93 @@ class Session:
         ring.commit(reservation)
         return True
 
+    def write_packed(self, kind: int, key: int, head: bytes, address: int, size_bytes: int) -> bool:
+        """Commit one record of a frame: a packed head, and ``size_bytes`` at ``address`` that the caller keeps alive.
+
+        What `write` does for any head and payload, without a detour.
+        """
+        ring = self._ring
+        if ring is None:
+            self.lost.add("no-ring")
+            return True
+        length = len(head)
+        start = (length + _ALIGNMENT - 1) & -_ALIGNMENT
+        region, size = FRAMES, start + size_bytes if size_bytes else length
+        if self._lanes is not None:
+            region = self._lanes.region(self._streams[key % _FRAMES_OPEN], size)
+        reservation = ring.reserve(region, kind, key, size)
+        if reservation is None:
+            return False
+        try:
+            reservation.put(head)
+            if size_bytes:
+                memmove(reservation.address + start, address, size_bytes)
+        except BaseException:
+            ring.abandon(reservation)
+            raise
+        ring.commit(reservation)
+        return True
+
+    def fault(self, name: str, error: Exception) -> None:
+        """Count a fault of the recorder itself, caught before it could reach the host."""
+        self.errors.add(f"{name}: {type(error).__name__}")
+        if self.faults.add(time.monotonic_ns()):
+            reason = (
+                f"{MAX_FAULTS} faults in a row within {WITHIN_SECONDS:.0f} seconds, "
+                f"the last one {type(error).__name__} in {name}"
+            )
+            self._warn(f"The flight recorder switched itself off after {reason}. The service is not affected.")
+            self._give_up(self, reason)
+
+    def admit(self, now_ns: int) -> int:
+        """Say how much of the next frame is recorded (`Admission`); once a second, compare the cost with the budget."""
+        governor = self.governor
+        if now_ns >= governor.due_ns:
+            verdict = governor.look(now_ns, self.spent_ns, self._full_frames)
+            if verdict is not None and verdict.first:
+                self._warn(
+                    "Recording everything takes more than overhead_budget="
+                    f"{governor.budget:g} of this process's time: {verdict.affordable_per_second or 0:.1f} frames "
+                    "per second are affordable in full. From here on the images and inputs of some frames are left "
+                    "out; stats() counts them."
+                )
+        return governor.admit() if governor.payload_interval > 1 else Admission.FULL
+
+    def frame_begins(self, frame: int, stream: str) -> None:
+        """Remember whose share of the ring a frame's records take."""
+        if self._lanes is not None:
+            self._streams[frame % _FRAMES_OPEN] = stream
+
+    def describe_left_out(self, heads: Sequence[Mapping[str, Any]], payload: Description) -> list[dict[str, Any]]:
+        """Describe images that were not recorded; of those that are larger than the ring allows the digest is taken.
+
+        Hashing costs the caller a millisecond per megabyte: at most once a second, the other digests are None.
+        """
+        described = [{**head, "sha256": None} for head in heads]
+        if self._ring is None or payload.size_bytes < self._ring.capacity(FRAMES)[0]:
+            return described  # the ring was contended: the next frame of the kind will be kept
+        now = time.monotonic()
+        if now >= self._next_digest:
+            self._next_digest = now + _DIGEST_SECONDS
+            for head, leaf in zip(described, payload.leaves, strict=True):
+                head["sha256"] = leaf.sha256()
+        return described
+
     def write_head(self, kind: Kind, head: Mapping[str, Any]) -> bool:
         """Commit a record that belongs to no frame."""
         return self.write(kind, 0, head)
 
-    def frame_ended(self) -> None:
-        """Count a frame."""
+    def frame_ended(self, full: bool, faults_before: int) -> None:
+        """Count a frame.
+
+        Args:
+            full: whether nothing of it was thinned out.
+            faults_before: ``faults.total`` when it began.
+        """
         self.frames_recorded += 1
+        self._full_frames += full
+        if self.faults.total == faults_before:
+            self.faults.end()
 
     def fire_predicates(self, frame: Frame) -> None:
         """Evaluate the `when` triggers on a frame that has just ended."""
@@ -295,20 +410,8 @@ class Session:
             self._requests.forget_after_fork()
 
     def _open_ring(self, settings: RecorderSettings) -> RingWriter | None:
-        wanted = settings.max_bytes - settings.sealer.spool_bytes
         try:
-            if settings.ring is not None:
-                settings.ring.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                return _create_ring(settings.ring, wanted)
-            private, usable, compromises = choose_directory(wanted)
-            for compromise in compromises:
-                self._warn(compromise)
-            directory = private / settings.sealer.key
-            for _ in range(_CREATE_TRIES):
-                with contextlib.suppress(FileNotFoundError):
-                    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    return _create_ring(directory / ring_name(), usable)
-            raise RingUnavailable(f"the directory {directory} keeps vanishing")
+            return open_ring(settings, self._warn)
         except (RingUnavailable, OSError, ValueError) as error:
             self.errors.add("no-ring")
             self._warn(f"The flight recorder records nothing: {error}")
@@ -344,8 +447,22 @@ class Session:
     def _beat(self) -> None:
         """What the keeper does once a second."""
         self._report_losses()
+        self._check_age()
         for kind, reason in self._requests.poll() if self._requests is not None else ():
             self.trigger(reason, kind=kind)
+
+    def _check_age(self) -> None:
+        held = self._retention.held_seconds(time.monotonic())
+        if held is None:
+            return
+        self.errors.add("min-age-not-held")
+        if not self._warned_of_age:
+            self._warned_of_age = True
+            wanted = self.settings.min_age_seconds
+            self._warn(
+                f"At the present rate the flight recorder's ring holds {held:.0f} seconds, not the {wanted:g} of "
+                f"min_age_seconds; raise max_bytes about {wanted / max(held, 1.0):.1f} times, or record less."
+            )
 
     def _refuse_signal(self, reason: str) -> None:
         self.errors.add(reason)
@@ -355,7 +472,7 @@ class Session:
             self._warn("The flight recorder does not listen to trigger_signal: only the main thread could install it.")
 
     def _last_number(self) -> int:
-        return self._ring.last_number(FRAMES) if self._ring is not None else 0
+        return self._ring.last_sequence if self._ring is not None else 0
 
     def _model_directory(self) -> Path | None:
         sink = self.settings.sealer.sink
@@ -366,21 +483,3 @@ class Session:
         # A host that turns warnings into errors must not be stopped by ours.
         with contextlib.suppress(Exception):
             warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-#: A sealer that ends removes its empty directory; it may do so just before our ring would have been in it.
-_CREATE_TRIES = 5
-#: The header page of the ring file.
-_HEADER_ROOM_BYTES = 4096
-
-
-def _create_ring(path: Path, size_bytes: int) -> RingWriter:
-    contexts = min(int(size_bytes * CONTEXTS_SHARE), MAX_CONTEXTS_BYTES)
-    events = min(int(size_bytes * EVENTS_SHARE), MAX_EVENTS_BYTES)
-    return RingWriter.create(
-        path,
-        frames_bytes=size_bytes - contexts - events - _HEADER_ROOM_BYTES,
-        events_bytes=events,
-        contexts_bytes=contexts,
-        identity=RingIdentity.of_this_process(),
-    )

@@ -24,6 +24,10 @@ MIN_MAX_BYTES = 2**20
 DEFAULT_MAX_TOTAL_BYTES = 10 * 2**30
 #: A window is copied out of the ring before it is sealed; this share of ``max_bytes`` is kept for such copies.
 SPOOL_SHARE = 1 / 4
+#: The sealer's status file beside the ring, together with its progress: see recorder/status.py.
+STATUS_BYTES = 2**17
+#: Streams that can have a share of the ring of their own: a ring file has so many regions for frames.
+MAX_STREAMS = 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,11 @@ class SealerSettings:
     def from_json(cls, text: str) -> SealerSettings:
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))
+
+    @property
+    def beside_ring_bytes(self) -> int:
+        """What of ``max_bytes`` is not the ring's: spools and what the sealer says."""
+        return self.spool_bytes + STATUS_BYTES
 
     @property
     def key(self) -> str:
@@ -68,6 +77,9 @@ class RecorderSettings:
     trigger_file: Path | None
     trigger_signal: int | None
     stream_key: str
+    streams: int
+    min_age_seconds: float
+    overhead_budget: float
     ring: Path | None
     disabled: bool
 
@@ -89,10 +101,13 @@ class RecorderSettings:
         trigger_file: str | os.PathLike[str] | None,
         trigger_signal: int | None,
         stream_key: str,
+        streams: int,
+        min_age_seconds: float,
+        overhead_budget: float,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
     ) -> RecorderSettings:
-        """Check the arguments and apply ``FLIGHT_RECORDER_DISABLED``, ``_SINK`` and ``_MAX_BYTES``.
+        """Check the arguments and apply ``FLIGHT_RECORDER_DISABLED|SINK|MAX_BYTES|OVERHEAD_BUDGET``.
 
         Raises:
             ValueError: an argument is out of range; the message names it.
@@ -119,9 +134,17 @@ class RecorderSettings:
             ("post_seconds", post_seconds),
             ("cooldown_seconds", cooldown_seconds),
             ("dedupe_seconds", dedupe_seconds),
+            ("min_age_seconds", min_age_seconds),
         ):
             if not isinstance(seconds, int | float) or not 0 <= seconds <= 86_400:
                 raise ValueError(f"{name}={seconds!r} must be a number of seconds between 0 and 86400")
+        if not isinstance(streams, int) or isinstance(streams, bool) or not 1 <= streams <= MAX_STREAMS:
+            raise ValueError(f"streams={streams!r} must be an integer between 1 and {MAX_STREAMS}")
+        overhead_budget = _number_from_environment("FLIGHT_RECORDER_OVERHEAD_BUDGET", overhead_budget)
+        if isinstance(overhead_budget, bool) or not isinstance(overhead_budget, int | float):
+            raise ValueError(f"overhead_budget={overhead_budget!r} must be a share between 0 and 1, such as 0.01")
+        if not 0 < overhead_budget <= 1:
+            raise ValueError(f"overhead_budget={overhead_budget!r} must be more than 0 and at most 1 (never thin out)")
         chosen = tuple(triggers) if triggers is not None else (exception(), non_finite())
         for trigger in chosen:
             if not isinstance(trigger, Trigger):
@@ -156,6 +179,9 @@ class RecorderSettings:
             trigger_file=Path(trigger_file).absolute() if trigger_file is not None else None,
             trigger_signal=checked_signal(trigger_signal),
             stream_key=stream_key,
+            streams=streams,
+            min_age_seconds=float(min_age_seconds),
+            overhead_budget=float(overhead_budget),
             ring=Path(ring).absolute() if ring is not None else None,
             disabled=os.environ.get("FLIGHT_RECORDER_DISABLED", "") not in ("", "0", "false"),
         )
@@ -174,3 +200,13 @@ def _bytes_from_environment(name: str, default: int) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"the environment variable {name}={text!r} must be a number of bytes") from None
+
+
+def _number_from_environment(name: str, default: float) -> float:
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"the environment variable {name}={text!r} must be a number") from None

@@ -40,7 +40,7 @@ def count_non_finite(value: Value, tensors: Mapping[str, bytes]) -> int:
     count = 0
     for path, tensor in tensors_of(value):
         if path in tensors and tensor.dtype.startswith(("float", "bfloat", "complex")):
-            array = to_array(tensors[path], tensor.dtype, (-1,))
+            array = _elements(tensors[path], tensor)
             count += int(array.size - np.count_nonzero(np.isfinite(array)))
     return count + sum(1 for number in _floats(value) if not np.isfinite(number))
 
@@ -70,7 +70,7 @@ def confidence(
         return _of_numbers(np.asarray([part.value], dtype=np.float64), name)
     for inner, tensor in tensors_of(part, path):
         if inner in tensors and tensor.dtype.startswith(("float", "bfloat")):
-            array = to_array(tensors[inner], tensor.dtype, (-1,)).astype(np.float64)
+            array = _elements(tensors[inner], tensor).astype(np.float64)
             numbers = _logical(array, tensor)
             if row is not None and numbers.ndim > 1 and row < numbers.shape[0]:
                 numbers = numbers[row]
@@ -85,8 +85,8 @@ def top_class(
 
     Classification: the index of the largest probability or logit, as text; of one number per row "0" or "1".
     Detections (a ``scores`` entry beside ``labels`` or ``classes``): the label of the best score, "nothing" when
-    nothing was found. Tensors with more than two dimensions (maps of classes) have none. Arguments as for `confidence`; without ``row``
-    the first item of a batch counts.
+    nothing was found. Tensors with more than two dimensions (maps of classes) have none. Arguments as for
+    `confidence`; without ``row`` the first item of a batch counts.
     """
     found = _entry(value, "", key) if key is not None else _likely_entry(value)
     if found is None:
@@ -95,7 +95,7 @@ def top_class(
     for inner, tensor in tensors_of(part, path):
         if inner not in tensors or not tensor.dtype.startswith(("float", "bfloat")):
             continue
-        numbers = _logical(to_array(tensors[inner], tensor.dtype, (-1,)).astype(np.float64), tensor)
+        numbers = _logical(_elements(tensors[inner], tensor).astype(np.float64), tensor)
         if name == "scores":
             return _best_label(value, path, tensors, numbers)
         if numbers.ndim != len(tensor.shape) or numbers.ndim > 2 or numbers.ndim == 0:
@@ -133,9 +133,14 @@ def _best_label(value: Value, path: str, tensors: Mapping[str, bytes], scores: N
     names = {f"{prefix}[{key!r}]" for key in _LABEL_KEYS} | {f"{prefix}.{key}" for key in _LABEL_KEYS}
     for inner, tensor in tensors_of(value):
         if inner in names and inner in tensors and tensor.dtype.startswith(("int", "uint")):
-            labels = to_array(tensors[inner], tensor.dtype, (-1,))
+            labels = _elements(tensors[inner], tensor)
             return str(int(labels[best])) if best < labels.size else None
     return None
+
+
+def _elements(data: bytes, tensor: TensorValue) -> NDArray[Any]:
+    """All elements in the order of the bytes; none of an empty tensor, whose shape no -1 could stand for."""
+    return to_array(data, tensor.dtype, (-1,) if data else (0,))
 
 
 def _of_numbers(numbers: NDArray[np.float64], name: str) -> float | None:

@@ -24,6 +24,7 @@ __all__ = [
     "Frame",
     "Graph",
     "Image",
+    "ImageLeftOut",
     "Incident",
     "Manifest",
     "Member",
@@ -76,6 +77,21 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLeftOut:
+    """An image that was not recorded, most often because it is larger than the ring allows."""
+
+    name: str
+    source: str  #: as of an Image
+    encoding: str  #: "pixels" (an array's), "png", "jpeg" or "webp"
+    size_bytes: int
+    sha256: str | None  #: of the pixels in C order, or of the encoded bytes; null: not taken
+    height: int = 0  #: with width and channels 0 and dtype "" where only encoded bytes were seen
+    width: int = 0
+    channels: int = 0
+    dtype: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExceptionInfo:
     """An exception that passed through the frame or the model."""
 
@@ -97,6 +113,7 @@ class Frame:
     context: int  #: id of the context it began in
     calls: tuple[int, ...]  #: ids of its model calls, in order
     images: tuple[Image, ...] = ()
+    images_left_out: tuple[ImageLeftOut, ...] = ()  #: what is known of images that are not here
     metadata: dict[str, JsonValue] = field(default_factory=dict)
     sensor_time: JsonValue = None  #: the caller's ``time=``
     latency_seconds: float | None = None

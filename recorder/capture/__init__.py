@@ -7,13 +7,14 @@ a reference dies with the process. What is not copied is described: structure, d
 from __future__ import annotations
 
 from recorder.capture.images import CapturedImage, capture_image
-from recorder.capture.leaf import Leaf, align
+from recorder.capture.leaf import Leaf, MemoryLeaf, align
 from recorder.capture.structure import Description, describe, plain_metadata, without_tensors
 
 __all__ = [
     "CapturedImage",
     "Description",
     "Leaf",
+    "MemoryLeaf",
     "align",
     "capture_image",
     "describe",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,29 @@ class Leaf:
         """Copy the bytes to ``address``, where ``size_bytes`` are reserved."""
         raise NotImplementedError  # an abstract method; abc would cost a metaclass check on every construction
 
+    def sha256(self) -> str:
+        """Return the digest of the bytes, of which this makes a copy. For what is too large to be kept."""
+        copy = ctypes.create_string_buffer(max(1, self.size_bytes))
+        self.copy_to(ctypes.addressof(copy))
+        return hashlib.sha256(memoryview(copy)[: self.size_bytes]).hexdigest()
+
 
 class MemoryLeaf(Leaf):
-    """A stretch of memory kept alive by ``owner``; copied by one memmove that releases the GIL."""
+    """A stretch of memory at ``source`` kept alive by ``owner``; copied by one memmove that releases the GIL."""
 
-    __slots__ = ("_owner", "_source")
+    __slots__ = ("_owner", "source")
 
     def __init__(self, source: int, size_bytes: int, owner: object) -> None:
-        self._source = source
+        self.source = source
         self.size_bytes = size_bytes
         self._owner = owner
 
     def copy_to(self, address: int) -> None:
-        ctypes.memmove(address, self._source, self.size_bytes)
+        ctypes.memmove(address, self.source, self.size_bytes)
+
+    def sha256(self) -> str:
+        """Return the digest of the bytes, read where they are."""
+        return hashlib.sha256((ctypes.c_char * self.size_bytes).from_address(self.source)).hexdigest()
 
 
 class ArrayLeaf(Leaf):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -55,18 +56,18 @@ def describe(value: object, base_offset: int = 0) -> Description:
     return Description(tagged, walk.leaves, walk.offsets, walk.end, walk.opaque, walk.tensors)
 
 
-def without_tensors(tagged: dict[str, Any]) -> dict[str, Any]:
-    """Return a tagged value whose tensors were too large for the ring: each becomes opaque, the rest stays."""
+def without_tensors(tagged: dict[str, Any], why: str = "too large for the ring") -> dict[str, Any]:
+    """Return a tagged value whose tensors could not be recorded: each becomes opaque, the rest stays."""
     [(tag, content)] = tagged.items()
     match tag:
         case "tensor":
-            return {"opaque": f"{content['container']} tensor, too large for the ring"}
+            return {"opaque": f"{content['container']} tensor, {why}"}
         case "tuple" | "list":
-            return {tag: [without_tensors(item) for item in content]}
+            return {tag: [without_tensors(item, why) for item in content]}
         case "dict":
-            return {"dict": [[key, without_tensors(item)] for key, item in content]}
+            return {"dict": [[key, without_tensors(item, why)] for key, item in content]}
         case "record":
-            fields = [[name, without_tensors(item)] for name, item in content["fields"]]
+            fields = [[name, without_tensors(item, why)] for name, item in content["fields"]]
             return {"record": {**content, "fields": fields}}
     return tagged
 
@@ -150,6 +151,9 @@ def plain_metadata(metadata: Mapping[str, object]) -> tuple[dict[str, JsonValue]
     dropped = 0
     plain: dict[str, JsonValue] = {}
     for key, value in metadata.items():
+        if type(value) is str and type(key) is str and len(value) <= 200 and len(key) <= 200 and value.isascii():
+            plain[key] = value  # nearly all of them
+            continue
         try:
             plain[str(key)[:200]] = _plain(value, 0)
         except (TypeError, ValueError, OverflowError):
@@ -168,7 +172,7 @@ def _plain(value: Any, depth: int) -> JsonValue:
             raise OverflowError("an integer beyond 64 bits")
         return int(value)
     if kind is float:
-        return float(value) if np.isfinite(value) else str(value)
+        return float(value) if math.isfinite(value) else str(value)
     if depth >= MAX_DEPTH:
         raise ValueError("nested too deep")
     if isinstance(value, np.generic):

@@ -7,14 +7,17 @@ import time
 import weakref
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from recorder.bundle.manifest import Model
 from recorder.bundle.signature import call_signature
 from recorder.capture import Description
+from recorder.hooks.script_module import ScriptCall, takes_no_hooks
 from recorder.hooks.torch_module import ModuleHook
+from recorder.hooks.traceless import Traceless
+from recorder.hooks.usual_call import UsualCalls
 from recorder.identify import WeightsToRead
 from recorder.models import layouts_of, tensors_of_module, training_modules_of, weights_version
 
@@ -23,7 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AttachedModel"]
 
-#: Every call compares the sum of the weights' version counters (some 10 µs); swapped tensors are looked for this often.
+#: Up to so many tensors, every call compares the sum of their version counters (two microseconds).
+FEW_TENSORS = 32
+#: Of larger models the sum is compared, and swapped tensors are looked for, so seldom that it takes at most one part in
+#: so many of the time: 160 cold counters take 0.1 ms, so that a change is noticed a tenth of a second later.
+CHECK_SHARE = 1_000
+#: Swapped tensors are looked for at most this often.
 FULL_CHECK_SECONDS = 1.0
 #: After so many changes the weights are taken to be part of what the model computes (training, running statistics).
 MAX_WEIGHT_CHANGES = 4
@@ -31,6 +39,10 @@ MAX_WEIGHT_CHANGES = 4
 MAX_GRAPHS = 8
 
 _version_of = attrgetter("_version")
+
+
+class _Removable(Protocol):
+    def remove(self) -> None: ...
 
 
 class AttachedModel:
@@ -60,13 +72,22 @@ class AttachedModel:
         self._counted: list[torch.Tensor] = []
         self._version_sum = 0
         self._version = 0
-        self._checked_at = 0.0
+        self._sum_due_ns = 0
+        self._full_due_ns = 0
+        self._verified_call = 0
+        #: Heads of this model's usual calls; session and model are part of the key or cleared with it.
+        self.usual = UsualCalls()
         self._signatures: dict[tuple[Any, ...], None] = {}
         self._example: dict[str, Any] = {}
-        self._handles = [
+        self._parts: list[_Removable] = []
+        if takes_no_hooks(module):
+            self._parts.append(ScriptCall(self, module))
+            return
+        handles = [
             module.register_forward_pre_hook(ModuleHook(self, before=True), with_kwargs=True),
             module.register_forward_hook(ModuleHook(self, before=False), with_kwargs=True, always_call=True),
         ]
+        self._parts += [*handles, Traceless(module, {handle.id for handle in handles})]
 
     def is_for(self, module: object) -> bool:
         """Whether this is the attachment of that very module."""
@@ -74,8 +95,8 @@ class AttachedModel:
 
     def detach(self) -> None:
         """Remove the hooks."""
-        for handle in self._handles:
-            handle.remove()
+        for part in self._parts:
+            part.remove()
 
     @property
     def recorded(self) -> torch.nn.Module | None:
@@ -95,13 +116,22 @@ class AttachedModel:
 
     def current_id(self, session: Session, module: torch.nn.Module) -> int:
         """Return the id under which the model's present weights are known; announces them when they are new."""
-        now = time.monotonic()
-        recent = session is self._owner and now - self._checked_at < FULL_CHECK_SECONDS
-        if recent and module.training == self._training and self._sum_versions() == self._version_sum:
-            return self._id
+        now_ns = time.monotonic_ns()
+        if session is self._owner and module.training == self._training and now_ns < self._full_due_ns:
+            if now_ns < self._sum_due_ns:
+                return self._id
+            if self._sum_versions() == self._version_sum:
+                self._verified_call = session.calls_begun
+                if len(self._counted) > FEW_TENSORS:
+                    self._sum_due_ns = now_ns + CHECK_SHARE * (time.monotonic_ns() - now_ns)
+                return self._id
         with self._lock:
-            self._check(session, module, now)
+            self._check(session, module)
             return self._id
+
+    def verify(self) -> None:
+        """Have the weights compared at the next call, whatever it costs: something happened."""
+        self._sum_due_ns = self._full_due_ns = 0
 
     def random_state(self, module: torch.nn.Module) -> torch.Tensor | None:
         """Return torch's CPU generator state where the model can draw: asked for, or a dropout in training mode."""
@@ -125,9 +155,19 @@ class AttachedModel:
         """Have the graph of a call that just worked exported, in a child process, by the recorder's own thread."""
         session.export_graph(self._id, module, signature, self._example)
 
-    def _check(self, session: Session, module: torch.nn.Module, now: float) -> None:
+    def _check(self, session: Session, module: torch.nn.Module) -> None:
         """Compare the weights with those last announced; announce them anew when they differ."""
-        self._checked_at = now
+        began_ns = time.monotonic_ns()
+        try:
+            self._compare(session, module)
+        finally:
+            now_ns = time.monotonic_ns()
+            pause_ns = max(int(FULL_CHECK_SECONDS * 1e9), CHECK_SHARE * (now_ns - began_ns))
+            self._full_due_ns = now_ns + pause_ns
+            self._sum_due_ns = 0
+            self._verified_call = session.calls_begun
+
+    def _compare(self, session: Session, module: torch.nn.Module) -> None:
         self._training = module.training
         tensors = tensors_of_module(module)
         training = training_modules_of(module)
@@ -137,6 +177,8 @@ class AttachedModel:
         if not fresh and version == self._version:
             return
         self._changes = 0 if fresh else self._changes + 1
+        if not fresh:
+            session.doubt_calls(self._id, self._verified_call + 1, session.calls_begun)
         if self._changes > MAX_WEIGHT_CHANGES:
             self._remember(tensors, version)
             return
@@ -144,6 +186,7 @@ class AttachedModel:
         self._remember(tensors, version)
         self._id = session.next_model()
         self._signatures.clear()
+        self.usual.clear()
         settled = self._changes < MAX_WEIGHT_CHANGES
         problems = () if settled else ("Its weights keep changing while it runs, so no digest can name them.",)
         kind = type(module)

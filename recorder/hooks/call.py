@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic_ns
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from recorder.session import Session
 
 __all__ = ["OpenCall", "begin", "drop_stale", "end", "pop", "write_input", "write_output"]
+
+#: Outputs of thinned frames are kept up to this: triggers look at them, and they cost as little as the metadata.
+MAX_THINNED_OUTPUT_BYTES = 64 * 2**10
+_THINNED = "left out to keep within overhead_budget"
 
 
 @dataclass(slots=True)
@@ -34,6 +38,7 @@ class OpenCall:
     parent: int | None
     started_ns: int
     signature: str | None  #: of a call no graph was exported for yet
+    admission: int  #: of its frames
 
 
 class _Stack(threading.local):
@@ -56,7 +61,7 @@ def begin(session: Session, python_frame: FrameType | None) -> OpenCall:
     """
     calls = _stack.calls
     parent = None
-    if python_frame is not None:
+    if calls and python_frame is not None:
         drop_stale(python_frame)
         parent = calls[-1].id if calls else None
     group = current_group(session)
@@ -64,19 +69,10 @@ def begin(session: Session, python_frame: FrameType | None) -> OpenCall:
     if group is None:
         implicit = Frame(session)
         implicit.__enter__()
-        group = current_group(session)
-    ids = tuple(group.ids) if group is not None else ()
-    call = OpenCall(
-        id=session.next_call(),
-        model=0,
-        python_frame=python_frame,
-        implicit=implicit,
-        frames=ids,
-        key=ids[0] if ids else 0,
-        parent=parent,
-        started_ns=0,
-        signature=None,
-    )
+        group = implicit
+    ids = group.ids
+    key = ids[0] if ids else 0
+    call = OpenCall(session.next_call(), 0, python_frame, implicit, ids, key, parent, 0, None, group.admission)
     if python_frame is not None:
         calls.append(call)
     return call
@@ -90,7 +86,11 @@ def write_input(
     kwargs: Mapping[str, Any],
     random_state: object = None,
 ) -> tuple[dict[str, Any], Description] | None:
-    """Commit what the call was given; return the record's head and description when it was kept whole, else None."""
+    """Commit what the call was given, of a thinned frame its structure; takes anything.
+
+    Returns:
+        The record's head and what it describes; None when the ring had no room for it.
+    """
     described = describe((args, kwargs, random_state))
     args_tagged, kwargs_tagged, random_tagged = described.tagged["tuple"]
     head = {
@@ -108,25 +108,28 @@ def write_input(
         "args": args_tagged,
         "kwargs": kwargs_tagged,
         "rng": random_tagged if random_state is not None else None,
-        "started": time.monotonic_ns(),
+        "started": monotonic_ns(),
     }
     if described.opaque:
         session.lost.add("input-unsupported", len(described.opaque))
+    if call.admission:
+        head |= _without_tensors(args_tagged, kwargs_tagged, _THINNED)
+        return (head, described) if session.write(Kind.INPUT, call.key, head) else None
     if session.write(Kind.INPUT, call.key, head, described):
-        return None if described.opaque else (head, described)
+        return head, described
     session.lost.add("input-not-recorded")
-    session.write(
-        Kind.INPUT,
-        call.key,
-        {**head, "args": without_tensors(args_tagged), "kwargs": without_tensors(kwargs_tagged), "rng": None},
-    )
+    session.write(Kind.INPUT, call.key, head | _without_tensors(args_tagged, kwargs_tagged))
     return None
 
 
 def write_output(
     session: Session, call: OpenCall, latency_seconds: float, output: object, error: BaseException | None
 ) -> tuple[dict[str, Any], Description] | None:
-    """Commit what the call gave, or raised; return the record's head and description when it was kept whole."""
+    """Commit what the call gave, or the exception it raised; takes anything.
+
+    Returns:
+        The record's head and what it describes; None when it was not kept whole.
+    """
     head: dict[str, Any] = {"call": call.id, "frames": call.frames, "latency": latency_seconds}
     if error is not None:
         session.write(Kind.OUTPUT, call.key, {**head, "exception": exception_head(error, "model")})
@@ -135,11 +138,18 @@ def write_output(
     head["output"] = described.tagged
     if described.opaque:
         session.lost.add("output-unsupported", len(described.opaque))
+    if call.admission and described.size_bytes > MAX_THINNED_OUTPUT_BYTES:
+        session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged, _THINNED)})
+        return None
     if session.write(Kind.OUTPUT, call.key, head, described):
-        return None if described.opaque else (head, described)
+        return head, described
     session.lost.add("output-not-recorded")
     session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged)})
     return None
+
+
+def _without_tensors(args: dict[str, Any], kwargs: dict[str, Any], *why: str) -> dict[str, Any]:
+    return {"args": without_tensors(args, *why), "kwargs": without_tensors(kwargs, *why), "rng": None}
 
 
 def end(call: OpenCall, error: BaseException | None) -> None:

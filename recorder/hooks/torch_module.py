@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import sys
-import time
+from time import monotonic_ns, perf_counter_ns
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recorder.environment import call_settings
+from recorder.environment import call_settings, plain_settings
+from recorder.governor import Admission
 from recorder.hooks.call import begin, end, pop, write_input, write_output
+from recorder.hooks.compiling import note_compiling
+from recorder.hooks.usual_call import tensor_key
 
 if TYPE_CHECKING:
     from recorder.hooks.attached import AttachedModel
     from recorder.session import Session
 
 __all__ = ["ModuleHook", "inert_hook"]
+
+_tracing_state = torch._C._get_tracing_state
+_transform = torch._C._functorch.peek_interpreter_stack
 
 
 def inert_hook(*_args: object, **_kwargs: object) -> None:
@@ -34,14 +40,32 @@ class ModuleHook:
         return (_make_inert, ())
 
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *output: Any) -> None:
-        session = self._attached.session()
-        if session is None or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            note_compiling()
             return
-        with session.guard("model-call"):
+        session = self._attached.session()
+        if session is None or _is_transforming(session):
+            return
+        began = perf_counter_ns()
+        # Written out: a guard's context manager costs as much as a record's head.
+        try:
             if self._is_before:
                 _before(session, self._attached, module, args, kwargs)
             else:
                 _after(session, self._attached, module, output[0] if output else None)
+        except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
+            session.fault("model-call", error)
+        session.spent_ns += perf_counter_ns() - began
+
+
+def _is_transforming(session: Session) -> bool:
+    """Whether this call computes something else than an answer: a trace, or a function of functorch (vmap, grad)."""
+    if _tracing_state() is not None:
+        return True
+    if _transform() is None:
+        return False
+    session.lost.add("call-transformed")
+    return True
 
 
 def _make_inert() -> Any:
@@ -52,23 +76,46 @@ def _before(
     session: Session, attached: AttachedModel, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     call = begin(session, _module_call(sys._getframe(2)))
+    if call.admission == Admission.NOTHING:
+        return
     call.model = attached.current_id(session, module)
     random_state = attached.random_state(module)
-    written = write_input(session, call, call_settings(module.training), args, kwargs, random_state)
-    if written is not None and call.parent is None:
-        call.signature = attached.new_signature(call.model, *written)
-    call.started_ns = time.monotonic_ns()
+    usual = None
+    if len(args) == 1 and len(call.frames) == 1 and not kwargs and random_state is None:
+        settings = plain_settings(module.training)
+        if settings is not None:
+            context = session.contexts.current()
+            usual = tensor_key(args[0], call.model, context, call.parent, settings, call.admission)
+    if usual is None or not attached.usual.write_input(session, usual, call.id, call.key, monotonic_ns()):
+        written = write_input(session, call, call_settings(module.training), args, kwargs, random_state)
+        if written is not None:
+            head, described = written
+            if call.parent is None and not call.admission and not described.opaque:
+                call.signature = attached.new_signature(call.model, head, described)
+            if usual is not None:
+                attached.usual.learn_input(usual, head, described, thinned=call.admission != Admission.FULL)
+    call.started_ns = monotonic_ns()
 
 
 def _after(session: Session, attached: AttachedModel, module: Any, output: Any) -> None:
-    ended_ns = time.monotonic_ns()
+    ended_ns = monotonic_ns()
     caller = _module_call(sys._getframe(2))
     call = pop(caller)
     if call is None:
         session.lost.add("call-without-input")
         return
     error = _error_through(caller) if output is None else None
-    write_output(session, call, (ended_ns - call.started_ns) / 1e9, output, error)
+    if error is not None:
+        attached.verify()
+    if call.admission == Admission.NOTHING:
+        end(call, error)
+        return
+    latency = (ended_ns - call.started_ns) / 1e9
+    usual = tensor_key(output) if error is None and len(call.frames) == 1 and not call.admission else None
+    if usual is None or not attached.usual.write_output(session, usual, call.id, call.key, latency):
+        written = write_output(session, call, latency, output, error)
+        if usual is not None and written is not None:
+            attached.usual.learn_output(usual, *written)
     end(call, error)
     if call.signature is not None and error is None:
         attached.export(session, module, call.signature)

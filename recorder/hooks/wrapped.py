@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from recorder.bundle.manifest import CallSettings
 from recorder.environment import call_settings
+from recorder.governor import Admission
 from recorder.hooks.call import OpenCall, begin, end, pop, write_input, write_output
 
 if TYPE_CHECKING:
+    from recorder.hooks.attached import AttachedModel
     from recorder.session import Session
 
-__all__ = ["Surrounded", "after", "after_coroutine", "before", "before_coroutine"]
+__all__ = ["Surrounded", "after", "after_coroutine", "before", "before_coroutine", "before_model"]
 
 #: Of a process without torch: nothing of it decides the call.
 _WITHOUT_TORCH = CallSettings(training=False, grad_enabled=False, inference_mode=False)
@@ -36,6 +38,17 @@ def before(session: Session, model: Surrounded, args: tuple[Any, ...], kwargs: M
     """Commit the inputs; call it from the surrounding function itself."""
     call = begin(session, sys._getframe(1))
     _start(session, model, call, args, kwargs)
+
+
+def before_model(
+    session: Session, model: AttachedModel, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """As `before`, for a torch module that takes no hooks."""
+    call = begin(session, sys._getframe(1))
+    if call.admission != Admission.NOTHING:
+        call.model = model.current_id(session, module)
+        write_input(session, call, call_settings(module.training), args, kwargs, model.random_state(module))
+        call.started_ns = time.monotonic_ns()
 
 
 def after(session: Session, output: object, error: BaseException | None = None) -> None:
@@ -63,6 +76,8 @@ def after_coroutine(session: Session, call: OpenCall, output: object, error: Bas
 def _start(
     session: Session, model: Surrounded, call: OpenCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> None:
+    if call.admission == Admission.NOTHING:
+        return
     call.model = model.current_id(session)
     settings = call_settings(False) if "torch" in sys.modules else _WITHOUT_TORCH
     write_input(session, call, settings, args, kwargs)
@@ -71,6 +86,7 @@ def _start(
 
 def _finish(session: Session, call: OpenCall, ended_ns: int, output: object, error: BaseException | None) -> None:
     # An interrupt, a cancelled task or an exit is nobody's failure: the call stays open, as it was left.
-    if error is None or isinstance(error, Exception):
+    left = error is not None and not isinstance(error, Exception)
+    if call.admission != Admission.NOTHING and not left:
         write_output(session, call, (ended_ns - call.started_ns) / 1e9, output, error)
     end(call, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recorder.ring.errors import RingError, RingInvalid, RingUnavailable
+from recorder.ring.frame_scan import FrameScan
 from recorder.ring.identity import RingIdentity
 from recorder.ring.layout import CONTEXTS, EVENTS, FRAMES, RingHeader, RingState
 from recorder.ring.location import choose_directory, is_alive, ring_name
@@ -14,6 +15,7 @@ __all__ = [
     "CONTEXTS",
     "EVENTS",
     "FRAMES",
+    "FrameScan",
     "Record",
     "Reservation",
     "RingError",

@@ -8,7 +8,9 @@
 
 Record ``n`` of a region (numbers start at 1 and have no gaps) has its slot at ``n % slot_count``. A slot counts only
 when its *commit* word equals its number; the writer stores that word last and clears it before anything the record
-owns is used again. All words are little-endian and lie at multiples of eight, so that each is stored at once.
+owns is used again. The frames area is one circular region or several (*lanes*), the last of the file; its records
+carry a *sequence* that counts across all of them. All words are little-endian and lie at multiples of eight, so that
+each is stored at once.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ __all__ = [
     "RegionLayout",
     "RingHeader",
     "RingState",
+    "SEQUENCE_WORD",
     "SLOT",
     "SLOT_BYTES",
     "SlotFlag",
@@ -62,7 +65,7 @@ HEADER_BYTES = 4096
 ALIGNMENT = 64
 PAGE_BYTES = 4096
 
-#: Region numbers of every ring; further circular regions follow.
+#: Region numbers of every ring; further lanes of the frames area follow, all circular.
 CONTEXTS, EVENTS, FRAMES = 0, 1, 2
 
 #: As many region descriptors, heads and loss rows as fit the header page.
@@ -118,13 +121,15 @@ REGIONS_OFFSET = 512
 #: state, heartbeat on the wall clock, heartbeat on the monotonic clock (both ns)
 MOVING = struct.Struct("<QQQ")
 MOVING_OFFSET = 256
+#: Sequence of the last record reserved in any lane of the frames area, behind the heartbeats.
+SEQUENCE_WORD = (MOVING_OFFSET + MOVING.size) // 8
 #: number of the last reserved record and number of the oldest not yet evicted, a pair of words per region
 HEADS_OFFSET = REGIONS_OFFSET + MAX_REGIONS * REGION.size
 HEAD = struct.Struct("<QQ")
 LOSSES_OFFSET = HEADS_OFFSET + MAX_REGIONS * HEAD.size
 LOSSES = struct.Struct("<8Q")
 
-#: number, data offset, length, kind, flag, key, reserved bytes, zero, commit
+#: number, data offset, length, kind, flag, key, reserved bytes, sequence, commit
 SLOT = struct.Struct("<QQQIIQQQQ")
 SLOT_BYTES = SLOT.size
 #: Positions of three fields within a slot, in words of eight bytes; the kind's word holds the flag too.
@@ -289,5 +294,6 @@ def _unpack_losses(page: bytes, regions: tuple[RegionLayout, ...]) -> dict[str, 
         counts = LOSSES.unpack_from(page, LOSSES_OFFSET + number * LOSSES.size)
         for reason in LossReason:
             if counts[reason]:
-                losses[f"{region.name}-{reason.suffix}"] = counts[reason]
+                name = f"{region.name}-{reason.suffix}"  # lanes have the same name
+                losses[name] = losses.get(name, 0) + counts[reason]
     return losses

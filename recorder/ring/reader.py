@@ -21,9 +21,11 @@ from typing import Self
 
 from recorder.ring.errors import RingInvalid, RingUnavailable
 from recorder.ring.layout import (
+    FRAMES,
     HEAD,
     HEADER_BYTES,
     HEADS_OFFSET,
+    SEQUENCE_WORD,
     SLOT,
     SLOT_BYTES,
     RingHeader,
@@ -51,13 +53,15 @@ class Record:
     key: int
     offset: int  #: of its bytes within the region's data area
     size_bytes: int
+    sequence: int = 0  #: across the lanes of the frames area; 0 elsewhere
 
 
 class Scan:
     """The committed records of a region after a number, in order. Iterate it once; then its counts are complete.
 
     ``after`` is what to give the next scan; ``lost`` records were overwritten before they were seen, ``abandoned`` ones
-    never committed; ``pending`` were still being written, the first of them ``first_pending``.
+    never committed; ``pending`` were still being written, the first of them ``first_pending`` with
+    ``pending_sequence``.
     """
 
     def __init__(self, reader: RingReader, region: int, after: int, skip_pending: bool) -> None:
@@ -66,6 +70,7 @@ class Scan:
         self.abandoned = 0
         self.pending = 0
         self.first_pending: int | None = None
+        self.pending_sequence = 0
         self._records = self._follow(reader, region, skip_pending)
 
     def __iter__(self) -> Iterator[Record]:
@@ -81,10 +86,10 @@ class Scan:
         while number <= head:
             slots = reader.slots(region, number, min(head - number + 1, _SLOTS_AT_ONCE))
             oldest: int | None = None  # asked for only when a slot has no commit, and then after the slot was read
-            for found, offset, length, kind, flag, key, _, _, commit in SLOT.iter_unpack(slots):
+            for found, offset, length, kind, flag, key, _, sequence, commit in SLOT.iter_unpack(slots):
                 if found == number and commit == number and offset + length <= data_bytes:
                     self.after = number
-                    yield Record(region, number, kind, key, offset, length)
+                    yield Record(region, number, kind, key, offset, length, sequence)
                 elif found != number or commit != 0:  # overwritten since, or damaged
                     self.lost += 1
                 elif flag == SlotFlag.ABANDONED:
@@ -96,7 +101,8 @@ class Scan:
                         self.lost += 1
                     else:
                         self.pending += 1
-                        self.first_pending = self.first_pending or number
+                        if self.first_pending is None:
+                            self.first_pending, self.pending_sequence = number, sequence
                         if not skip_pending:
                             return
                 self.after = number
@@ -203,6 +209,15 @@ class RingReader:
         self.header.regions[region]  # IndexError for a region the ring does not have
         last, oldest = HEAD.unpack(self._pread(HEAD.size, HEADS_OFFSET + region * HEAD.size))
         return last, oldest
+
+    def last_sequence(self) -> int:
+        """Sequence of the last record reserved in any lane of the frames area, as of now."""
+        return int.from_bytes(self._pread(8, SEQUENCE_WORD * 8), "little")
+
+    @property
+    def lanes(self) -> range:
+        """Numbers of the regions that make up the frames area."""
+        return range(FRAMES, len(self.header.regions))
 
     def slots(self, region: int, number: int, count: int) -> bytes:
         """The raw slots of ``count`` consecutive records from ``number``, at most one turn of the index."""

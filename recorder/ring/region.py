@@ -10,6 +10,7 @@ from recorder.ring.layout import (
     FRAMES,
     HEADER_BYTES,
     HEADS_OFFSET,
+    MAX_REGIONS,
     LossReason,
     RegionKind,
     RegionLayout,
@@ -59,12 +60,16 @@ class Region:
         self.losses = [0] * len(LossReason)
 
 
-def plan_regions(*, frames_bytes: int, events_bytes: int, contexts_bytes: int) -> tuple[RegionLayout, ...]:
-    """Lay the three regions out, one after the other; ValueError when one is too small to hold anything."""
+def plan_regions(
+    *, frames_bytes: int, events_bytes: int, contexts_bytes: int, lanes: int = 1
+) -> tuple[RegionLayout, ...]:
+    """Lay the regions out, one after the other; ValueError when one is too small to hold anything."""
+    if not 1 <= lanes <= MAX_REGIONS - FRAMES:
+        raise ValueError(f"A ring has between 1 and {MAX_REGIONS - FRAMES} lanes for frames, not {lanes}.")
     wanted = (
         (CONTEXTS, "contexts", RegionKind.LATCHED, contexts_bytes),
         (EVENTS, "events", RegionKind.CIRCULAR, events_bytes),
-        (FRAMES, "frames", RegionKind.CIRCULAR, frames_bytes),
+        *((FRAMES, "frames", RegionKind.CIRCULAR, frames_bytes // lanes) for _ in range(lanes)),
     )
     regions: list[RegionLayout] = []
     offset = HEADER_BYTES

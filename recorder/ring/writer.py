@@ -17,12 +17,14 @@ from recorder.ring.identity import RingIdentity
 from recorder.ring.layout import (
     ALIGNMENT,
     COMMIT_WORD,
+    FRAMES,
     KIND_WORD,
     LENGTH_WORD,
     LOSSES,
     LOSSES_OFFSET,
     MOVING,
     MOVING_OFFSET,
+    SEQUENCE_WORD,
     SLOT,
     SLOT_BYTES,
     LossReason,
@@ -54,6 +56,7 @@ class RingWriter:
         # Re-entrant: garbage collection or a signal handler can run a host's code, and so ours, inside the lock.
         self._lock = threading.RLock()
         self._inside = False
+        self._sequence = 0
         self._refused_closed = 0
         #: None once closed. Read it once and keep the reference: another thread may close the ring meanwhile.
         self._mapping: Mapping | None = mapping
@@ -67,14 +70,17 @@ class RingWriter:
         events_bytes: int,
         contexts_bytes: int,
         identity: RingIdentity,
+        lanes: int = 1,
     ) -> RingWriter:
         """Make the file at ``path`` and map it; an existing file is never replaced.
 
         Each region's bytes hold its index too and are rounded down to whole pages, so the file never takes more than
-        their sum and one header page, all of it allocated now. ValueError for a region under 8 KiB, RingUnavailable
-        when the file cannot be had.
+        their sum and one header page, all of it allocated now. The frames area is divided evenly into ``lanes``.
+        ValueError for a region under 8 KiB, RingUnavailable when the file cannot be had.
         """
-        regions = plan_regions(frames_bytes=frames_bytes, events_bytes=events_bytes, contexts_bytes=contexts_bytes)
+        regions = plan_regions(
+            frames_bytes=frames_bytes, events_bytes=events_bytes, contexts_bytes=contexts_bytes, lanes=lanes
+        )
         now = time.time_ns()
         page = bytearray(pack_header(identity, regions, now))
         MOVING.pack_into(page, MOVING_OFFSET, RingState.LIVE, now, time.monotonic_ns())
@@ -155,12 +161,17 @@ class RingWriter:
         mine.next_number = number + 1
         mine.cursor = first + taken
         slot = mine.index_offset + number % mine.slot_count * SLOT_BYTES
-        _pack_slot_into(mapping.view, slot, number, offset, size_bytes, kind, _RESERVED, key, taken, 0, 0)
+        sequence = 0
+        if region >= FRAMES:
+            sequence = self._sequence = self._sequence + 1
+        _pack_slot_into(mapping.view, slot, number, offset, size_bytes, kind, _RESERVED, key, taken, sequence, 0)
         reservation = Reservation(self, mapping, region, number, mine.data_offset + offset, size_bytes, slot // 8)
         if mine.circular:
             live.append((number, first, slot // 8 + COMMIT_WORD))
         mine.open[number] = first
         words[mine.head_word] = number
+        if sequence:
+            words[SEQUENCE_WORD] = sequence  # after the head: who reads the sequence first misses no record up to it
         return reservation
 
     def commit(self, reservation: Reservation, size_bytes: int | None = None) -> bool:
@@ -195,12 +206,12 @@ class RingWriter:
     @property
     def losses(self) -> dict[str, int]:
         """Records refused so far, by reason: ``contexts-full``, ``frames-too-large``, ``frames-blocked`` …"""
-        losses = {
-            f"{mine.layout.name}-{reason.suffix}": mine.losses[reason]
-            for mine in self._regions
-            for reason in LossReason
-            if mine.losses[reason]
-        }
+        losses: dict[str, int] = {}
+        for mine in self._regions:
+            for reason in LossReason:
+                if mine.losses[reason]:
+                    name = f"{mine.layout.name}-{reason.suffix}"  # lanes have the same name
+                    losses[name] = losses.get(name, 0) + mine.losses[reason]
         if self._refused_closed:
             losses["ring-closed"] = self._refused_closed
         return losses
@@ -213,6 +224,34 @@ class RingWriter:
     def last_number(self, region: int) -> int:
         """Number of the last record that was reserved in a region; 0 when there was none."""
         return self._regions[region].next_number - 1
+
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the last record that was reserved in any lane of the frames area; 0 when there was none."""
+        return self._sequence
+
+    @property
+    def lanes(self) -> range:
+        """Numbers of the regions that make up the frames area."""
+        return range(FRAMES, len(self._regions))
+
+    def place(self, region: int) -> tuple[int, int]:
+        """Where a region is written next: the position, which never wraps, and the number of the next record."""
+        mine = self._regions[region]
+        return mine.cursor, mine.next_number
+
+    def capacity(self, region: int) -> tuple[int, int]:
+        """How much a region holds: bytes of data, and records."""
+        mine = self._regions[region]
+        return mine.data_bytes, mine.slot_count
+
+    def oldest(self, region: int) -> int:
+        """Number of the oldest record of a circular region that was not overwritten yet."""
+        mine = self._regions[region]
+        try:
+            return mine.live[0][0]
+        except IndexError:
+            return mine.next_number
 
     def heartbeat(self) -> bool:
         """Say that this process lives; call it every few seconds. False when the ring is closed or was cut short."""

@@ -20,6 +20,7 @@ from recorder.bundle.manifest import (
     ExceptionInfo,
     Frame,
     Image,
+    ImageLeftOut,
     Incident,
     Manifest,
     Parent,
@@ -64,7 +65,7 @@ def assemble(
     """
     path = scratch / "bundle.zst"
     with BundleWriter(scratch) as writer:
-        draft = _Draft(writer)
+        draft = _Draft(writer, latched)
         for record in records:
             try:
                 draft.take(record)
@@ -95,7 +96,8 @@ def assemble(
 class _Draft:
     """Frames and calls as far as their records have come."""
 
-    def __init__(self, writer: BundleWriter) -> None:
+    def __init__(self, writer: BundleWriter, latched: Latched) -> None:
+        self._latched = latched
         self._writer = writer
         self._frames: dict[int, Frame] = {}
         self._calls: dict[int, Call] = {}
@@ -146,6 +148,7 @@ class _Draft:
             context=int(head["context"]),
             calls=(),
             images=tuple(images),
+            images_left_out=tuple(_left_out(entry) for entry in head.get("left_out", ())),
             metadata=dict(head["metadata"]),
             sensor_time=head["sensor_time"],
         )
@@ -172,7 +175,7 @@ class _Draft:
             raise TypeError("the arguments of a call are a tuple and a dictionary")
         call = Call(
             id=int(head["call"]),
-            model=int(head["model"]),
+            model=self._latched.model_of(int(head["call"]), int(head["model"])),
             context=int(head["context"]),
             frames=tuple(int(frame) for frame in head["frames"]),
             parent=None if head["parent"] is None else int(head["parent"]),
@@ -243,3 +246,8 @@ class _Draft:
                 stored = tuple((name, self._store(item, record)) for name, item in fields)
                 return dataclasses.replace(value, fields=stored)
         return value
+
+
+def _left_out(entry: dict[str, Any]) -> ImageLeftOut:
+    names = {field.name for field in dataclasses.fields(ImageLeftOut)}
+    return from_json(ImageLeftOut, {name: value for name, value in entry.items() if name in names}, "image")

@@ -115,7 +115,7 @@ class EndedFrame:
 
     def _part(self, name: str, tagged: dict[str, Any], stage: StageRecord) -> Iterator[Part]:
         """Read a part once, however many triggers look at it."""
-        key = (stage.source.number, name)
+        key = (stage.source.sequence, name)
         if key not in self._parts:
             self._parts[key] = self._read(name, tagged, stage)
         part = self._parts[key]

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from recorder.bundle.manifest import Trigger
 from recorder.bundle.values import JsonValue
-from recorder.output_shift import ShiftTest, WindowFigures
+from recorder.output_shift import TESTS, ShiftTest, WindowFigures
 from recorder.quantile import StreamingQuantile
 from recorder.records import Kind
 from recorder.sealer.ended import EndedFrame
@@ -67,7 +67,8 @@ class _Exception:
         for stage in frame.stages:
             found = stage.head.get("exception") if stage.kind in (Kind.OUTPUT, Kind.END) else None
             if found:
-                at: list[JsonValue] = [str(entry) for entry in found.get("traceback", ())][-TRACEBACK_ENTRIES:]
+                innermost = found.get("traceback", ())[-TRACEBACK_ENTRIES:]
+                at: list[JsonValue] = [str(entry) for entry in innermost]
                 reason = f"{found['type']}: {found['message']}"
                 return _fired(
                     "exception", frame, reason, parameters={"type": found["type"], "stage": found["stage"], "at": at}
@@ -280,7 +281,7 @@ class _OutputShift:
             frame,
             f"{reason}, {before} in the {before_frames} before",
             value=shift.p,
-            threshold=significance / 3,
+            threshold=significance / TESTS,
             parameters={
                 "what": shift.what,
                 "class": shift.name or None,

@@ -14,7 +14,7 @@ from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
 from recorder.incident import Decision, IncidentBook, OpenIncident, WindowPolicy, signature_of
 from recorder.records import Kind, RecordInvalid
-from recorder.ring import CONTEXTS, EVENTS, FRAMES, RingReader
+from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
 from recorder.sealer.rules import Rules
 from recorder.sealer.stages import SpooledStages, StageRecord, read_stage
@@ -96,7 +96,9 @@ class Follower:
         self._spool_bytes = spool_bytes
         self._report = report
         self._seal = seal
-        self._after = {CONTEXTS: 0, EVENTS: 0, FRAMES: 0}
+        self._after = {CONTEXTS: 0, EVENTS: 0}
+        self._frames_after: dict[int, int] = {}
+        self._reached = 0  # sequence of the frame records that have been read
         self._book = IncidentBook(WindowPolicy())
         self._rules = Rules([])
         self._open: OrderedDict[int, _Track] = OrderedDict()
@@ -115,16 +117,19 @@ class Follower:
         """Take in what is new; say whether there was anything."""
         busy = self._read_contexts()
         stuck = self._pending_since is not None and now - self._pending_since > PENDING_SECONDS
-        # Events first, and frames no further than they were before: an event must meet the frames as they stood.
-        last, _ = self.reader.head(FRAMES)
+        # Frames no further than they were before the events are read: an event must meet the frames as they stood.
+        frames = FrameScan(self.reader, self._frames_after, skip_pending=skip_pending or stuck)
         for stage in self._stages(EVENTS, skip_pending):
             busy = True
             self._waiting.append((stage.kind, stage.head))
-        for stage in self._stages(FRAMES, skip_pending or stuck, up_to=last):
+        for stage in self._read(frames):
             busy = True
-            self._take_events(stage.source.number - 1, now)
+            self._take_events(stage.source.sequence - 1, now)
             self._take_stage(stage, now)
-        self._take_events(None if skip_pending else self._after[FRAMES], now)
+        self._frames_after = frames.after
+        self._reached = max(self._reached, frames.reached)
+        self._pending_since = (self._pending_since or time.monotonic()) if frames.pending else None
+        self._take_events(None if skip_pending else self._reached, now)
         for incident in self._book.due(now):
             self._hand_over(incident, "alive")
         if now - self._reported_at >= REPORT_SECONDS:
@@ -149,7 +154,7 @@ class Follower:
     @property
     def has_frames(self) -> bool:
         """Whether the host recorded anything at all."""
-        return self._after[FRAMES] > 0
+        return self._reached > 0
 
     def losses(self) -> dict[str, int]:
         """Everything lost so far: by the host, in the ring, here."""
@@ -175,12 +180,13 @@ class Follower:
         known = self.latched.models.get(model)
         return known.name if known is not None else str(model)
 
-    def _stages(self, region: int, skip_pending: bool, up_to: int | None = None) -> Iterator[StageRecord]:
+    def _stages(self, region: int, skip_pending: bool) -> Iterator[StageRecord]:
         scan = self.reader.scan(region, self._after[region], skip_pending=skip_pending)
+        yield from self._read(scan)
+        self._after[region] = scan.after
+
+    def _read(self, scan: Scan | FrameScan) -> Iterator[StageRecord]:
         for record in scan:
-            if up_to is not None and record.number > up_to:
-                return
-            self._after[region] = record.number
             try:
                 stage = read_stage(self.reader, record)
             except RecordInvalid:
@@ -190,12 +196,8 @@ class Follower:
                 self.lost.add("overwritten-before-read")
             else:
                 yield stage
-        self._after[region] = scan.after
         if scan.lost:
             self.lost.add("overwritten-before-read", scan.lost)
-        if region == FRAMES:
-            waits = scan.first_pending is not None
-            self._pending_since = (self._pending_since or time.monotonic()) if waits else None
 
     def _take_stage(self, stage: StageRecord, now: float) -> None:
         try:
@@ -327,11 +329,11 @@ class Follower:
         if about is not None:
             tracks[about.id] = about
         known = {track.id: track.ended for track in tracks.values()}
-        seen: set[int] = set()
+        seen: set[int] = set()  # sequences: a batch's tensors are one record of all its frames
         for number in self._book.begin_window(incident, known, about.id if about is not None else None):
             for stage in tracks[number].stages:
-                if stage.source.number not in seen:
-                    seen.add(stage.source.number)
+                if stage.source.sequence not in seen:
+                    seen.add(stage.source.sequence)
                     self._spool(incident, stage)
 
     def _spool_for(self, tracks: list[_Track], stage: StageRecord) -> None:
@@ -405,9 +407,14 @@ def salvage(
         kind: its kind.
     """
     latched, lost = Latched(), Counts()
-    stages: dict[int, list[StageRecord]] = {CONTEXTS: [], EVENTS: [], FRAMES: []}
-    for region, found in stages.items():
-        for record in reader.scan(region, skip_pending=True):
+    contexts: list[StageRecord] = []
+    frames: list[StageRecord] = []
+    scans: tuple[Scan | FrameScan, ...] = (
+        reader.scan(CONTEXTS, skip_pending=True),
+        FrameScan(reader, {}, skip_pending=True),
+    )
+    for scan, found in zip(scans, (contexts, frames), strict=True):
+        for record in scan:
             try:
                 stage = read_stage(reader, record)
             except RecordInvalid:
@@ -415,10 +422,10 @@ def salvage(
                 continue
             if stage is not None:
                 found.append(stage)
-    for stage in stages[CONTEXTS]:
+    for stage in contexts:
         latched.take(stage.kind, stage.head)
-    begun = {stage.key for stage in stages[FRAMES] if stage.kind == Kind.BEGIN}
-    ended = {stage.key for stage in stages[FRAMES] if stage.kind == Kind.END}
+    begun = {stage.key for stage in frames if stage.kind == Kind.BEGIN}
+    ended = {stage.key for stage in frames if stage.kind == Kind.END}
     in_flight = sorted(begun - ended)
     about = in_flight[-1] if in_flight else max(begun, default=None)
     header = reader.refresh()
@@ -442,6 +449,6 @@ def salvage(
             lost=lost.snapshot(),
             signature=signature_of(trigger),
         ),
-        stages[FRAMES],
+        frames,
         latched,
     )

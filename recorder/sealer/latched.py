@@ -18,6 +18,10 @@ __all__ = ["Latched", "TriggerRule", "placeholder_context", "placeholder_model"]
 #: Graphs and problems listed per model; the host stops long before.
 MAX_PER_MODEL = 64
 
+#: Added to a model's id where its weights changed at some moment that nobody saw: such calls name no weights.
+DOUBTFUL = 2**32
+_DOUBT = "Its weights changed while these calls ran and it was noticed only later, so which ones they used is unknown."
+
 
 @dataclass(frozen=True, slots=True)
 class TriggerRule:
@@ -40,6 +44,7 @@ class Latched:
     problems: dict[int, list[str]] = field(default_factory=dict)
     failed: set[tuple[int, str | None]] = field(default_factory=set)  #: (model, signature), None: the weights
     exports: set[tuple[int, str]] = field(default_factory=set)
+    doubts: list[tuple[int, int, int]] = field(default_factory=list)  #: (model, first call, call before which it ends)
     malformed: int = 0
 
     def take(self, kind: int, head: dict[str, Any]) -> None:
@@ -73,6 +78,9 @@ class Latched:
                 self.problems.setdefault(model.id, []).extend(model.problems[:MAX_PER_MODEL])
             case Kind.WEIGHTS:
                 self.weights[int(head["model"])] = from_json(Weights, head, "weights")
+            case Kind.DOUBT:
+                if len(self.doubts) < MAX_PER_MODEL:
+                    self.doubts.append((int(head["model"]), int(head["first"]), int(head["before"])))
             case Kind.EXPORT:
                 self.exports.add((int(head["model"]), str(head["signature"])))
             case Kind.GRAPH:
@@ -86,8 +94,16 @@ class Latched:
                 if len(listed) < MAX_PER_MODEL and sentence not in listed:
                     listed.append(sentence)
 
+    def model_of(self, call: int, model_id: int) -> int:
+        """Return the id of the model that a call ran: its own, or that of the same model with unknown weights."""
+        doubtful = any(model_id == model and first <= call < before for model, first, before in self.doubts)
+        return model_id + DOUBTFUL if doubtful and model_id < DOUBTFUL else model_id
+
     def model(self, model_id: int) -> Model:
         """Return a model with all that is known of it."""
+        if model_id >= DOUBTFUL and model_id - DOUBTFUL in self.models:
+            known = self.models[model_id - DOUBTFUL]
+            return dataclasses.replace(known, id=model_id, layouts={}, problems=(_DOUBT,))
         model = self.models.get(model_id)
         if model is None:
             return placeholder_model(model_id)

@@ -1,0 +1,1 @@
+"""What recording, sealing and replaying cost: ``python -m benchmarks`` writes docs/performance.md."""
