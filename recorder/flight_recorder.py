@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from recorder.bundle.values import JsonValue
+from recorder.capture import looks_like_image
 from recorder.counts import Counts
 from recorder.frame import Batch, Frame, current_group
 from recorder.outcomes import Incident
@@ -298,10 +299,14 @@ class FlightRecorder:
             suppressed, sealed = outcomes.suppressed.snapshot(), outcomes.sealed
             for reason, number in outcomes.failures.snapshot().items():
                 errors.add(f"not-sealed: {reason}", number)
+        lost = session.losses()
+        unseen = max((attached.unseen_graphs for attached in self._attached), default=0)
+        if unseen:
+            lost["inside-compiled-graph"] = unseen
         elapsed_ns = max(1, time.perf_counter_ns() - session.started_ns)
         return Stats(
             frames_recorded=session.frames_recorded,
-            frames_lost=session.losses(),
+            frames_lost=lost,
             incidents_sealed=sealed,
             incidents_suppressed=suppressed,
             ring_bytes=session.ring_bytes,
@@ -350,6 +355,7 @@ class FlightRecorder:
         with self._lock:
             if self._session is None and self._enabled:
                 try:
+                    _close_with_multiprocessing(self)
                     self._session = Session(self._settings, self._give_up)
                 except Exception as error:  # noqa: BLE001  # surroundings that fail leave a recorder that does nothing
                     self._errors.add(f"session: {type(error).__name__}")
@@ -387,7 +393,7 @@ class FlightRecorder:
         group = current_group(session)
         if group is not None:
             return Frame(None)
-        image = next((value for value in (*args, *kwargs.values()) if _looks_like_image(value)), None)
+        image = next((value for value in (*args, *kwargs.values()) if looks_like_image(value)), None)
         return self.frame(image=image)
 
     def _unique(self, name: str) -> str:
@@ -396,15 +402,21 @@ class FlightRecorder:
         return next((candidate for candidate in candidates if candidate not in taken), name)
 
 
-def _looks_like_image(value: object) -> bool:
-    shape, dtype = getattr(value, "shape", None), str(getattr(value, "dtype", ""))
-    if shape is not None:
-        return len(shape) in (2, 3) and dtype.removeprefix("torch.") in ("uint8", "uint16")
-    pil = sys.modules.get("PIL.Image")
-    return isinstance(value, bytes) or (pil is not None and isinstance(value, pil.Image))
-
-
 _live: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()
+
+
+def _close_with_multiprocessing(recorder: FlightRecorder) -> None:
+    """A multiprocessing child ends by os._exit, which skips atexit: without this its end would look like a death."""
+    multiprocessing = sys.modules.get("multiprocessing.util")
+    if multiprocessing is not None and sys.modules["multiprocessing.process"].parent_process() is not None:
+        known = weakref.ref(recorder)
+        multiprocessing.Finalize(None, _close_referenced, args=(known,), exitpriority=100)
+
+
+def _close_referenced(recorder: weakref.ref[FlightRecorder]) -> None:
+    found = recorder()
+    if found is not None:
+        found.close(EXIT_SECONDS)
 
 
 def _close_all() -> None:

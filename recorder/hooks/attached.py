@@ -14,6 +14,7 @@ import torch
 from recorder.bundle.manifest import Model
 from recorder.bundle.signature import call_signature
 from recorder.capture import Description
+from recorder.hooks.compiling import times_compiled
 from recorder.hooks.script_module import ScriptCall, takes_no_hooks
 from recorder.hooks.torch_module import ModuleHook
 from recorder.hooks.traceless import Traceless
@@ -79,6 +80,7 @@ class AttachedModel:
         self.usual = UsualCalls()
         self._signatures: dict[tuple[Any, ...], None] = {}
         self._example: dict[str, Any] = {}
+        self._compiled_before = times_compiled()
         self._parts: list[_Removable] = []
         if takes_no_hooks(module):
             self._parts.append(ScriptCall(self, module))
@@ -102,6 +104,11 @@ class AttachedModel:
     def recorded(self) -> torch.nn.Module | None:
         """The module itself; None once the host has dropped it."""
         return self._module()
+
+    @property
+    def unseen_graphs(self) -> int:
+        """How often hooks of this process were met in a graph being compiled, since this module was attached."""
+        return times_compiled() - self._compiled_before
 
     def announce(self) -> None:
         """Have the weights identified now rather than at the first call."""

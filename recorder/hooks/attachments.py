@@ -26,6 +26,11 @@ class Attachment(Protocol):
         """What the host calls from now on: the attached object itself, of a function the one that stands for it."""
         ...
 
+    @property
+    def unseen_graphs(self) -> int:
+        """Graphs that the host has compiled since, whose calls cannot be seen."""
+        ...
+
     def is_for(self, value: object) -> bool:
         """Whether this is the attachment of that very object."""
         ...

@@ -52,6 +52,11 @@ class AttachedFunction:
         self._is_attached = True
         self.recorded = self._recorded_coroutine() if inspect.iscoroutinefunction(function) else self._recorded()
 
+    @property
+    def unseen_graphs(self) -> int:
+        """None: nothing of it can be compiled into a graph."""
+        return 0
+
     def is_for(self, value: object) -> bool:
         """Whether this is the attachment of that very function."""
         return value is self.recorded or value is self._function

@@ -76,6 +76,11 @@ class AttachedSession:
         """The session itself; None once the host has dropped it."""
         return self._onnx_session()
 
+    @property
+    def unseen_graphs(self) -> int:
+        """None: nothing of it can be compiled into a graph."""
+        return 0
+
     def is_for(self, value: object) -> bool:
         """Whether this is the attachment of that very session."""
         return self._onnx_session() is value

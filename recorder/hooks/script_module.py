@@ -9,6 +9,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.jit._script import RecursiveScriptModule
+from torch.jit._trace import TopLevelTracedModule
 
 from recorder.hooks.wrapped import after, before_model
 
@@ -22,9 +24,7 @@ _ENTRY = "_compiled_call_impl"
 
 def takes_no_hooks(module: torch.nn.Module) -> bool:
     """Whether this is a scripted module; a traced one takes hooks."""
-    return isinstance(module, torch.jit.RecursiveScriptModule) and not isinstance(
-        module, torch.jit.TopLevelTracedModule
-    )
+    return isinstance(module, RecursiveScriptModule) and not isinstance(module, TopLevelTracedModule)
 
 
 class ScriptCall:

@@ -49,8 +49,9 @@ class Traceless:
             vars(module).pop(name, None)
 
     def _state(self) -> Any:
-        module = self._module()
-        state: Any = type(module).__getstate__(module)
+        module: Any = self._module()
+        kind: Any = type(module)
+        state = kind.__getstate__(module)
         if not isinstance(state, dict):
             return state
         clean = {key: value for key, value in state.items() if key not in self._names}
