@@ -73,6 +73,8 @@ class FlightRecorder:
             others' frames. A stream that is alone uses all of it. Fewer where a share would be under 32 MiB.
         min_age_seconds: how far back the ring should reach. ``max_bytes`` wins: at a rate at which it cannot, that is
             said in one warning and counted, as "min-age-not-held", once for every second in which it is so.
+        history_seconds: how far back a compact track of every frame's signals reaches, kept by the sealer beside the
+            ring and sealed with each incident; 0: there is none. It takes a sixteenth of ``max_bytes``, at most 16 MiB.
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
         notify: "package.module:function", called by the sealer with the location of each sealed bundle.
         overhead_budget: share of wall time that the recorder may take on calling threads, averaged over half a minute.
@@ -105,6 +107,7 @@ class FlightRecorder:
         stream_key: str = "camera",
         streams: int = 4,
         min_age_seconds: float = 0.0,
+        history_seconds: float = 3600.0,
         ring: str | os.PathLike[str] | None = None,
         notify: str | None = None,
         overhead_budget: float = 0.01,
@@ -134,6 +137,7 @@ class FlightRecorder:
             streams=streams,
             min_age_seconds=min_age_seconds,
             overhead_budget=overhead_budget,
+            history_seconds=history_seconds,
             ring=ring,
             notify=notify,
         )

@@ -6,13 +6,13 @@ import contextlib
 import fcntl
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from recorder.counts import Counts
+from recorder.export import python_executable
 from recorder.ring import RingState, RingWriter
 from recorder.settings import SealerSettings
 
@@ -117,19 +117,24 @@ def _is_served(directory: Path) -> bool:
     return False
 
 
+#: Where we were imported from comes last: for a host that found us by a path of its own, and shadowing nothing.
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); from recorder.sealer.process import main; sys.exit(main(sys.argv[2:]))"
+)
+
+
 def _start_sealer(directory: Path, settings: SealerSettings) -> subprocess.Popen[bytes]:
     """Start the sealer by exec: it inherits no descriptor, no thread, no CUDA context, no main module of the host."""
     packages = str(Path(__file__).resolve().parent.parent)
-    paths = [packages, os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(
         # -P: the host's working directory is no place to import from.
-        [sys.executable, "-P", "-m", "recorder.sealer", str(directory)],
+        [python_executable(), "-P", "-c", _BOOT, packages, str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     with contextlib.suppress(OSError):
         if process.stdin is not None:

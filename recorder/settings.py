@@ -14,6 +14,7 @@ from pathlib import Path
 from recorder.bundle.values import JsonValue
 from recorder.incident import MAX_CAP
 from recorder.operator_requests import checked_signal
+from recorder.track.layout import MIN_TRACK_BYTES
 from recorder.triggers import Trigger, exception, non_finite
 
 __all__ = ["RecorderSettings", "SealerSettings"]
@@ -28,6 +29,8 @@ SPOOL_SHARE = 1 / 4
 STATUS_BYTES = 2**17
 #: Streams that can have a share of the ring of their own: a ring file has so many regions for frames.
 MAX_STREAMS = 14
+#: The compact track's share of ``max_bytes``, and the most it takes: see recorder/track/layout.py for what fits in.
+TRACK_SHARE, MOST_TRACK_BYTES = 1 / 16, 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,8 @@ class SealerSettings:
     sink_options: dict[str, JsonValue]
     notify: str | None
     spool_bytes: int
+    track_bytes: int = 0  #: size of the compact track beside each ring; 0: there is none
+    history_seconds: float = 0.0  #: how far back it reaches
     python_path: tuple[str, ...] = ()  #: the host's import path, where a factory or notify must be imported
 
     def to_json(self) -> str:
@@ -51,8 +56,8 @@ class SealerSettings:
 
     @property
     def beside_ring_bytes(self) -> int:
-        """What of ``max_bytes`` is not the ring's: spools and what the sealer says."""
-        return self.spool_bytes + STATUS_BYTES
+        """What of ``max_bytes`` is not the ring's: spools, the compact track and what the sealer says."""
+        return self.spool_bytes + self.track_bytes + STATUS_BYTES
 
     @property
     def key(self) -> str:
@@ -104,6 +109,7 @@ class RecorderSettings:
         streams: int,
         min_age_seconds: float,
         overhead_budget: float,
+        history_seconds: float = 3600.0,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
     ) -> RecorderSettings:
@@ -145,6 +151,10 @@ class RecorderSettings:
             raise ValueError(f"overhead_budget={overhead_budget!r} must be a share between 0 and 1, such as 0.01")
         if not 0 < overhead_budget <= 1:
             raise ValueError(f"overhead_budget={overhead_budget!r} must be more than 0 and at most 1 (never thin out)")
+        if not isinstance(history_seconds, int | float) or not 0 <= history_seconds <= 86_400:
+            raise ValueError(
+                f"history_seconds={history_seconds!r} must be a number of seconds between 0 (no history) and 86400"
+            )
         chosen = tuple(triggers) if triggers is not None else (exception(), non_finite())
         for trigger in chosen:
             if not isinstance(trigger, Trigger):
@@ -165,6 +175,8 @@ class RecorderSettings:
                 sink_options=options,
                 notify=notify,
                 spool_bytes=int(max_bytes * SPOOL_SHARE),
+                track_bytes=_track_bytes(max_bytes) if history_seconds else 0,
+                history_seconds=float(history_seconds),
                 python_path=tuple(sys.path) if notify is not None or _names_a_function(sink) else (),
             ),
             triggers=chosen,
@@ -185,6 +197,12 @@ class RecorderSettings:
             ring=Path(ring).absolute() if ring is not None else None,
             disabled=os.environ.get("FLIGHT_RECORDER_DISABLED", "") not in ("", "0", "false"),
         )
+
+
+def _track_bytes(max_bytes: int) -> int:
+    """The track's part of the bound; none where it would hold too little to be of use."""
+    size_bytes = min(MOST_TRACK_BYTES, int(max_bytes * TRACK_SHARE))
+    return size_bytes if size_bytes >= MIN_TRACK_BYTES else 0
 
 
 def _names_a_function(text: str) -> bool:

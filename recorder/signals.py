@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from recorder.bundle.values import (
     tensors_of,
 )
 
-__all__ = ["confidence", "count_non_finite", "reevaluate", "top_class"]
+__all__ = ["AnswerSummary", "confidence", "count_non_finite", "reevaluate", "summarize_answer", "top_class"]
 
 #: Rows of probabilities may miss a sum of 1 by this much and still be probabilities: fp16 softmax over 1,000 classes
 #: stays within 5e-3.
@@ -215,3 +217,54 @@ def _floats(value: Any) -> list[float]:
         case MappingValue(items=pairs) | RecordValue(fields=pairs):
             return [number for _, item in pairs for number in _floats(item)]
     return []
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSummary:
+    """An answer in a few numbers; NaN and None where it has no such thing."""
+
+    confidence: float = math.nan  #: as `confidence` defines it
+    entropy: float = math.nan  #: of the class probabilities, in nats; of a batch, the row that is least sure
+    margin: float = math.nan  #: between the two largest probabilities of that row
+    detections: float = math.nan  #: how many scores a detector gave
+    top_class: int | None = None  #: index of the largest probability of that row, or label of the best detection
+
+
+def summarize_answer(value: Value, tensors: Mapping[str, bytes], row: int | None = None) -> AnswerSummary:
+    """Say an answer in a few numbers, whatever of it can be said.
+
+    Args:
+        value: the structure of the answer.
+        tensors: the tensors' bytes by path.
+        row: the item of a batch to look at; without it the least sure one.
+    """
+    sure = confidence(value, tensors, None, row)
+    found = _likely_entry(value)
+    if found is None:
+        return AnswerSummary()
+    path, part, name = found
+    numbers = None
+    for inner, tensor in tensors_of(part, path):
+        if inner in tensors and tensor.dtype.startswith(("float", "bfloat")):
+            numbers = _logical(to_array(tensors[inner], tensor.dtype, (-1,)).astype(np.float64), tensor)
+            break
+    measured = math.nan if sure is None else sure
+    if numbers is None:
+        return AnswerSummary(confidence=measured)
+    if name == "scores":
+        label = _best_label(value, path, tensors, numbers)
+        named = int(label) if label is not None and label.lstrip("-").isdigit() else None
+        return AnswerSummary(confidence=measured, detections=float(numbers.size), top_class=named)
+    if row is not None and numbers.ndim > 1 and row < numbers.shape[0]:
+        numbers = numbers[row]
+    # More dimensions than a batch of class scores: a map of pixels, whose classes lie along another axis.
+    if numbers.ndim not in (1, 2) or numbers.shape[-1] < 2 or not np.all(np.isfinite(numbers)):
+        return AnswerSummary(confidence=measured)
+    rows = numbers.reshape(-1, numbers.shape[-1])
+    if not _are_probabilities(rows):
+        rows = np.exp(rows - rows.max(axis=1, keepdims=True))
+        rows /= rows.sum(axis=1, keepdims=True)
+    least = rows[int(rows.max(axis=1).argmin())]
+    second, first = np.partition(least, -2)[-2:]
+    entropy = -float(np.sum(least * np.log(np.maximum(least, 1e-300))))
+    return AnswerSummary(measured, max(0.0, entropy), float(first - second), top_class=int(least.argmax()))

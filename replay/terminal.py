@@ -24,6 +24,7 @@ __all__ = [
     "print_note",
     "print_wrapped",
     "progress",
+    "shows_blocks",
     "styled",
 ]
 
@@ -40,6 +41,15 @@ def styled(text: str, **style: Any) -> str:
 
 def _wants_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def shows_blocks() -> bool:
+    """Whether stdout's encoding has the block characters of a bar chart."""
+    try:
+        "▁█".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def print_line(text: str = "") -> None:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from recorder.bundle.errors import BundleInvalid
-from recorder.bundle.limits import MAX_DIMENSIONS, MAX_IMAGE_PIXELS, MAX_MEMBER_BYTES, MAX_TENSOR_BYTES
-from recorder.bundle.manifest import Call, Frame, Image, Manifest, Member
+from recorder.bundle.limits import (
+    MAX_DIMENSIONS,
+    MAX_IMAGE_PIXELS,
+    MAX_MEMBER_BYTES,
+    MAX_TENSOR_BYTES,
+    MAX_TRACK_BYTES,
+)
+from recorder.bundle.manifest import Call, Frame, Image, Manifest, Member, Track
 from recorder.bundle.paths import folder_of, is_member_path
 from recorder.bundle.values import (
     ITEM_SIZE_BYTES,
@@ -39,13 +45,15 @@ def tensors_in(manifest: Manifest) -> Iterator[tuple[str, TensorValue]]:
 
 
 def paths_named(manifest: Manifest) -> set[str]:
-    """Return the paths of all members that images and tensors refer to."""
+    """Return the paths of all members that images, tensors and the track refer to."""
     named = {tensor.member for _, tensor in tensors_in(manifest)}
     for frame in manifest.frames:
         for image in frame.images:
             named.add(image.member)
             if image.thumbnail is not None:
                 named.add(image.thumbnail)
+    if manifest.track is not None:
+        named |= {manifest.track.member, *(thumbnail.member for thumbnail in manifest.track.thumbnails)}
     return named
 
 
@@ -68,6 +76,8 @@ def check_manifest(manifest: Manifest) -> None:
         _check_tensor(where, tensor, members)
     for where, value in _values(manifest):
         _check_keys(where, value)
+    if manifest.track is not None:
+        _check_track(manifest.track, members)
 
 
 def _members(listed: tuple[Member, ...]) -> dict[str, Member]:
@@ -138,6 +148,21 @@ def _check_image(where: str, image: Image, members: dict[str, Member]) -> None:
             raise BundleInvalid(f"{where} needs {size_bytes} bytes and its member has others; {_REMEDY}")
         if image.encoding != "raw" and not (size_bytes and image.channels <= 4):
             raise BundleInvalid(f"{where} has a size or channels its encoding cannot have; {_REMEDY}")
+
+
+def _check_track(track: Track, members: dict[str, Member]) -> None:
+    member = members.get(track.member)
+    if member is None or folder_of(track.member) != "records":
+        raise BundleInvalid(f"the track refers to a member that is not in the bundle; {_REMEDY}")
+    if member.size_bytes > MAX_TRACK_BYTES:
+        raise BundleInvalid(f"the track takes more than {MAX_TRACK_BYTES} bytes; do not open this bundle")
+    for thumbnail in track.thumbnails:
+        if thumbnail.member not in members or folder_of(thumbnail.member) != "thumbnails":
+            raise BundleInvalid(f"the track refers to a thumbnail that is not in the bundle; {_REMEDY}")
+    names = [signal.name for signal in track.signals]
+    tables = [(level.stream, level.seconds) for level in track.levels]
+    if len(set(names)) != len(names) or len(set(tables)) != len(tables):
+        raise BundleInvalid(f"the track names a signal or a level twice; {_REMEDY}")
 
 
 def _check_tensor(where: str, tensor: TensorValue, members: dict[str, Member]) -> None:

@@ -65,5 +65,11 @@ GROUP_BYTES = 256 * KIB
 MAX_ANNOTATIONS = 16
 MAX_ANNOTATION_BYTES = MIB
 
+#: The tables of a track are read whole; an hour of sixty streams fits.
+MAX_TRACK_BYTES = 32 * MIB
+
+#: Tables of a track: four of each stream.
+MAX_TRACK_LEVELS = 4_096
+
 #: Longer side of a thumbnail, in pixels.
 THUMBNAIL_SIDE = 64

@@ -31,6 +31,10 @@ __all__ = [
     "Model",
     "Parent",
     "TensorLayout",
+    "Track",
+    "TrackLevel",
+    "TrackSignal",
+    "TrackThumbnail",
     "Trigger",
     "Weights",
     "Window",
@@ -273,6 +277,45 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrackSignal:
+    """One of the numbers the track holds of every frame."""
+
+    name: str  #: recorder.image_signals and recorder.signals define those of this version
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackLevel:
+    """One table of the track: a stream at one resolution of time."""
+
+    stream: str
+    seconds: int  #: length of an interval; 0: one row a frame
+    rows: int
+    from_ns: int  #: wall clock of the first row
+    to_ns: int  #: and of the last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackThumbnail:
+    """What the stream looked like some time before the window."""
+
+    member: str
+    stream: str
+    frame: int
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """What every frame was like, far back before the window: decimated signals (schemas/FORMAT.md, section 6)."""
+
+    member: str  #: the tables, msgpack
+    signals: tuple[TrackSignal, ...]
+    levels: tuple[TrackLevel, ...]  #: in the order of the member's tables
+    thumbnails: tuple[TrackThumbnail, ...] = ()  #: by time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """The whole bundle."""
 
@@ -286,6 +329,7 @@ class Manifest:
     members: tuple[Member, ...]  #: in archive order; manifest.json itself is not listed
     complete: bool = True  #: false when salvaged
     parent: Parent | None = None
+    track: Track | None = None
     format: str = FORMAT_NAME
     format_version: FormatVersion = FormatVersion(major=FORMAT_MAJOR, minor=FORMAT_MINOR)
     required_features: tuple[str, ...] = ()  #: a reader that does not know one of these refuses

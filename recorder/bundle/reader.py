@@ -30,7 +30,9 @@ from recorder.bundle.zframe import decompress_frame
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Bundle"]
+    from recorder.bundle.track import TrackTable
+
+__all__ = ["Bundle", "read_manifest"]
 
 #: What one request from a bucket should bring at least: header and manifest of a common bundle, or its seek table.
 _GUESS_BYTES = 64 * KIB
@@ -61,7 +63,7 @@ class Bundle:
         self._table = _read_table(source)
         _check_header_agrees(header, self._table)
         _check_ratio(self._table, source.size_bytes)
-        text = _read_manifest(head, header)
+        text = read_manifest(head.read(archive.HEADER_BYTES, header.manifest_frame_bytes), header)
         self.manifest_bytes = text  #: as they stand in the file; their sha256 is the bundle id
         self.id = hashlib.sha256(text).hexdigest()
         self.manifest = parse_manifest(text)
@@ -195,6 +197,19 @@ class Bundle:
             raise BundleError(f"{image.member} could not be decoded when it was recorded; look at the file itself")
         return images.checked_pixels(self.read(image.member), image)
 
+    def track(self) -> list[TrackTable]:
+        """Return the tables of the track, in the order of ``manifest.track.levels``; empty when there is none.
+
+        Raises:
+            BundleInvalid: they are not what the manifest says.
+            BundleUnavailable: they could not be read.
+        """
+        if self.manifest.track is None:
+            return []
+        from recorder.bundle import track
+
+        return track.decode(self.read(self.manifest.track.member), self.manifest.track)
+
     def verify(self) -> list[str]:
         """Read and check everything; return what is wrong, as sentences. Empty: the bundle is intact.
 
@@ -212,17 +227,20 @@ class Bundle:
         pictures: dict[str, Image] = {}
         for frame in self.manifest.frames:
             pictures |= {i.member: i for i in frame.images if i.pixels_sha256 and i.encoding in ("png", "raw")}
+        track = self.manifest.track.member if self.manifest.track is not None else None
         for path in self._members:
             try:
-                if path not in tensors and path not in pictures:
+                if path == track:
+                    self.track()
+                elif path not in tensors and path not in pictures:
                     for _ in self.stream(path):
                         pass
-                    continue
-                content = self.read(path)
-                if path in pictures:
-                    images.checked_pixels(content, pictures[path])
-                for tensor in tensors.get(path, ()):
-                    self._tensor_bytes(tensor, content)
+                else:
+                    content = self.read(path)
+                    if path in pictures:
+                        images.checked_pixels(content, pictures[path])
+                    for tensor in tensors.get(path, ()):
+                        self._tensor_bytes(tensor, content)
             except BundleInvalid as error:
                 problems.append(str(error))
         return problems
@@ -313,9 +331,13 @@ def _check_ratio(table: archive.SeekTable, file_bytes: int) -> None:
         raise BundleInvalid(f"the bundle unpacks to more than {MAX_RATIO} times its size; do not open it")
 
 
-def _read_manifest(head: _Head, header: archive.Header) -> bytes:
+def read_manifest(frame: bytes, header: archive.Header) -> bytes:
+    """Return the bytes of ``manifest.json`` from its frame.
+
+    Raises:
+        BundleInvalid: they are not what the header says.
+    """
     size = header.manifest_bytes
-    frame = head.read(archive.HEADER_BYTES, header.manifest_frame_bytes)
     entry = decompress_frame(frame, ustar.entry_bytes(size))
     text = entry[ustar.BLOCK_BYTES : ustar.BLOCK_BYTES + size]
     if entry[: ustar.BLOCK_BYTES] != ustar.header(MANIFEST_PATH, size) or any(entry[ustar.BLOCK_BYTES + size :]):

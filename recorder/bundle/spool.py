@@ -41,7 +41,7 @@ class Spool:
     def add(
         self,
         path: str,
-        content: bytes | memoryview | Iterable[bytes],
+        content: bytes | memoryview | Iterable[bytes | memoryview],
         size_bytes: int,
         *,
         level: int = 1,

@@ -240,7 +240,7 @@ class BundleWriter:
             self._spool.add(self._group_path, bytes(self._group), len(self._group), level=_LEVEL)
             self._group_path, self._group = "", bytearray()
 
-    def add(self, path: str, content: bytes | Iterable[bytes], size_bytes: int) -> str:
+    def add(self, path: str, content: bytes | Iterable[bytes | memoryview], size_bytes: int) -> str:
         """Store a member that the manifest names by digest only, such as ``models/<digest>.safetensors``.
 
         Args:

@@ -6,9 +6,15 @@ import zstandard
 
 from recorder.bundle.errors import BundleInvalid
 
-__all__ = ["FrameCompressor", "decompress_frame"]
+__all__ = ["FRAME_MAGIC", "FrameCompressor", "decompress_frame", "frame_length"]
 
-_MAGIC = b"\x28\xb5\x2f\xfd"
+FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+#: RFC 8878: a block's header has three bytes, its content at most 128 KiB.
+_BLOCK_HEADER_BYTES = 3
+_MAX_BLOCK_BYTES = 128 * 1024
+_CHECKSUM_BYTES = 4
 
 
 class FrameCompressor:
@@ -35,7 +41,7 @@ def decompress_frame(data: bytes | memoryview, raw_bytes: int) -> bytes:
     Raises:
         BundleInvalid: not one whole frame, another size, no checksum, a dictionary, or damaged.
     """
-    if bytes(data[:4]) != _MAGIC:
+    if bytes(data[:4]) != FRAME_MAGIC:
         raise BundleInvalid("a part of the bundle is not a zstd frame; fetch the bundle again")
     try:
         parameters = zstandard.get_frame_parameters(data)
@@ -51,3 +57,29 @@ def decompress_frame(data: bytes | memoryview, raw_bytes: int) -> bytes:
     if len(raw) != raw_bytes:
         raise BundleInvalid("a frame of the bundle unpacks to another size than stated; do not open it")
     return raw
+
+
+def frame_length(data: bytes | memoryview) -> tuple[int, int] | None:
+    """Return the compressed and the stated raw length of the frame that ``data`` begins with; nothing is decompressed.
+
+    None when no whole frame with content size and checksum stands there.
+    """
+    try:
+        if bytes(data[:4]) != FRAME_MAGIC:
+            return None
+        parameters = zstandard.get_frame_parameters(data)
+        position = zstandard.frame_header_size(data)
+    except zstandard.ZstdError:
+        return None
+    if not parameters.has_checksum or parameters.content_size == zstandard.CONTENTSIZE_UNKNOWN:
+        return None
+    last = 0
+    while not last:
+        block = data[position : position + _BLOCK_HEADER_BYTES]
+        header = int.from_bytes(block, "little")
+        last, kind, size = header & 1, header >> 1 & 3, header >> 3
+        if len(block) < _BLOCK_HEADER_BYTES or kind == 3 or size > _MAX_BLOCK_BYTES:
+            return None
+        position += _BLOCK_HEADER_BYTES + (1 if kind == 1 else size)  # kind 1: one byte, repeated
+    position += _CHECKSUM_BYTES
+    return (position, parameters.content_size) if position <= len(data) else None

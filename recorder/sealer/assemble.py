@@ -38,6 +38,7 @@ from recorder.records import Kind, RecordInvalid
 from recorder.sealer.latched import Latched, placeholder_context
 from recorder.sealer.placing import placed
 from recorder.sealer.stages import StageRecord
+from recorder.sealer.tracking import TrackSource
 
 __all__ = ["assemble"]
 
@@ -48,6 +49,7 @@ def assemble(
     latched: Latched,
     scratch: Path,
     *,
+    track: TrackSource | None = None,
     complete: bool = True,
     parent: Parent | None = None,
 ) -> Path:
@@ -60,6 +62,7 @@ def assemble(
         records: in the order of the ring, which is the order of the stages.
         latched: environments and models the records refer to.
         scratch: a directory of the caller's, removed by the caller.
+        track: the history before the window, if there is one.
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
     """
@@ -72,6 +75,7 @@ def assemble(
             except (BundleInvalid, RecordInvalid, KeyError, TypeError, ValueError, AttributeError):
                 draft.lost.add("record-malformed")
         draft.lost.update(incident.lost)
+        history = track.store(writer, incident.stream, draft.lost) if track is not None else None
         frames, calls = draft.finish()
         context_ids = sorted({frame.context for frame in frames} | {call.context for call in calls})
         for context_id in context_ids:
@@ -88,6 +92,7 @@ def assemble(
             members=(),
             complete=complete,
             parent=parent,
+            track=history,
         )
         writer.finish(path, manifest)
     return path

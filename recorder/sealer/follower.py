@@ -18,6 +18,7 @@ from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
 from recorder.sealer.rules import Rules
 from recorder.sealer.stages import SpooledStages, StageRecord, read_stage
+from recorder.sealer.tracking import Tracking, TrackSource
 
 __all__ = ["ClosedWindow", "Follower", "salvage"]
 
@@ -42,6 +43,7 @@ class ClosedWindow:
     records: list[StageRecord]
     latched: Latched
     spool: SpooledStages | None = None
+    track: TrackSource | None = None  #: where its history is, and up to which row
 
     def release(self) -> None:
         """Give back the window's copy of the ring."""
@@ -79,6 +81,7 @@ class Follower:
         spool_bytes: how much all windows of this ring may take while they are open or being sealed.
         report: called with status events for the host.
         seal: called with each closed window.
+        tracking: notes every frame that ends; None: there is no history.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Follower:
         spool_bytes: int,
         report: Callable[[dict[str, Any]], None],
         seal: Callable[[ClosedWindow], None],
+        tracking: Tracking | None = None,
     ) -> None:
         self.reader = reader
         self.latched = Latched()
@@ -99,6 +103,7 @@ class Follower:
         self._after = {CONTEXTS: 0, EVENTS: 0}
         self._frames_after: dict[int, int] = {}
         self._reached = 0  # sequence of the frame records that have been read
+        self._tracking = tracking
         self._book = IncidentBook(WindowPolicy())
         self._rules = Rules([])
         self._open: OrderedDict[int, _Track] = OrderedDict()
@@ -162,6 +167,8 @@ class Follower:
         total.update(self._host_losses)
         total.update(self.reader.refresh().losses)
         total.update(self.lost.snapshot())
+        if self._tracking is not None:
+            total.update(self._tracking.lost.snapshot())
         if self.latched.malformed:
             total.add("context-malformed", self.latched.malformed)
         return total.snapshot()
@@ -225,6 +232,8 @@ class Follower:
 
     def _end(self, track: _Track, now: float) -> None:
         track.ended = True
+        if self._tracking is not None:
+            self._tracking.add(track.id, track.stream, track.stages)
         self._open.pop(track.id, None)
         for trigger in self._rules.evaluate(track.stream, track.id, track.time_ns, track.stages):
             self._fire(track.stream, trigger, secrets.token_hex(16), now, track)
@@ -391,7 +400,8 @@ class Follower:
             signature=incident.signature,
             recurrences_since_last=incident.recurrences,
         )
-        self._seal(ClosedWindow(closed, spool.records if spool is not None else [], self.latched, spool))
+        track = self._tracking.source() if self._tracking is not None else None
+        self._seal(ClosedWindow(closed, spool.records if spool is not None else [], self.latched, spool, track))
 
 
 def salvage(
@@ -430,6 +440,7 @@ def salvage(
     about = in_flight[-1] if in_flight else max(begun, default=None)
     header = reader.refresh()
     lost.update(header.losses)
+    track = TrackSource.beside(reader)
     trigger = Trigger(kind=kind, reason=reason, frame=about, time_ns=header.heartbeat_ns, severity="high")
     policy = latched.policy
     return ClosedWindow(
@@ -451,4 +462,5 @@ def salvage(
         ),
         frames,
         latched,
+        track=track,
     )

@@ -16,9 +16,11 @@ from recorder.keeper import lock_path, wake_path
 from recorder.ring import RingError, RingReader, RingState, is_alive
 from recorder.sealer.follower import ClosedWindow, Follower, salvage
 from recorder.sealer.sealing import Sealing
+from recorder.sealer.tracking import Tracking
 from recorder.settings import SealerSettings
 from recorder.sinks import open_sink
 from recorder.status import StatusWriter, status_path
+from recorder.track import track_path
 
 __all__ = ["main"]
 
@@ -42,7 +44,12 @@ class _Served:
         self._flushes: list[tuple[int, int]] = []
         self._sealed = 0
         self._submitted = 0
-        self.follower = Follower(self.reader, path.parent, settings.spool_bytes, self._report, self._submit)
+        self._tracking = Tracking.of_ring(self.reader, settings)
+        self.follower = Follower(
+            self.reader, path.parent, settings.spool_bytes, self._report, self._submit, self._tracking
+        )
+        if settings.track_bytes and self._tracking is None:
+            self.follower.lost.add("track-unavailable")
         self.pidfd = self._watch()
 
     def poll(self, now: float) -> bool:
@@ -68,12 +75,14 @@ class _Served:
     def remove(self) -> None:
         """Take the ring away; it has been sealed."""
         self.close()
-        for path in (self.path, status_path(self.path)):
+        for path in (self.path, status_path(self.path), track_path(self.path)):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the files."""
         self.reader.close()
+        if self._tracking is not None:
+            self._tracking.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None

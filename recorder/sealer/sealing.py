@@ -100,7 +100,7 @@ class Sealing:
     def _seal(self, window: ClosedWindow) -> str:
         # Encoded members go to the temp directory, on disk where there is one: the ring's tmpfs is memory.
         with tempfile.TemporaryDirectory(prefix="flight-recorder-") as scratch:
-            path = assemble(window.incident, window.records, window.latched, Path(scratch))
+            path = assemble(window.incident, window.records, window.latched, Path(scratch), track=window.track)
             location = self._sink.publish(path, bundle_name(window))
         self._sink.sweep()
         return location

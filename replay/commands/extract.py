@@ -20,6 +20,7 @@ from replay.text import inert, size
 
 if TYPE_CHECKING:
     from recorder.bundle.reader import Bundle
+    from recorder.bundle.track import TrackTable
 
 __all__ = ["extract"]
 
@@ -45,6 +46,7 @@ def extract(context: click.Context, bundle: str, directory: str, force: bool, as
     \b
     DIR/images/frame-17-0.png          each frame's images
     DIR/tensors/000000.npy             arrays as the program indexed them
+    DIR/track/frames.csv, 1s.csv, …    signals of frames, and long before
     DIR/contents.json                  which file is which
     DIR/manifest.json                  everything the recorder wrote down
 
@@ -76,8 +78,12 @@ def extract(context: click.Context, bundle: str, directory: str, force: bool, as
 
 def _write_all(bundle: Bundle, folder: Folder) -> tuple[dict[str, Any], list[str]]:
     """Write images and tensors; return the table of contents and what could not be written."""
-    contents: dict[str, Any] = {"bundle": bundle.id, "images": [], "tensors": []}
+    contents: dict[str, Any] = {"bundle": bundle.id, "images": [], "tensors": [], "track": []}
     problems: list[str] = []
+    try:
+        contents["track"] = _write_track(bundle, folder)
+    except BundleInvalid as error:
+        problems.append(inert(error, 400))
     pictures = [(f.id, n, image) for f in bundle.manifest.frames for n, image in enumerate(f.images)]
     with progress(pictures, "images") as items:
         for frame, number, image in items:
@@ -107,6 +113,21 @@ def _write_all(bundle: Bundle, folder: Folder) -> tuple[dict[str, Any], list[str
                 }
             )
     return contents, problems
+
+
+def _write_track(bundle: Bundle, folder: Folder) -> list[dict[str, Any]]:
+    """Write one CSV file for each resolution of time."""
+    from replay.history import csv_lines
+
+    by_seconds: dict[int, list[TrackTable]] = {}
+    for table in bundle.track():
+        by_seconds.setdefault(table.level.seconds, []).append(table)
+    written = []
+    for seconds, tables in sorted(by_seconds.items()):
+        name = f"{seconds}s.csv" if seconds else "frames.csv"
+        folder.write("track", name, csv_lines(tables))
+        written.append({"file": f"track/{name}", "seconds": seconds, "rows": sum(each.level.rows for each in tables)})
+    return written
 
 
 def _write_image(bundle: Bundle, folder: Folder, frame: int, number: int, image: Image) -> str:
@@ -156,7 +177,9 @@ def _check_room(manifest: Manifest, folder: Folder) -> None:
         for value in distinct.values()
     )
     sizes = {member.path: member.size_bytes for member in manifest.members}
-    needed = tensors + sum(sizes.get(image.member, 0) for frame in manifest.frames for image in frame.images)
+    # A number of four bytes takes up to 24 characters.
+    track = 6 * sizes[manifest.track.member] if manifest.track is not None else 0
+    needed = tensors + track + sum(sizes.get(image.member, 0) for frame in manifest.frames for image in frame.images)
     free = folder.free_bytes()
     if needed > free:
         raise BundleUnavailable(

@@ -1,4 +1,4 @@
-"""`replay recover`: a bundle from what a dead process left behind."""
+"""`replay recover`: a bundle from what a dead process left behind, or from what is intact of a damaged bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["recover"]
 _BUNDLE_MAGIC = b"\x50\x2a\x4d\x18"
 
 
-@click.command(short_help="A bundle from the ring of a dead process.")
+@click.command(short_help="A bundle from a dead process's ring or a damaged one.")
 @click.argument("source", metavar="RING|BUNDLE")
 @click.option(
     "-o", "--output", "directory", required=True, metavar="DIR", help="Directory to write into; made if missing."
@@ -26,17 +26,18 @@ _BUNDLE_MAGIC = b"\x50\x2a\x4d\x18"
 @json_option
 @click.pass_context
 def recover(context: click.Context, source: str, directory: str, as_json: bool) -> None:
-    """Seal what the ring file of a dead process still holds. The ring is only read.
+    """Seal what the ring of a dead process still holds, or salvage what is intact of a damaged bundle.
 
-    Exit code 0: recovered · 1: nothing to recover · 4: no ring, or too damaged · 6: recovered, but incomplete. Example:
+    The source is only read. Exit code 0: recovered, or the bundle is intact · 1: nothing to recover · 4: neither ring
+    nor bundle, or too damaged · 6: recovered, but incomplete. Example:
 
     \b
         replay recover /dev/shm/…ring -o recovered/
+        replay recover truncated.zst -o recovered/
     """
     path = Path(source)
     if _is_bundle(path):
-        _explain_bundle(source, as_json)
-        context.exit(ExitCode.OK)
+        context.exit(_recover_bundle(source, Path(directory), as_json))
     from recorder.ring.errors import RingInvalid, RingUnavailable
     from recorder.sealer import recover_ring
     from recorder.sinks import SinkUnavailable
@@ -77,20 +78,50 @@ def _is_complete(path: Path) -> bool:
         return opened.manifest.complete
 
 
-def _explain_bundle(source: str, as_json: bool) -> None:
-    """Say what can be done for a bundle: nothing is needed when it is intact, little is possible when it is not."""
+def _recover_bundle(source: str, directory: Path, as_json: bool) -> int:
+    """Write what is intact of a damaged bundle; nothing when it is intact."""
+    from recorder.bundle.salvage import salvage
+
+    if _is_intact(source):
+        if as_json:
+            print_json({"recovered": [], "incomplete": []})
+        else:
+            print_wrapped("the bundle is intact: there is nothing to recover")
+            print_note("replay: nothing was written")
+        return ExitCode.OK
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        target = _free_name(directory, Path(source))
+        salvaged = salvage(source, target)
+    except OSError as error:
+        raise BundleUnavailable(f"{directory} cannot be written: {error.strerror}; name another directory") from error
+    if as_json:
+        kept = {"members_kept": salvaged.members_kept, "members_lost": len(salvaged.members_lost)}
+        lost = {inert(reason, 200): count for reason, count in salvaged.lost.items()}
+        print_json({"recovered": [str(target)], "incomplete": [str(target)], **kept, "lost": lost})
+    else:
+        print_line(styled("incomplete", fg="yellow", bold=True) + f"   {target}")
+        gone = ", ".join(f"{reason.removeprefix('salvage:')} {count}" for reason, count in salvaged.lost.items())
+        print_wrapped(
+            f"{salvaged.members_kept} of {salvaged.members_kept + len(salvaged.members_lost)} members are intact"
+            + (f"; lost: {gone}" if gone else "")
+        )
+    return ExitCode.INCOMPLETE
+
+
+def _is_intact(source: str) -> bool:
     try:
         with open_bundle(source) as opened:
-            problems = opened.verify()
-    except BundleInvalid as error:
-        problems = [str(error)]
-    if problems:
-        raise BundleInvalid(
-            f"{inert(problems[0], 200).rstrip('.')}. This version does not salvage damaged bundles: fetch it again "
-            "from the sink, recover it from the ring if that is still there, or see what `tar --zstd -xf` unpacks"
-        )
-    if as_json:
-        print_json({"recovered": [], "incomplete": []})
-        return
-    print_wrapped("the bundle is intact: there is nothing to recover")
-    print_note("replay: nothing was written")
+            return not opened.verify()
+    except BundleInvalid:
+        return False
+
+
+def _free_name(directory: Path, source: Path) -> Path:
+    """A name beside nothing of the same: an earlier salvage may have saved more."""
+    stem = source.name.removesuffix(".zst")[:150] + "-recovered"
+    names = (f"{stem}{suffix}.zst" for suffix in ("", *(f"-{number}" for number in range(2, 1000))))
+    for name in names:
+        if not (directory / name).exists():
+            return directory / name
+    raise BundleUnavailable(f"{directory} holds a thousand salvages of this bundle; name another directory")

@@ -8,7 +8,7 @@ import click
 
 from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
 from replay.commands.options import bundle_argument, json_option, open_bundle
-from replay.terminal import print_json, print_line, print_wrapped, styled
+from replay.terminal import print_json, print_line, print_wrapped, shows_blocks, styled
 from replay.text import inert, inert_markdown, iso, size
 
 __all__ = ["show", "show_json"]
@@ -27,13 +27,15 @@ def show(bundle: str, as_markdown: bool, as_json: bool) -> None:
         replay show incidents/…bundle.zst --markdown
     """
     from replay.answers import short_answers
+    from replay.history import history_json, history_section
     from replay.story import headline, tell
     from replay.table import markdown, print_section
 
     with open_bundle(bundle) as opened:
         manifest = opened.manifest
+        tables = opened.track()
         if as_json:
-            print_json(show_json(opened.id, manifest))
+            print_json({**show_json(opened.id, manifest), "track": history_json(manifest, tables)})
             return
         version = f"{manifest.format_version.major}.{manifest.format_version.minor}"
         facts = f"bundle {opened.id[:12]}, {size(opened.size_bytes)}, format {version}"
@@ -41,11 +43,16 @@ def show(bundle: str, as_markdown: bool, as_json: bool) -> None:
         if as_markdown:
             safe = {frame: inert_markdown(answer, 60) for frame, answer in answers.items()}
             sections = tell(manifest, safe, inert_markdown)
+            history = history_section(manifest, tables, inert_markdown, blocks=True)
+            sections[1:1] = [history] if history is not None else []
             print_line(markdown("Incident", f"{headline(manifest, inert_markdown)}\n\n{facts}", sections))
             return
         print_wrapped(headline(manifest, inert))
         print_line(styled(facts, dim=True))
-        for section in tell(manifest, answers, inert):
+        sections = tell(manifest, answers, inert)
+        history = history_section(manifest, tables, inert, blocks=shows_blocks())
+        sections[1:1] = [history] if history is not None else []
+        for section in sections:
             print_section(section)
 
 

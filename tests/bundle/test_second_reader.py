@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from examples.minimal_reader import Reader
 from recorder.bundle import Bundle
 from recorder.bundle.check import tensors_in
 from recorder.bundle.codec import to_json
-from tests.bundle.second_reader import SecondReader
 from tests.bundles import small_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_specification_is_enough_to_read_every_member_and_tensor(tmp_path: Path) -> None:
     """Same id, same manifest, same members, same tensors, in each encoding."""
     data = small_bundle(tmp_path / "a.zst").read_bytes()
-    second = SecondReader(data)
+    second = Reader(data)
     encodings = set()
     with Bundle.open(data) as bundle:
         assert second.id == bundle.id
@@ -41,7 +41,7 @@ def test_the_shuffle_encoding_is_as_specified() -> None:
     name, member = encodings.encode(memoryview(smooth), "float32", (5000,), (1,))
     assert name == "shuffle"
 
-    class Fake(SecondReader):
+    class Fake(Reader):
         def __init__(self) -> None:
             pass
 

@@ -1,0 +1,118 @@
+"""What a manifest can still say once members are gone: structure stays, lost parts are dropped and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import cast
+
+from recorder.bundle.manifest import Call, Frame, Manifest, Parent
+from recorder.bundle.paths import folder_of
+from recorder.bundle.values import (
+    MappingValue,
+    OpaqueValue,
+    RecordValue,
+    SequenceValue,
+    TensorValue,
+    Value,
+    tensors_of,
+)
+
+__all__ = ["IMAGE", "MODEL", "RECORD", "TENSOR", "THUMBNAIL", "remains"]
+
+IMAGE, TENSOR, THUMBNAIL = "salvage:image", "salvage:tensor", "salvage:thumbnail"
+MODEL, RECORD = "salvage:model", "salvage:record"
+
+#: What stands where a tensor was: "opaque" is the word for an object whose bytes are not there.
+_LOST_TENSOR = {"torch": OpaqueValue(type="torch.Tensor"), "numpy": OpaqueValue(type="numpy.ndarray")}
+_LOST_OTHER = OpaqueValue(type="lost")
+
+
+def remains(manifest: Manifest, bundle_id: str, gone: frozenset[str]) -> tuple[Manifest, Counter[str]]:
+    """Return the manifest without the members that are gone, marked incomplete, and what was lost by reason.
+
+    Args:
+        manifest: of the damaged bundle.
+        bundle_id: the damaged bundle's.
+        gone: paths of members.
+    """
+    lost = Counter[str]()
+    lost[MODEL] = sum(folder_of(path) == "models" for path in gone)
+    lost[RECORD] = sum(folder_of(path) == "records" for path in gone)
+    by_frame: dict[int, Counter[str]] = {}
+    calls = []
+    for call in manifest.calls:
+        count = sum(tensor.member in gone for value in _values_of(call) for _, tensor in tensors_of(value))
+        lost[TENSOR] += count
+        for frame_id in call.frames:
+            by_frame.setdefault(frame_id, Counter())[TENSOR] += count
+        calls.append(_call(call, gone) if count else call)
+    frames = []
+    for frame in manifest.frames:
+        remaining, own = _frame(frame, gone, by_frame.get(frame.id, Counter()))
+        lost += own
+        frames.append(remaining)
+    lost = +lost  # without the zeros
+    return (
+        replace(
+            manifest,
+            incident=replace(manifest.incident, lost=_sum(manifest.incident.lost, lost)),
+            frames=tuple(frames),
+            calls=tuple(calls),
+            members=(),
+            complete=False,
+            parent=Parent(bundle=bundle_id, operation="recover"),
+        ),
+        lost,
+    )
+
+
+def _values_of(call: Call) -> tuple[Value | None, ...]:
+    return call.args, call.kwargs, call.output, call.rng
+
+
+def _call(call: Call, gone: frozenset[str]) -> Call:
+    return replace(
+        call,
+        args=cast(SequenceValue, _without(call.args, gone)),
+        kwargs=cast(MappingValue, _without(call.kwargs, gone)),
+        output=None if call.output is None else _without(call.output, gone),
+        rng=None if call.rng is None else _without(call.rng, gone),
+    )
+
+
+def _frame(frame: Frame, gone: frozenset[str], of_calls: Counter[str]) -> tuple[Frame, Counter[str]]:
+    """The frame that remains, and what it lost itself, its calls not counted."""
+    own = Counter[str]()
+    images = []
+    for image in frame.images:
+        if image.member in gone:
+            own[IMAGE] += 1
+        elif image.thumbnail in gone:
+            own[THUMBNAIL] += 1
+            images.append(replace(image, thumbnail=None))
+        else:
+            images.append(image)
+    own[TENSOR] += sum(tensor.member in gone for _, tensor in tensors_of(frame.output))
+    every = +(own + of_calls)
+    if not every:
+        return frame, own
+    output = None if frame.output is None else _without(frame.output, gone)
+    return replace(frame, images=tuple(images), output=output, lost=_sum(frame.lost, every)), own
+
+
+def _without(value: Value, gone: frozenset[str]) -> Value:
+    match value:
+        case TensorValue(member=member) if member in gone:
+            return _LOST_TENSOR.get(value.container, _LOST_OTHER)
+        case SequenceValue(items=items):
+            return replace(value, items=tuple(_without(item, gone) for item in items))
+        case MappingValue(items=pairs):
+            return replace(value, items=tuple((key, _without(item, gone)) for key, item in pairs))
+        case RecordValue(fields=fields):
+            return replace(value, fields=tuple((name, _without(item, gone)) for name, item in fields))
+    return value
+
+
+def _sum(before: dict[str, int], more: Counter[str]) -> dict[str, int]:
+    return {**before, **{reason: before.get(reason, 0) + count for reason, count in more.items()}}

@@ -1,0 +1,283 @@
+"""Writes the golden bundles of format 1.0: ``python -m tests.golden.regenerate [DIRECTORY]``.
+
+Every time, seed and id is fixed, so equal versions of zstd and Pillow give equal bytes. A bundle that was released is
+never written again: it stays what readers in the field may meet. Only bundles that are missing are added, together
+with their entry in ``contents.json`` (what a reader must get out of each).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as pil
+
+from recorder.bundle import Bundle, BundleWriter
+from recorder.bundle.check import tensors_in
+from recorder.bundle.manifest import (
+    Call,
+    CallSettings,
+    Context,
+    ExceptionInfo,
+    Frame,
+    Image,
+    Incident,
+    Manifest,
+    Model,
+    Trigger,
+    Weights,
+    Window,
+)
+from recorder.bundle.salvage import salvage
+from recorder.bundle.tensors import size_in_bytes
+from recorder.bundle.values import (
+    DTYPES,
+    MappingValue,
+    OpaqueValue,
+    RecordValue,
+    ScalarValue,
+    SequenceValue,
+    TensorValue,
+    Value,
+)
+from tests.bundles import environment, picture, store_array
+
+__all__ = ["CONTENTS", "FOLDER", "GOLDENS", "contents_of", "write"]
+
+FOLDER = Path(__file__).parent
+CONTENTS = FOLDER / "contents.json"
+_T0_NS = 1_760_000_000_000_000_000
+
+Parts = tuple[tuple[Frame, ...], tuple[Call, ...]]
+
+
+def images(writer: BundleWriter) -> Parts:
+    """Each encoding an image member can have, grey, colour, alpha, 16 bits, many channels, and broken files."""
+    random = np.random.default_rng(1)
+    colour = picture(random, 24, 32)
+    deep = random.integers(0, 2**16, (9, 7), np.uint16)
+    frames = []
+    arrays = [colour, colour[:, :, 0], colour[:, :, :2], np.dstack([colour, colour[:, :, :1]]), colour[:, :, :1]]
+    arrays += [deep, np.dstack([deep] * 3), np.zeros((0, 5, 3), np.uint8), random.integers(0, 255, (6, 5, 7), np.uint8)]
+    for index, pixels in enumerate(arrays, 1):
+        frames.append(_frame(index, images=(writer.image(index, "image", pixels),)))
+    files = {name: _file(colour, name) for name in ("JPEG", "WEBP", "PNG")}
+    files |= {
+        "palette": _file(colour, "PNG", palette=True),
+        "broken": files["JPEG"][:90],
+        "foreign": b"GIF89a" + b"x" * 9,
+    }
+    several = tuple(writer.encoded_image(20, name.lower(), data, "path") for name, data in files.items())
+    return (*frames, _frame(20, images=several)), ()
+
+
+def tensors(writer: BundleWriter) -> Parts:
+    """Every dtype, every encoding, NaN payloads, both zeros, and strides of all kinds."""
+    random = np.random.default_rng(2)
+    args: list[Value] = []
+    for dtype in DTYPES:
+        data = random.integers(0, 2 if dtype == "bool" else 256, size_in_bytes(dtype, (2, 3)), np.uint8).tobytes()
+        args.append(_tensor(writer, data, dtype, (2, 3), (3, 1)))
+    seen = picture(random, 32, 48).astype(np.float32) / np.float32(255)
+    smooth = np.linspace(1, 2, 5000, dtype=np.float32)
+    noise = random.integers(0, 2**32, 4500, np.uint32).view(np.float32)
+    odd = np.array([0x7FC00001, 0xFFC12345, 0x80000000, 0, 0x7F800000], np.uint32).view(np.float32)
+    args += [store_array(writer, each) for each in (np.moveaxis(seen, 2, 0), seen, smooth, noise, odd)]
+    args += [
+        store_array(writer, np.zeros((0, 4), np.int64)),
+        store_array(writer, np.array(7.5)),
+        _tensor(writer, np.arange(6, dtype=np.int32).tobytes(), "int32", (2, 3), (0, 1)),
+        _tensor(writer, np.arange(6, dtype=np.int32).tobytes(), "int32", (2, 3), (7, 2), container="numpy"),
+    ]
+    return (_frame(1, calls=(1,)),), (_call(1, (1,), tuple(args), args[0]),)
+
+
+def batch(writer: BundleWriter) -> Parts:
+    """One call that served four frames, one of which is not in the bundle; the call within it is its child."""
+    random = np.random.default_rng(3)
+    stacked = store_array(writer, random.normal(0, 1, (4, 3, 8, 8)).astype(np.float32))
+    answer = store_array(writer, random.normal(0, 1, (4, 5)).astype(np.float32))
+    pixels = [picture(random, 16, 16) for _ in range(3)]
+    pixels[2] = pixels[0]  # stored once
+    frames = tuple(_frame(i, calls=(7, 8), images=(writer.image(i, "image", pixels[i - 1]),)) for i in (1, 2, 3))
+    return frames, (_call(7, (1, 2, 3, 4), (stacked,), answer), _call(8, (1, 2, 3, 4), (answer,), answer, parent=7))
+
+
+def exception(writer: BundleWriter) -> Parts:
+    """A model that raised, with its generator's state."""
+    raised = ExceptionInfo(
+        type="builtins.ValueError", message="expected 3 channels, got 4", stage="model",
+        traceback=("service:predict:12", "torch.nn.modules.conv:forward:548"),
+    )  # fmt: skip
+    state = _tensor(writer, bytes(range(256)) * 8, "uint8", (2048,), (1,))
+    call = replace(
+        _call(1, (1,), (_tensor(writer, bytes(64), "float32", (1, 4, 2, 2), (16, 4, 2, 1)),), None), rng=state
+    )
+    call = replace(call, status="raised", exception=raised, latency_seconds=0.002)
+    frame = replace(_frame(1, calls=(1,)), status="raised", exception=raised, output=None)
+    return (frame,), (call,)
+
+
+def open_frame(writer: BundleWriter) -> Parts:
+    """In flight when the process died: input there, output not."""
+    image = writer.image(2, "image", picture(np.random.default_rng(4), 16, 24))
+    call = replace(_call(1, (2,), (_tensor(writer, bytes(24), "float64", (3,), (1,)),), None), status="open")
+    call = replace(call, latency_seconds=None)
+    frame = replace(_frame(2, calls=(1,), images=(image,)), status="open", output=None, latency_seconds=None)
+    return (replace(_frame(1), lost={"ring:full": 2}), frame), (call,)
+
+
+def values(writer: BundleWriter) -> Parts:
+    """Every kind of value, nested, and metadata of every JSON type."""
+    leaf = _tensor(writer, b"\1\0\1", "bool", (3,), (1,))
+    numbers = [None, True, False, 0, -(2**63), 2**64 - 1, 0.1, -0.0, 1e300, "", "Größe 面板 🚗", "a\u202eb\x1b[31m"]
+    scalars = tuple(ScalarValue(value=n) for n in (*numbers, float("nan"), float("inf"), float("-inf")))
+    box = RecordValue(type="service.Box", form="dataclass", fields=(("x", ScalarValue(value=1.5)), ("mask", leaf)))
+    pair = RecordValue(
+        type="service.Pair", form="namedtuple", fields=(("left", box), ("right", OpaqueValue(type="a.B")))
+    )
+    deep: Value = leaf
+    for level in range(14):
+        deep = SequenceValue(form="list", items=(deep,)) if level % 2 else MappingValue(items=((level, deep),))
+    whole = MappingValue(items=(("scalars", SequenceValue(form="tuple", items=scalars)), (7, pair), ("deep", deep)))
+    call = replace(
+        _call(1, (1,), (leaf, whole), whole), kwargs=MappingValue(items=(("threshold", ScalarValue(value=0.5)),))
+    )
+    metadata: dict[str, Any] = {"camera": "line-3", "nested": {"list": [1, 2.5, None, True, "x"], "": {}}, "big": 2**63}
+    frame = replace(_frame(1, calls=(1,)), output=whole, metadata=metadata, sensor_time="2025-10-09T08:53:20Z")
+    return (frame,), (call,)
+
+
+def _file(pixels: Any, form: str, palette: bool = False) -> bytes:
+    target = io.BytesIO()
+    picture_ = pil.fromarray(pixels)
+    (picture_.quantize(16) if palette else picture_).save(target, form)
+    return target.getvalue()
+
+
+def _tensor(
+    writer: BundleWriter,
+    data: bytes,
+    dtype: str,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    container: str = "torch",
+) -> TensorValue:
+    return writer.tensor(
+        data, container=container, dtype=dtype, shape=shape, strides=strides, alignment=32, device="cpu"
+    )  # fmt: skip
+
+
+def _call(
+    number: int, frames: tuple[int, ...], args: tuple[Value, ...], output: Value | None, parent: int | None = None
+) -> Call:
+    return Call(
+        id=number, model=0, context=0, frames=frames, parent=parent, status="returned",
+        settings=CallSettings(training=False, grad_enabled=False, inference_mode=True, autocast={"cpu": "bfloat16"}),
+        args=SequenceValue(form="tuple", items=args), kwargs=MappingValue(items=()), output=output,
+        started_monotonic_ns=10**9 + number, latency_seconds=0.021,
+    )  # fmt: skip
+
+
+def _frame(number: int, calls: tuple[int, ...] = (), images: tuple[Image, ...] = ()) -> Frame:
+    return Frame(
+        id=number, stream="line-3", status="complete", time_ns=_T0_NS + number, monotonic_ns=10**9 + number, context=0,
+        calls=calls, images=images, latency_seconds=0.025, output=ScalarValue(value="ok"),
+    )  # fmt: skip
+
+
+def _finish(writer: BundleWriter, path: Path, parts: Parts) -> None:
+    trigger = Trigger(kind="manual", reason="golden", frame=1, time_ns=_T0_NS + 5, value=0.25, threshold=0.5)
+    window = Window(pre_frames=16, post_frames=4, post_seconds=5.0, closed_by="frames")
+    manifest = Manifest(
+        created_ns=_T0_NS + 10, producer="vision-flight-recorder 0.1.0", members=(),
+        incident=Incident(
+            id="0123456789abcdef" * 2, stream="line-3", severity="high", opened_ns=_T0_NS + 5, window=window,
+            triggers=(trigger,), host="alive", lost={"capture:opaque": 1},
+        ),
+        contexts=(Context(id=0, since_ns=_T0_NS, environment=environment()),),
+        models=(
+            Model(
+                id=0, name="classifier", framework="torch", type="torch.nn.modules.container.Sequential",
+                factory="service.model:build", weights=Weights(digest="ab" * 32, size_bytes=1234, stored=True),
+            ),
+        ),
+        frames=parts[0], calls=parts[1],
+    )  # fmt: skip
+    writer.finish(path, manifest)
+
+
+#: File name without its suffix to what fills it. "salvaged" is made of the first by damage.
+GOLDENS: dict[str, Callable[[BundleWriter], Parts]] = {
+    "1.0-images": images,
+    "1.0-tensors": tensors,
+    "1.0-batch": batch,
+    "1.0-exception": exception,
+    "1.0-open-frame": open_frame,
+    "1.0-values": values,
+}
+SALVAGED = "1.0-salvaged"
+
+
+def write(directory: Path, name: str) -> Path:
+    """Write one golden bundle and return its path."""
+    path = directory / f"{name}.zst"
+    if name == SALVAGED:
+        whole = (
+            write(directory, "1.0-batch") if not (directory / "1.0-batch.zst").exists() else directory / "1.0-batch.zst"
+        )
+        data = whole.read_bytes()
+        salvage(data[: len(data) // 2], path)
+        return path
+    with BundleWriter(directory) as writer:
+        _finish(writer, path, GOLDENS[name](writer))
+    return path
+
+
+def contents_of(path: Path) -> dict[str, Any]:
+    """What a reader must get out of a bundle: digests of the file, its members, its pixels and its arrays."""
+    with Bundle.open(path) as bundle:
+        pixels = {
+            f"frame {frame.id} {image.name}": _array_digest(bundle.pixels(image))
+            for frame in bundle.manifest.frames
+            for image in frame.images
+            if image.pixels_sha256 is not None and image.encoding in ("png", "raw")
+        }
+        return {
+            "file": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "id": bundle.id,
+            "complete": bundle.manifest.complete,
+            "members": {
+                member.path: hashlib.sha256(bundle.read(member.path)).hexdigest() for member in bundle.manifest.members
+            },
+            "pixels": pixels,
+            "arrays": {where: _array_digest(bundle.array(tensor)) for where, tensor in tensors_in(bundle.manifest)},
+        }
+
+
+def _array_digest(array: np.ndarray[Any, Any]) -> str:
+    """Of dtype, shape and the elements in C order: what an array means, not how it lies in memory."""
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode() + little.tobytes()).hexdigest()
+
+
+def main() -> None:
+    """Add what is missing."""
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    contents_path = directory / CONTENTS.name
+    contents = json.loads(contents_path.read_text()) if contents_path.exists() else {}
+    for name in (*GOLDENS, SALVAGED):
+        if not (directory / f"{name}.zst").exists():
+            contents[name] = contents_of(write(directory, name))
+    contents_path.write_text(json.dumps(contents, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
