@@ -24,7 +24,7 @@ from recorder.faults import MAX_FAULTS, WITHIN_SECONDS, FaultRow
 from recorder.frame import Frame
 from recorder.governor import Admission, Governor
 from recorder.head_template import Templates
-from recorder.identify import Identifier, WeightsToRead
+from recorder.identify import FileToRead, Identifier, WeightsToRead
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
 from recorder.lanes import Lanes
@@ -340,12 +340,15 @@ class Session:
             self._keeper.wake_sealer()
         return Incident(incident, self.outcomes)
 
-    def announce_model(self, model: Model, weights: WeightsToRead | None) -> None:
+    def announce_model(self, model: Model, weights: WeightsToRead | FileToRead | None) -> None:
         """Latch a model's description; its weights are read in the background, if there are any to read."""
         if not self.write_head(Kind.MODEL, to_json(model)):
             self.lost.add("contexts-full")
-        if weights is not None:
-            self.jobs.submit(lambda: self._identifier.identify(model.id, weights))
+        match weights:
+            case WeightsToRead():
+                self.jobs.submit(lambda: self._identifier.identify(model.id, weights))
+            case FileToRead():
+                self.jobs.submit(lambda: self._identifier.identify_file(model.id, weights))
 
     def export_graph(self, model: int, module: torch.nn.Module, signature: str, example: Mapping[str, Any]) -> None:
         """Have a call's graph exported in the background, by a child process.
