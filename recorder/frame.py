@@ -20,13 +20,15 @@ from recorder.records import Kind, pack_value
 if TYPE_CHECKING:
     from recorder.session import Session
 
-__all__ = ["Batch", "Frame", "current_group", "exception_head"]
+__all__ = ["Batch", "Frame", "current_group", "exception_head", "frame_metadata"]
 
 #: Outermost traceback entries kept of an exception; recursion errors have thousands.
 MAX_TRACEBACK_ENTRIES = 64
 MAX_MESSAGE_CHARS = 2_000
 
 _ids = itertools.count(1)
+#: Metadata that every frame takes over which begins in this task or thread; set by adapters, around a request.
+frame_metadata: ContextVar[dict[str, object] | None] = ContextVar("flight_recorder_frame_metadata", default=None)
 _current: ContextVar[Frame | Batch | None] = ContextVar("flight_recorder_frames", default=None)
 
 #: What differs from one beginning to the next of the same stream and image shape; metadata come last.
@@ -63,7 +65,8 @@ class Frame:
         self.ids = (self.id,)
         self.session = session
         self.output: object = None
-        self.metadata: dict[str, object] = dict(metadata or {})
+        around = frame_metadata.get()
+        self.metadata: dict[str, object] = {**around, **(metadata or {})} if around else dict(metadata or {})
         self.stream = ""
         self.latency_seconds: float | None = None
         self.exception: BaseException | None = None
@@ -212,6 +215,10 @@ class Frame:
     def _end(self, session: Session, error: BaseException | None) -> None:
         """Commit what was answered, and say that the frame is over."""
         self.exception = error
+        if error is not None and not isinstance(error, Exception):
+            # A cancelled task (a client that hung up), an interrupt, an exit: the frame was left, it did not fail.
+            self._lose(session, "left-early")
+            error = None
         self.latency_seconds = (monotonic_ns() - self._began_ns) / 1e9
         metadata = self._plain
         if _differ(self.metadata, metadata):
