@@ -42,8 +42,8 @@ from recorder.track.sealed import load_track, store_track
 
 __all__ = ["TrackSource", "Tracking"]
 
-#: Share of one core that measuring may take; frames beyond it get a row without image and answer. At 1.7 ms a frame of
-#: 720p it allows 120 frames a second.
+#: Share of one core that measuring may take; frames beyond it get a row without image and answer. At 2.2 ms a frame of
+#: 720p it allows 90 frames a second.
 CPU_SHARE = 0.2
 #: The share may be overdrawn by so much: a burst after a pause is measured in full.
 BURST_SECONDS = 0.5
