@@ -45,7 +45,9 @@ class Stats:
     frames_recorded: int
     frames_lost: dict[str, int] = field(default_factory=dict)  #: parts or whole records that were not kept, by reason
     incidents_sealed: int = 0
-    incidents_suppressed: dict[str, int] = field(default_factory=dict)  #: by reason, such as "cooldown"
+    incidents_suppressed: dict[str, int] = field(
+        default_factory=dict
+    )  #: "cooldown", "duplicate", "hour-cap", "day-cap"
     ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
     overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
     errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
@@ -85,7 +87,8 @@ class FlightRecorder:
             suppressed for so long; the next one says how often it recurred.
         max_incidents_per_hour: cap of what triggers detect, in any 60 minutes, all streams of this process together;
         max_incidents_per_day: and in any 24 hours. Manual ones have caps of their own, ten times as high.
-        trigger_file: touching this file seals an incident of every stream. It is looked at once a second, never read.
+        trigger_file: touching this file seals an incident of every stream, also when the host hangs. The sealer looks
+            at it once a second and never opens it.
         trigger_signal: the same on this signal: SIGUSR1, SIGUSR2 or a real-time one. Left alone where the host
             handles it already.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
@@ -319,6 +322,7 @@ class FlightRecorder:
             payload_interval=session.governor.payload_interval,
             frame_interval=session.governor.frame_interval,
             affordable_frames_per_second=session.governor.affordable_per_second,
+            switched_off=self._switched_off,
         )
 
     def disable(self) -> None:
@@ -359,7 +363,7 @@ class FlightRecorder:
         with self._lock:
             if self._session is None and self._enabled:
                 try:
-                    _close_with_multiprocessing(self)
+                    _close_at_end_of_worker()
                     self._session = Session(self._settings, self._give_up)
                 except Exception as error:  # noqa: BLE001  # surroundings that fail leave a recorder that does nothing
                     self._errors.add(f"session: {type(error).__name__}")
@@ -371,9 +375,10 @@ class FlightRecorder:
         if self._session is not session:
             return
         self._enabled = False
-        self._session = None
         self._switched_off = reason
-        self._errors.update(session.errors.snapshot())
+        with contextlib.suppress(Exception):
+            self._last_stats = self.stats()
+        self._session = None
 
         def let_go() -> None:
             self.disable()
@@ -409,23 +414,16 @@ class FlightRecorder:
 _live: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()
 
 
-def _close_with_multiprocessing(recorder: FlightRecorder) -> None:
-    """A multiprocessing child ends by os._exit, which skips atexit: without this its end would look like a death."""
-    multiprocessing = sys.modules.get("multiprocessing.util")
-    if multiprocessing is not None and sys.modules["multiprocessing.process"].parent_process() is not None:
-        known = weakref.ref(recorder)
-        multiprocessing.Finalize(None, _close_referenced, args=(known,), exitpriority=100)
-
-
-def _close_referenced(recorder: weakref.ref[FlightRecorder]) -> None:
-    found = recorder()
-    if found is not None:
-        found.close(EXIT_SECONDS)
-
-
 def _close_all() -> None:
     for recorder in list(_live):
         recorder.close(EXIT_SECONDS)
+
+
+def _close_at_end_of_worker() -> None:
+    """A process made by multiprocessing ends with os._exit, which runs none of the handlers registered with atexit."""
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None and util is not None and process.parent_process() is not None:
+        util.Finalize(None, _close_all, exitpriority=10)
 
 
 def _forget_all_after_fork() -> None:

@@ -96,30 +96,39 @@ class Frame:
     def __enter__(self) -> Frame:
         session = self.session
         if session is not None:
-            self._token = _current.set(self)
             began = perf_counter_ns()
-            # Written out, here and below: a guard's context manager costs as much as a record's head.
-            try:
-                self._begin(session)
-            except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
-                session.fault("begin", error)
+            self.open(session)
             session.spent_ns += perf_counter_ns() - began
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        session, token = self.session, self._token
-        self._token = None
-        if session is None or token is None:
+        session = self.session
+        if session is not None:
+            began = perf_counter_ns()
+            self.close(session, error)
+            session.spent_ns += perf_counter_ns() - began
+
+    def open(self, session: Session) -> None:
+        """Enter, where the time is counted already: a model's call outside of any frame makes one of its own."""
+        self._token = _current.set(self)
+        # Written out, here and below: a guard's context manager costs as much as a record's head.
+        try:
+            self._begin(session)
+        except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
+            session.fault("begin", error)
+
+    def close(self, session: Session, error: BaseException | None) -> None:
+        """Leave, where the time is counted already."""
+        token, self._token = self._token, None
+        if token is None:
             return
-        began = perf_counter_ns()
         try:
             _leave(session, token)
             self._end(session, error)
         except Exception as fault:  # noqa: BLE001  # see above
             session.fault("end", fault)
-        session.spent_ns += perf_counter_ns() - began
 
     def _begin(self, session: Session) -> None:
         """Commit the image and what is known before the model runs."""
