@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import secrets
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Model
-from recorder.capture import Description
+from recorder.capture import Description, device
 from recorder.capture.leaf import ALIGNMENT_BYTES as _ALIGNMENT
 from recorder.contexts import ContextLog
 from recorder.counts import Counts
@@ -28,6 +29,7 @@ from recorder.identify import FileToRead, Identifier, WeightsToRead
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
 from recorder.lanes import Lanes
+from recorder.late import LateRecords
 from recorder.opening import open_ring
 from recorder.operator_requests import OperatorSignal
 from recorder.outcomes import Incident, Outcomes
@@ -67,6 +69,9 @@ _REGIONS = {
     Kind.PROBLEM: CONTEXTS,
     Kind.DOUBT: CONTEXTS,
 }
+
+#: A copy from a GPU takes milliseconds; a device that does not finish one in this time hangs.
+LATE_SECONDS = 1.0
 
 
 class _Guard:
@@ -108,6 +113,8 @@ class Session:
         self.lost = Counts()
         self.errors = Counts()
         self.spent_ns = 0
+        self._late: LateRecords | None = None  #: made when the first tensor on a GPU is recorded
+        self._late_lock = threading.RLock()
         self.beginnings = Templates()
         self.governor = Governor(settings.overhead_budget, time.monotonic_ns())
         self.faults = FaultRow()
@@ -198,6 +205,8 @@ class Session:
             return False
         try:
             memmove(reservation.address, data, len(data))
+            if payload is not None and payload.has_remote:
+                return self._late_records(ring).add(reservation, payload, start)
             if payload is not None:
                 payload.copy_to(reservation.address + start)
         except BaseException:
@@ -205,6 +214,15 @@ class Session:
             raise
         ring.commit(reservation)
         return True
+
+    def _late_records(self, ring: RingWriter) -> LateRecords:
+        late = self._late
+        if late is None:
+            with self._late_lock:
+                if self._late is None:
+                    self._late = LateRecords(ring, device.copies(), self.lost)
+                late = self._late
+        return late
 
     def write_packed(self, kind: int, key: int, head: bytes, address: int, size_bytes: int) -> bool:
         """Commit one record of a frame: a packed head, and ``size_bytes`` at ``address`` that the caller keeps alive.
@@ -290,6 +308,8 @@ class Session:
             faults_before: ``faults.total`` when it began.
         """
         self.frames_recorded += 1
+        if self._late is not None:
+            self._late.drain()
         self._full_frames += full
         if self.faults.total == faults_before:
             self.faults.end()
@@ -390,6 +410,8 @@ class Session:
         self._identifier.close()
         self._exports.stop()
         self.jobs.stop()
+        if self._late is not None:
+            self._late.finish(LATE_SECONDS)
         if self._keeper is not None:
             self._keeper.stop()
         if self._ring is not None:
@@ -440,6 +462,8 @@ class Session:
 
     def _report_losses(self) -> None:
         """Tell the sealer what was lost, when it is news."""
+        if self._late is not None:
+            self._late.drain()
         losses = self.lost.snapshot()
         if losses != self._reported:
             self._reported = losses

@@ -10,8 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.bundle.values import ITEM_SIZE_BYTES
+from recorder.capture.device import is_remote, memory_of
 
-__all__ = ["ALIGNMENT_BYTES", "ArrayLeaf", "BytesLeaf", "Leaf", "MemoryLeaf", "align", "is_dense", "tensor_leaf"]
+__all__ = [
+    "ALIGNMENT_BYTES",
+    "ArrayLeaf",
+    "BytesLeaf",
+    "Leaf",
+    "MemoryLeaf",
+    "RemoteLeaf",
+    "align",
+    "is_dense",
+    "tensor_leaf",
+]
 
 #: Payload parts start at multiples of a cache line, which is also torch's own allocation alignment.
 ALIGNMENT_BYTES = 64
@@ -73,6 +84,21 @@ class ArrayLeaf(Leaf):
         np.copyto(target, self._array)
 
 
+class RemoteLeaf(Leaf):
+    """A tensor on a GPU; its bytes come later (recorder.late), or where somebody waits for them."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Any, size_bytes: int) -> None:
+        self.tensor = tensor
+        self.size_bytes = size_bytes
+
+    def copy_to(self, address: int) -> None:
+        """Copy now, which waits for the device: for a caller that has nothing else to do, such as a replay."""
+        memory = memory_of(self.tensor).cpu()
+        ctypes.memmove(address, memory.data_ptr(), self.size_bytes)
+
+
 class BytesLeaf(Leaf):
     """Encoded bytes, such as a JPEG the caller received."""
 
@@ -121,6 +147,9 @@ def tensor_leaf(tensor: Any) -> tuple[Leaf, dict[str, Any]] | None:
     size_bytes = tensor.numel() * ITEM_SIZE_BYTES[dtype]
     device, memory = "cpu", tensor
     address = tensor.data_ptr()
+    if is_remote(tensor):
+        described = _tensor("torch", dtype, shape, strides, address, str(tensor.device), size_bytes)
+        return RemoteLeaf(tensor, size_bytes), described
     if tensor.device.type != "cpu":
         device, memory = str(tensor.device), tensor.detach().to("cpu")
     if memory.is_conj() or memory.is_neg():

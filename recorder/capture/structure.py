@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recorder.bundle.values import MAX_DEPTH, JsonValue
-from recorder.capture.leaf import Leaf, align, array_leaf, tensor_leaf
+from recorder.capture.leaf import Leaf, RemoteLeaf, align, array_leaf, tensor_leaf
 
 __all__ = ["Description", "describe", "plain_metadata", "without_tensors"]
 
@@ -37,6 +37,11 @@ class Description:
     size_bytes: int = 0  #: of the payload
     opaque: list[str] = field(default_factory=list)  #: type names of what could not be captured
     tensors: list[dict[str, Any]] = field(default_factory=list)  #: the tensor entries of ``tagged``, in order
+
+    @property
+    def has_remote(self) -> bool:
+        """Whether some bytes are on a GPU and come later."""
+        return any(type(leaf) is RemoteLeaf for leaf in self.leaves)
 
     def copy_to(self, address: int) -> None:
         """Copy every leaf to its place in a payload that begins at ``address``."""

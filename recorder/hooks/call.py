@@ -152,10 +152,10 @@ def _without_tensors(args: dict[str, Any], kwargs: dict[str, Any], *why: str) ->
     return {"args": without_tensors(args, *why), "kwargs": without_tensors(kwargs, *why), "rng": None}
 
 
-def end(call: OpenCall, error: BaseException | None) -> None:
-    """Close the frame that was made for the call, if one was."""
-    if call.implicit is not None and call.implicit.session is not None:
-        call.implicit.close(call.implicit.session, error)
+def end(session: Session, call: OpenCall, error: BaseException | None) -> None:
+    """Close the frame that was made for the call, if one was; the time is counted already."""
+    if call.implicit is not None:
+        call.implicit.close(session, error)
 
 
 def pop(python_frame: FrameType) -> OpenCall | None:
@@ -165,7 +165,8 @@ def pop(python_frame: FrameType) -> OpenCall | None:
         call = calls.pop()
         if call.python_frame is python_frame:
             return call
-        end(call, None)
+        if call.implicit is not None:
+            call.implicit.__exit__(None, None, None)
     return None
 
 
@@ -173,7 +174,9 @@ def drop_stale(python_frame: FrameType) -> None:
     """Forget calls that were left by an exception that runs no hooks, such as KeyboardInterrupt."""
     calls = _stack.calls
     while calls and not _is_below(calls[-1].python_frame, python_frame):
-        end(calls.pop(), None)
+        implicit = calls.pop().implicit
+        if implicit is not None:
+            implicit.__exit__(None, None, None)
 
 
 def _is_below(python_frame: FrameType | None, caller: FrameType) -> bool:

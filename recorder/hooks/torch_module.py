@@ -108,7 +108,7 @@ def _after(session: Session, attached: AttachedModel, module: Any, output: Any) 
     if error is not None:
         attached.verify()
     if call.admission == Admission.NOTHING:
-        end(call, error)
+        end(session, call, error)
         return
     latency = (ended_ns - call.started_ns) / 1e9
     usual = tensor_key(output) if error is None and len(call.frames) == 1 and not call.admission else None
@@ -116,7 +116,7 @@ def _after(session: Session, attached: AttachedModel, module: Any, output: Any) 
         written = write_output(session, call, latency, output, error)
         if usual is not None and written is not None:
             attached.usual.learn_output(usual, *written)
-    end(call, error)
+    end(session, call, error)
     if call.signature is not None and error is None:
         attached.export(session, module, call.signature)
 

@@ -89,4 +89,4 @@ def _finish(session: Session, call: OpenCall, ended_ns: int, output: object, err
     left = error is not None and not isinstance(error, Exception)
     if call.admission != Admission.NOTHING and not left:
         write_output(session, call, (ended_ns - call.started_ns) / 1e9, output, error)
-    end(call, error)
+    end(session, call, error)

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from recorder.bundle import Bundle
@@ -25,3 +36,64 @@ def test_the_detector_of_three_networks_replays_every_call(tmp_path: Path) -> No
         assert [model.name for model in manifest.models] == ["pnet", "rnet", "onet"]
         assert manifest.incident.triggers[0].reason == "no face where there was one"
         assert all(len(frame.calls) >= 3 for frame in manifest.frames if frame.status == "complete")
+
+
+def test_the_frames_of_a_fastapi_service_know_their_request(tmp_path: Path) -> None:
+    done = run(ROOT / "examples" / "fastapi_service.py", tmp_path / "incidents", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [path] = (tmp_path / "incidents").glob("*.zst")
+    with Bundle.open(path) as bundle:
+        assert "NaN" in bundle.manifest.incident.triggers[0].reason
+        assert [frame.metadata for frame in bundle.manifest.frames] == [
+            {"request_id": f"request-{number}", "camera": "line-3"} for number in range(3)
+        ]
+        assert all(frame.stream == "line-3" and frame.images for frame in bundle.manifest.frames)
+
+
+def test_the_requests_of_a_litserve_batch_are_frames(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "examples" / "litserve_service.py"), str(tmp_path / "incidents"), str(port)]
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(lambda: urllib.request.urlopen(f"{address}/health", timeout=5).status == 200, server)
+
+        def ask(name: str, first: float) -> bytes:
+            body = json.dumps({"id": name, "pixels": [first, 0.2, 0.3, 0.4]}).encode()
+            request = urllib.request.Request(f"{address}/predict", body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return bytes(answer.read())
+
+        with ThreadPoolExecutor(3) as pool:
+            assert all(b"label" in answer for answer in pool.map(lambda name: ask(name, 0.1), "abc"))
+        ask("infinite", 1e39)
+        wait_for(lambda: any((tmp_path / "incidents").glob("*.zst")), server)
+        path = min((tmp_path / "incidents").glob("*.zst"))
+        with Bundle.open(path) as bundle:
+            assert bundle.manifest.incident.triggers[0].kind == "non_finite"
+            frames = {frame.metadata["request_id"]: frame for frame in bundle.manifest.frames}
+            assert set(frames) == {"a", "b", "c", "infinite"}
+            assert all(frame.output is not None for frame in frames.values())
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait(30)
+
+
+def wait_for(done: Callable[[], object], server: subprocess.Popen[bytes]) -> None:
+    """Ask until it is so; the test's own timeout bounds it."""
+    while server.poll() is None:
+        with contextlib.suppress(OSError):
+            if done():
+                return
+        time.sleep(0.2)
+    raise AssertionError("the service has ended")
