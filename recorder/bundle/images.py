@@ -21,7 +21,16 @@ from recorder.bundle.manifest import Image
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
-__all__ = ["DECODER_ERRORS", "EXTENSIONS", "checked_pixels", "decode_file", "pixels_bytes", "pixels_digest", "sniff", "thumbnail"]
+__all__ = [
+    "DECODER_ERRORS",
+    "EXTENSIONS",
+    "checked_pixels",
+    "decode_file",
+    "pixels_bytes",
+    "pixels_digest",
+    "sniff",
+    "thumbnail",
+]
 
 Array = npt.NDArray[Any]
 
