@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import subprocess
-import sys
+import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from recorder.counts import Counts
+from recorder.export import python_executable
+from recorder.operator_requests import mark_of
 from recorder.ring import RingState, RingWriter
 from recorder.settings import SealerSettings
 
@@ -43,6 +47,7 @@ class Keeper:
         self._report = report
         self._errors = errors
         self._stopping = threading.Event()
+        self._file_seen = mark_of(settings.trigger_file) if settings.trigger_file is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = -RESTART_SECONDS
         self._thread = threading.Thread(target=self._run, name="flight-recorder-keeper", daemon=True)
@@ -79,11 +84,27 @@ class Keeper:
             self._errors.add(f"keeper: {type(error).__name__}")
         while not self._stopping.wait(HEARTBEAT_SECONDS):
             try:
-                self._ring.heartbeat()
+                if not self._ring.heartbeat():
+                    self._give_up_ring()
+                    return
                 self._report()
                 self._ensure_sealer()
             except Exception as error:  # noqa: BLE001  # see above
                 self._errors.add(f"keeper: {type(error).__name__}")
+
+    def _give_up_ring(self) -> None:
+        """Somebody cut the ring's file short: what it held is gone, and nobody could read the rest."""
+        if self._stopping.is_set():
+            return
+        self._errors.add("ring-truncated")
+        with contextlib.suppress(OSError):
+            self._ring.path.unlink()
+        with contextlib.suppress(Exception):  # a host may turn warnings into errors
+            warnings.warn(
+                f"The flight recorder records nothing any more: its ring {self._ring.path} was truncated by someone.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _ensure_sealer(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -94,7 +115,9 @@ class Keeper:
             self._errors.add(f"sealer-ended: {self._process.returncode}")
         self._started_at = time.monotonic()
         try:
-            self._process = _start_sealer(self._directory, self._settings)
+            settings = dataclasses.replace(self._settings, trigger_file_seen=self._file_seen)
+            self._file_seen = None  # a later sealer must not answer what this one has answered
+            self._process = _start_sealer(self._directory, settings)
         except OSError:
             self._errors.add("sealer-not-started")
             return
@@ -117,22 +140,26 @@ def _is_served(directory: Path) -> bool:
     return False
 
 
+#: Where we were imported from comes last: for a host that found us by a path of its own, and shadowing nothing.
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); from recorder.sealer.process import main; sys.exit(main(sys.argv[2:]))"
+)
+
+
 def _start_sealer(directory: Path, settings: SealerSettings) -> subprocess.Popen[bytes]:
     """Start the sealer by exec: it inherits no descriptor, no thread, no CUDA context, no main module of the host."""
     packages = str(Path(__file__).resolve().parent.parent)
-    paths = [packages, os.environ.get("PYTHONPATH", "")]
-    process = subprocess.Popen(
-        # -P: the host's working directory is no place to import from.
-        [sys.executable, "-P", "-m", "recorder.sealer", str(directory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "OMP_NUM_THREADS": "1"},
-    )
-    with contextlib.suppress(OSError):
-        if process.stdin is not None:
-            process.stdin.write(settings.to_json().encode())
-            process.stdin.close()
-    return process
+    # The settings wait in a file that has no name: a host that dies right now leaves a sealer that has all it needs.
+    with tempfile.TemporaryFile() as given:
+        given.write(settings.to_json().encode())
+        given.seek(0)
+        return subprocess.Popen(
+            # -P: the host's working directory is no place to import from.
+            [python_executable(), "-P", "-c", _BOOT, packages, str(directory)],
+            stdin=given,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )

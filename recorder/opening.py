@@ -6,7 +6,16 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from recorder.ring import RingIdentity, RingUnavailable, RingWriter, choose_directory, ring_name
+from recorder.ring import (
+    RingIdentity,
+    RingReader,
+    RingUnavailable,
+    RingWriter,
+    choose_directory,
+    is_alive,
+    ring_name,
+)
+from recorder.ring.location import RING_SUFFIX
 from recorder.settings import RecorderSettings
 
 __all__ = ["LANE_BYTES", "create_ring", "open_ring"]
@@ -37,8 +46,13 @@ def open_ring(settings: RecorderSettings, warn: Callable[[str], None]) -> RingWr
     """
     wanted = settings.max_bytes - settings.sealer.beside_ring_bytes
     if settings.ring is not None:
-        settings.ring.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return create_ring(settings.ring, wanted, settings.streams)
+        try:
+            settings.ring.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise RingUnavailable(
+                f"No directory can be made at {settings.ring.parent}: {error.strerror}; give ring= another path."
+            ) from error
+        return create_ring(_free_path(settings.ring, warn), wanted, settings.streams)
     private, usable, compromises = choose_directory(wanted)
     for compromise in compromises:
         warn(compromise)
@@ -48,6 +62,20 @@ def open_ring(settings: RecorderSettings, warn: Callable[[str], None]) -> RingWr
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             return create_ring(directory / ring_name(), usable, settings.streams)
     raise RingUnavailable(f"the directory {directory} keeps vanishing")
+
+
+def _free_path(path: Path, warn: Callable[[str], None]) -> Path:
+    """Return the path, or one beside it when it is another process's ring: a sibling's, or a leftover to be sealed."""
+    if path.suffix != RING_SUFFIX:
+        path = path.with_name(path.name + RING_SUFFIX)  # sealers look for no other files
+    if not path.exists():
+        return path
+    with RingReader(path) as reader:  # of another user, or no ring at all: RingUnavailable, with the remedy
+        alive = is_alive(reader.header)
+    beside = path.with_name(f"{path.stem}-{ring_name()}")
+    if alive is not False:
+        warn(f"The ring {path} belongs to another process that is running; this one records into {beside.name}.")
+    return beside
 
 
 def create_ring(path: Path, size_bytes: int, streams: int) -> RingWriter:

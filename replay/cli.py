@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "verify": "replay.commands.verify:verify",
     "extract": "replay.commands.extract:extract",
     "recover": "replay.commands.recover:recover",
+    "seal": "replay.commands.seal:seal",
     "model": "replay.commands.model:model",
     "doctor": "replay.commands.doctor:doctor",
 }

@@ -7,6 +7,7 @@ import secrets
 import stat
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from recorder.ring.cgroup import memory_headroom_bytes
@@ -21,6 +22,8 @@ RING_SUFFIX = ".ring"
 STALE_SECONDS = 60.0
 #: Docker gives /dev/shm 64 MiB; half of that still holds a few seconds of video, less is hardly worth its tmpfs.
 _LEAST_BYTES = 16 * 2**20
+#: Of a file system in memory, all rings of a user together; DataLoader workers and others live there too.
+_ALL_RINGS_SHARE = 3 / 4
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the point; the directory in it is private and checked
 
 
@@ -118,7 +121,22 @@ def _usable_bytes(directory: Path, *, counts_as_memory: bool) -> int:
     status = os.statvfs(directory)
     free = status.f_bavail * status.f_frsize
     headroom = memory_headroom_bytes() if counts_as_memory else None
-    return (free if headroom is None else min(free, headroom)) // 2
+    usable = (free if headroom is None else min(free, headroom)) // 2
+    if counts_as_memory:
+        # Each worker takes half of what the ones before it left; together they stop at the cap.
+        usable = min(
+            usable, max(0, int(status.f_blocks * status.f_frsize * _ALL_RINGS_SHARE) - _rings_bytes(directory))
+        )
+    return usable
+
+
+def _rings_bytes(directory: Path) -> int:
+    """Sizes of all rings of this user there, whichever worker or configuration they belong to."""
+    total = 0
+    for path in directory.glob(f"*/*{RING_SUFFIX}"):
+        with suppress(OSError):  # removed meanwhile
+            total += path.stat().st_size
+    return total
 
 
 def _is_tmpfs(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""`python -m recorder.sealer DIRECTORY`: started by the recorder, once per ring directory."""
+"""`python -m recorder.sealer DIRECTORY`: what the recorder starts, once per ring directory."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def assemble(
     track: TrackSource | None = None,
     complete: bool = True,
     parent: Parent | None = None,
+    pace: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write a bundle of these records into ``scratch`` and return its path.
 
@@ -65,6 +66,7 @@ def assemble(
         track: the history before the window, if there is one.
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
+        pace: called between records; it may sleep.
     """
     path = scratch / "bundle.zst"
     with BundleWriter(scratch) as writer:
@@ -74,6 +76,7 @@ def assemble(
                 draft.take(record)
             except (BundleInvalid, RecordInvalid, KeyError, TypeError, ValueError, AttributeError):
                 draft.lost.add("record-malformed")
+            pace()
         draft.lost.update(incident.lost)
         history = track.store(writer, incident.stream, draft.lost) if track is not None else None
         frames, calls = draft.finish()

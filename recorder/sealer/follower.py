@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections import OrderedDict, deque
@@ -20,7 +21,7 @@ from recorder.sealer.rules import Rules
 from recorder.sealer.stages import SpooledStages, StageRecord, read_stage
 from recorder.sealer.tracking import Tracking, TrackSource
 
-__all__ = ["ClosedWindow", "Follower", "salvage"]
+__all__ = ["ClosedWindow", "Follower", "incident_name", "salvage"]
 
 #: A record that is reserved and not committed for so long belongs to a thread that hangs or died: go past it.
 PENDING_SECONDS = 2.0
@@ -81,6 +82,7 @@ class Follower:
         spool_bytes: how much all windows of this ring may take while they are open or being sealed.
         report: called with status events for the host.
         seal: called with each closed window.
+        resume: the marks a former sealer of this ring left (`settled`): up to them no trigger opens an incident again.
         tracking: notes every frame that ends; None: there is no history.
     """
 
@@ -91,6 +93,7 @@ class Follower:
         spool_bytes: int,
         report: Callable[[dict[str, Any]], None],
         seal: Callable[[ClosedWindow], None],
+        resume: tuple[int, int] = (0, 0),
         tracking: Tracking | None = None,
     ) -> None:
         self.reader = reader
@@ -112,7 +115,10 @@ class Follower:
         self._spooled: list[SpooledStages] = []
         self._window_losses: dict[str, Counts] = {}
         self._host_losses: dict[str, int] = {}
-        self._waiting: deque[tuple[int, dict[str, Any]]] = deque()
+        self._waiting: deque[StageRecord] = deque()
+        self._resume = resume
+        self._at = (0, 0)  # sequence and number of the frame record and of the event that are being looked at
+        self._opened_at: dict[str, tuple[int, int]] = {}
         self._pending_since: float | None = None
         self._last_stream = ""
         self._suppressed = Counts()
@@ -126,10 +132,11 @@ class Follower:
         frames = FrameScan(self.reader, self._frames_after, skip_pending=skip_pending or stuck)
         for stage in self._stages(EVENTS, skip_pending):
             busy = True
-            self._waiting.append((stage.kind, stage.head))
+            self._waiting.append(stage)
         for stage in self._read(frames):
             busy = True
             self._take_events(stage.source.sequence - 1, now)
+            self._at = (stage.source.sequence, self._at[1])
             self._take_stage(stage, now)
         self._frames_after = frames.after
         self._reached = max(self._reached, frames.reached)
@@ -155,6 +162,26 @@ class Follower:
             triggers += incident.triggers
             self._drop(incident)
         return triggers
+
+    def ask(self, kind: str, reason: str, now: float) -> None:
+        """Fire a trigger that comes from outside the host, on every stream, as far as its frames have been read."""
+        for stream in self._latest_streams():
+            about = self._find(None, stream)
+            trigger = Trigger(
+                kind=kind, reason=reason, frame=about.id if about is not None else None, time_ns=time.time_ns()
+            )
+            self._fire(stream, trigger, secrets.token_hex(16), now, about)
+
+    @property
+    def settled(self) -> tuple[int, int]:
+        """Up to which frame record and event every incident is sealed, or there was none."""
+        events = self._waiting[0].source.number - 1 if self._waiting else self._after[EVENTS]
+        opened = list(self._opened_at.values())
+        return min((self._reached, *(at[0] for at in opened))), min((events, *(at[1] for at in opened)))
+
+    def settle(self, incident: str) -> None:
+        """Note that an incident is in the sink, or cannot be brought there."""
+        self._opened_at.pop(incident, None)
 
     @property
     def has_frames(self) -> bool:
@@ -232,11 +259,13 @@ class Follower:
 
     def _end(self, track: _Track, now: float) -> None:
         track.ended = True
-        if self._tracking is not None:
+        is_new = track.stages[-1].source.sequence > self._resume[0]
+        if self._tracking is not None and is_new:
             self._tracking.add(track.id, track.stream, track.stages)
         self._open.pop(track.id, None)
         for trigger in self._rules.evaluate(track.stream, track.id, track.time_ns, track.stages):
-            self._fire(track.stream, trigger, secrets.token_hex(16), now, track)
+            if is_new:
+                self._fire(track.stream, trigger, self._name(track.stream, trigger.kind, track.id), now, track)
         self._book.frame_ended(track.stream, track.id)
         recent = self._recent.get(track.stream)
         kept = self._book.policy.pre_frames + self._book.policy.post_frames + 1
@@ -253,13 +282,16 @@ class Follower:
     def _take_events(self, read_up_to: int | None, now: float) -> None:
         """Carry out what the host asked for, once the frames it had recorded by then have been read."""
         while self._waiting:
-            kind, head = self._waiting[0]
-            after = head.get("after", 0)
+            stage = self._waiting[0]
+            after = stage.head.get("after", 0)
             if read_up_to is not None and isinstance(after, int) and after > read_up_to:
                 return
             self._waiting.popleft()
+            self._at = (self._at[0], stage.source.number)
+            if stage.kind == Kind.TRIGGER and stage.source.number <= self._resume[1]:
+                continue
             try:
-                self._take_event(kind, head, now)
+                self._take_event(stage.kind, stage.head, now)
             except (KeyError, TypeError, ValueError):
                 self.lost.add("record-malformed")
 
@@ -279,7 +311,7 @@ class Follower:
         kind, frame, name = str(head["kind"]), head["frame"], str(head["incident"])
         streams = [str(head["stream"]) if head["stream"] is not None else self._last_stream]
         if kind in EVERYWHERE_KINDS:
-            streams = list(self._recent)[-MAX_STREAMS_ASKED:] or streams
+            streams = self._latest_streams() or streams
         for stream in streams:
             about = self._find(frame, stream)
             trigger = Trigger(
@@ -291,7 +323,12 @@ class Follower:
                 parameters=dict(head["parameters"]),
             )
             self._fire(stream, trigger, name, now, about, has_handle=kind == "manual")
-            name = secrets.token_hex(16)
+            name = self._name(name, stream)
+
+    def _latest_streams(self) -> list[str]:
+        """The streams of the last frames, those among them whose first frame is still in flight."""
+        in_flight = [track.stream for track in self._open.values() if track.stream not in self._recent]
+        return list(dict.fromkeys([*self._recent, *in_flight]))[-MAX_STREAMS_ASKED:]
 
     def _find(self, frame: int | None, stream: str) -> _Track | None:
         recent = self._recent.get(stream, ())
@@ -316,6 +353,10 @@ class Follower:
         elif has_handle:
             self._report({"event": "joined", "incident": name, "into": incident.id})
 
+    def _name(self, *parts: object) -> str:
+        """Name an incident so that a sealer that takes over, and reads the same, gives it the same name."""
+        return incident_name(self.reader, *parts)
+
     def _report_suppressed(self, now: float) -> None:
         """Tell the host; a trigger that fires on every frame must not write a line for every frame."""
         self._reported_at = now
@@ -325,6 +366,7 @@ class Follower:
 
     def _open_window(self, incident: OpenIncident, about: _Track | None) -> None:
         """Copy what lies before the trigger, oldest first: it is what will be overwritten next."""
+        self._opened_at[incident.id] = (max(0, self._at[0] - 1), max(0, self._at[1] - 1))
         self._window_losses[incident.id] = Counts()
         try:
             spool = SpooledStages(self._directory, incident.id)
@@ -402,6 +444,13 @@ class Follower:
         )
         track = self._tracking.source() if self._tracking is not None else None
         self._seal(ClosedWindow(closed, spool.records if spool is not None else [], self.latched, spool, track))
+
+
+def incident_name(reader: RingReader, *parts: object) -> str:
+    """Return 32 hex digits for an incident of a ring; without parts: the death of its process."""
+    identity = reader.header.identity
+    seed = " ".join(map(str, (identity.boot_id, identity.pid, identity.start_ticks, reader.path.name, *parts)))
+    return hashlib.sha256(seed.encode()).hexdigest()[:32]
 
 
 def salvage(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import select
 import sys
@@ -13,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from recorder.keeper import lock_path, wake_path
+from recorder.operator_requests import OperatorFile
 from recorder.ring import RingError, RingReader, RingState, is_alive
-from recorder.sealer.follower import ClosedWindow, Follower, salvage
+from recorder.sealer.exit_status import ending_of, exit_status, is_orderly
+from recorder.sealer.follower import ClosedWindow, Follower, incident_name, salvage
+from recorder.sealer.progress import Progress, progress_path, sealed_before
+from recorder.sealer.scratch import close_scratch, open_scratch
 from recorder.sealer.sealing import Sealing
 from recorder.sealer.tracking import Tracking
 from recorder.settings import SealerSettings
@@ -22,7 +25,7 @@ from recorder.sinks import open_sink
 from recorder.status import StatusWriter, status_path
 from recorder.track import track_path
 
-__all__ = ["main"]
+__all__ = ["main", "serve"]
 
 #: How long the sealer sleeps when nothing happens; a host that triggers wakes it at once.
 IDLE_SECONDS = 0.1
@@ -44,9 +47,18 @@ class _Served:
         self._flushes: list[tuple[int, int]] = []
         self._sealed = 0
         self._submitted = 0
+        self._progress = Progress(path)
+        self._sealed_before = sealed_before(path)
+        self._resumed = self._progress.found != (0, 0)
         self._tracking = Tracking.of_ring(self.reader, settings)
         self.follower = Follower(
-            self.reader, path.parent, settings.spool_bytes, self._report, self._submit, self._tracking
+            self.reader,
+            path.parent,
+            settings.spool_bytes,
+            self._report,
+            self._submit,
+            self._progress.found,
+            self._tracking,
         )
         if settings.track_bytes and self._tracking is None:
             self.follower.lost.add("track-unavailable")
@@ -62,10 +74,27 @@ class _Served:
             self._gone = True
             self.follower.close("close", "closed", now)
         elif self._is_dead():
+            if self.reader.refresh().state is not RingState.LIVE:
+                return True  # it closed in order just after the first look
             self._gone = True
-            self._seal_death(now)
+            status = exit_status(self.pidfd, self.reader.header.identity.pid) if self.pidfd is not None else None
+            if is_orderly(status):
+                self.follower.close("close", "closed", now)
+            else:
+                self._seal_death(now, status)
         self._answer_flushes()
+        self._progress.store(self.follower.settled)
         return busy
+
+    def ask(self, kind: str, reason: str, now: float) -> None:
+        """Seal an incident of every stream, unless the host is gone."""
+        if not self._gone:
+            self.follower.ask(kind, reason, now)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the host has ended."""
+        return self._gone
 
     @property
     def is_over(self) -> bool:
@@ -75,35 +104,47 @@ class _Served:
     def remove(self) -> None:
         """Take the ring away; it has been sealed."""
         self.close()
-        for path in (self.path, status_path(self.path), track_path(self.path)):
+        # The ring first: without it the rest is of no use to anyone, with it the rest keeps it from being sealed again.
+        for path in (self.path, status_path(self.path), progress_path(self.path), track_path(self.path)):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the files."""
         self.reader.close()
+        self._progress.close()
         if self._tracking is not None:
             self._tracking.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
 
-    def _seal_death(self, now: float) -> None:
+    def _seal_death(self, now: float, status: int | None) -> None:
         self.follower.poll(now, skip_pending=True)
         earlier = self.follower.abandon()
-        if not self.follower.has_frames:
+        if self.follower.has_frames:
+            identity = self.reader.header.identity
+            reason = f"the recording process {identity.pid} died: {ending_of(status)}"
+            self._submit(salvage(self.reader, incident_name(self.reader), earlier, reason), once=True)
+
+    def _submit(self, window: ClosedWindow, once: bool = False) -> None:
+        incident = window.incident.id
+        if incident in self._sealed_before:  # by the sealer before us, which died before it could note that
+            window.release()
+            self.follower.settle(incident)
             return
-        identity = self.reader.header.identity
-        # The same leftover sealed by another sealer gets the same id.
-        seed = f"{identity.boot_id} {identity.pid} {identity.start_ticks} {self.path.name}"
-        incident = hashlib.sha256(seed.encode()).hexdigest()[:32]
-        self._submit(salvage(self.reader, incident, earlier, f"the recording process {identity.pid} died"))
-
-    def _submit(self, window: ClosedWindow) -> None:
         self._submitted += 1
-        self._sealing.submit(window, self.status.append, host_is_there=lambda: not self._gone, done=self._count)
 
-    def _count(self, sealed: bool) -> None:
-        self._sealed += 1
+        def done(sealed: bool) -> None:
+            self._sealed += 1
+            self.follower.settle(incident)
+
+        self._sealing.submit(
+            window,
+            self.status.append,
+            host_is_there=lambda: not self._gone,
+            once=once or self._resumed,
+            done=done,
+        )
 
     def _report(self, event: dict[str, Any]) -> None:
         if event["event"] == "flush-requested":
@@ -138,7 +179,9 @@ def main(arguments: list[str]) -> int:
     with contextlib.suppress(OSError):
         os.nice(10)
     if _take_lock(lock_path(directory)):
-        _Sealer(directory, settings).run()
+        sealer = _Sealer(directory, settings)
+        sealer.run()
+        sealer.end()
     return 0
 
 
@@ -158,15 +201,56 @@ def _take_lock(path: Path) -> bool:
         os.close(lock)
 
 
+def serve(directory: Path, settings: SealerSettings, *, once: bool = False) -> bool:
+    """Seal what is and what comes into a ring directory, in this process, until interrupted.
+
+    Args:
+        directory: where the rings are.
+        settings: sink and bounds.
+        once: seal what dead processes have left, and return.
+
+    Returns:
+        Whether there was anything to do here: False when another sealer serves the directory.
+
+    Raises:
+        SinkUnavailable: there is no such sink.
+        OSError: the directory cannot be written.
+    """
+    if not _take_lock(lock_path(directory)):
+        return False
+    sealer = _Sealer(directory, settings, linger=once, leftovers_only=once)
+    try:
+        sealer.run()
+    finally:
+        sealer.end()
+    return True
+
+
 class _Sealer:
-    def __init__(self, directory: Path, settings: SealerSettings) -> None:
+    """Serves one directory.
+
+    Args:
+        directory: where the rings are.
+        settings: sink and bounds.
+        linger: whether to end when there is no ring left.
+        leftovers_only: leave the rings of living processes alone.
+    """
+
+    def __init__(
+        self, directory: Path, settings: SealerSettings, *, linger: bool = True, leftovers_only: bool = False
+    ) -> None:
+        self._linger = linger
+        self._leftovers_only = leftovers_only
+        self._scratch = open_scratch(directory)
         self._directory = directory
         self._settings = settings
         self._sink = open_sink(settings.sink, **settings.sink_options)
-        self._sealing = Sealing(self._sink, settings.notify)
+        self._sealing = Sealing(self._sink, settings.notify, self._scratch)
         self._rings: dict[str, _Served] = {}
         self._refused: set[str] = set()
         self._wake = self._open_wake()
+        touched, seen = settings.trigger_file, settings.trigger_file_seen
+        self._file = OperatorFile(Path(touched), seen) if touched is not None else None
 
     def run(self) -> None:
         empty_since = time.monotonic()
@@ -175,10 +259,15 @@ class _Sealer:
             busy = self._poll(now)
             if self._rings or self._sealing.pending:
                 empty_since = now
-            elif now - empty_since > LINGER_SECONDS:
+            elif self._linger and now - empty_since > (0.0 if self._leftovers_only else LINGER_SECONDS):
                 break
             self._sleep(BUSY_SECONDS if busy else IDLE_SECONDS)
+
+    def end(self) -> None:
+        """Finish what is being sealed, and take away what is the sealer's own."""
         self._sealing.stop()
+        for served in self._rings.values():
+            served.close()
         self._clean_up()
 
     def _poll(self, now: float) -> bool:
@@ -196,6 +285,10 @@ class _Sealer:
             if served.is_over:
                 served.remove()
                 del self._rings[name]
+        # After the rings have been read: the request is about what was recorded by now.
+        if self._file is not None and self._file.was_touched(now):
+            for served in self._rings.values():
+                served.ask("operator_file", self._file.reason, now)
         return busy
 
     def _adopt(self) -> None:
@@ -206,12 +299,14 @@ class _Sealer:
         for name in names:
             if name not in self._rings and name not in self._refused:
                 try:
+                    if self._leftovers_only and not _is_leftover(self._directory / name):
+                        continue
                     self._rings[name] = _Served(self._directory / name, self._settings, self._sealing)
                 except (RingError, OSError):
                     self._refused.add(name)
 
     def _sleep(self, seconds: float) -> None:
-        watched = [served.pidfd for served in self._rings.values() if served.pidfd is not None]
+        watched = [served.pidfd for served in self._rings.values() if served.pidfd is not None and not served.is_gone]
         if self._wake is not None:
             watched.append(self._wake)
         ready, _, _ = select.select(watched, [], [], seconds)
@@ -230,8 +325,16 @@ class _Sealer:
             return None
 
     def _clean_up(self) -> None:
+        close_scratch(self._scratch)
+        if self._wake is not None:
+            os.close(self._wake)
         for path in (wake_path(self._directory), lock_path(self._directory)):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._directory.rmdir()
             self._directory.parent.rmdir()
+
+
+def _is_leftover(path: Path) -> bool:
+    with RingReader(path) as reader:
+        return reader.header.state is not RingState.LIVE or is_alive(reader.header) is False

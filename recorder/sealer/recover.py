@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from pathlib import Path
 
 from recorder.ring import RingInvalid, RingReader, is_alive
 from recorder.sealer.assemble import assemble
-from recorder.sealer.follower import salvage
+from recorder.sealer.follower import incident_name, salvage
 from recorder.sealer.sealing import bundle_name
 from recorder.sinks import open_sink
 
@@ -33,10 +32,8 @@ def recover_ring(ring: Path, directory: Path) -> list[Path]:
                 f"The process {header.identity.pid} is still recording into {ring}; trigger an incident there, "
                 "or recover the ring when it has ended."
             )
-        seed = f"{header.identity.boot_id} {header.identity.pid} {header.identity.start_ticks} {ring.name}"
-        incident = hashlib.sha256(seed.encode()).hexdigest()[:32]
         reason = f"recovered from the ring of process {header.identity.pid}"
-        window = salvage(reader, incident, [], reason)
+        window = salvage(reader, incident_name(reader), [], reason)
         if not window.records:
             return []
         sink = open_sink(str(directory.absolute()))

@@ -14,7 +14,8 @@ from typing import Any
 
 from recorder.sealer.assemble import assemble
 from recorder.sealer.follower import ClosedWindow
-from recorder.sinks import Sink
+from recorder.sealer.pacing import Pace, cpu_quota
+from recorder.sinks import Sink, SinkUnavailable
 
 __all__ = ["Sealing", "bundle_name"]
 
@@ -27,6 +28,7 @@ class _Order:
     window: ClosedWindow
     report: Callable[[dict[str, Any]], None]
     host_is_there: Callable[[], bool]
+    once: bool
     done: Callable[[bool], None]
 
 
@@ -36,11 +38,14 @@ class Sealing:
     Args:
         sink: where bundles go.
         notify: "package.module:function", called with the location of each sealed bundle.
+        scratch: where bundles are put together; None: the temp directory.
     """
 
-    def __init__(self, sink: Sink, notify: str | None) -> None:
+    def __init__(self, sink: Sink, notify: str | None, scratch: Path | None = None) -> None:
         self._sink = sink
         self._notify = notify
+        self._scratch = scratch
+        self._quota = cpu_quota()
         self._queue: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._pending = 0
         self._lock = threading.Lock()
@@ -58,12 +63,17 @@ class Sealing:
         report: Callable[[dict[str, Any]], None],
         *,
         host_is_there: Callable[[], bool],
+        once: bool = False,
         done: Callable[[bool], None] = lambda sealed: None,
     ) -> None:
-        """Seal a window later; ``done`` is told whether it worked."""
+        """Seal a window later; ``done`` is told whether it worked.
+
+        With ``once`` a bundle of this name that is in the sink already is left alone and counts as sealed: a sealer
+        that died may have published it.
+        """
         with self._lock:
             self._pending += 1
-        self._queue.put(_Order(window, report, host_is_there, done))
+        self._queue.put(_Order(window, report, host_is_there, once, done))
 
     def stop(self) -> None:
         """Finish what was submitted, and end."""
@@ -75,10 +85,12 @@ class Sealing:
             sealed = False
             try:
                 self._wait_for_models(order)
-                location = self._seal(order.window)
+                found = self._published(order.window) if order.once else None
+                location = found or self._seal(order.window)
                 sealed = True
                 order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
-                self._call_notify(location, order.report)
+                if found is None:
+                    self._call_notify(location, order.report)
             except Exception as error:  # noqa: BLE001  # one incident that fails must not end the sealer
                 reason = f"{type(error).__name__}: {error}"[:500]
                 order.report({"event": "failed", "incident": order.window.incident.id, "reason": reason})
@@ -97,10 +109,24 @@ class Sealing:
                 return
             time.sleep(0.05)
 
+    def _published(self, window: ClosedWindow) -> str | None:
+        name = bundle_name(window)
+        try:
+            return next((listing.location for listing in self._sink.bundles() if listing.name == name), None)
+        except SinkUnavailable:
+            return None  # publishing will tell
+
     def _seal(self, window: ClosedWindow) -> str:
         # Encoded members go to the temp directory, on disk where there is one: the ring's tmpfs is memory.
-        with tempfile.TemporaryDirectory(prefix="flight-recorder-") as scratch:
-            path = assemble(window.incident, window.records, window.latched, Path(scratch), track=window.track)
+        with tempfile.TemporaryDirectory(prefix="flight-recorder-", dir=self._scratch) as scratch:
+            path = assemble(
+                window.incident,
+                window.records,
+                window.latched,
+                Path(scratch),
+                track=window.track,
+                pace=Pace(self._quota),
+            )
             location = self._sink.publish(path, bundle_name(window))
         self._sink.sweep()
         return location

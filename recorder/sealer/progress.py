@@ -1,0 +1,64 @@
+"""How far a ring has been judged, kept beside it: a sealer that takes over neither forgets nor repeats an incident."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from pathlib import Path
+
+from recorder.status import StatusReader, status_path
+
+__all__ = ["Progress", "progress_path", "sealed_before"]
+
+#: magic, sequence of the last settled frame record, number of the last settled event
+_FORM = struct.Struct("<8sQQ")
+_MAGIC = b"VFR-PROG"
+
+
+def progress_path(ring: Path) -> Path:
+    """Return where the progress on a ring is kept."""
+    return ring.with_name(ring.name + ".progress")
+
+
+class Progress:
+    """The marks of one ring: everything up to them is sealed, suppressed or of no interest.
+
+    Attributes:
+        found: the marks (frames, events) that a former sealer left; (0, 0): there was none.
+    """
+
+    def __init__(self, ring: Path) -> None:
+        self._path = progress_path(ring)
+        self.found = (0, 0)
+        self._stored = (0, 0)
+        self._descriptor = -1
+        with contextlib.suppress(OSError):
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._descriptor = os.open(self._path, flags, 0o600)
+            data = os.pread(self._descriptor, _FORM.size, 0)
+            if len(data) == _FORM.size and data.startswith(_MAGIC):
+                _, frames, events = _FORM.unpack(data)
+                self.found = self._stored = (frames, events)
+
+    def store(self, marks: tuple[int, int]) -> None:
+        """Move the marks; where they cannot be written a later sealer may seal something twice."""
+        if marks != self._stored and self._descriptor >= 0:
+            self._stored = marks
+            with contextlib.suppress(OSError):
+                os.pwrite(self._descriptor, _FORM.pack(_MAGIC, *marks), 0)
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def sealed_before(ring: Path) -> set[str]:
+    """Return the incidents that a former sealer reported as sealed; the status file holds the latest of them."""
+    reader = StatusReader(status_path(ring))
+    sealed: set[str] = set()
+    while events := reader.poll():
+        sealed |= {str(event.get("incident")) for event in events if event.get("event") == "sealed"}
+    return sealed

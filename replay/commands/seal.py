@@ -1,0 +1,71 @@
+"""`replay seal`: the sealer in the foreground, as a sidecar or after a crash."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import click
+
+from recorder.bundle.errors import BundleUnavailable
+from replay.commands.options import json_option
+from replay.terminal import print_json, print_line, print_note
+
+__all__ = ["seal"]
+
+
+@click.command(short_help="Seal the incidents of a ring directory, in the foreground.")
+@click.option("--watch", "directory", required=True, metavar="DIR", help="Directory in which the rings are.")
+@click.option("--sink", default="incidents/", show_default=True, metavar="SINK", help="Where bundles go: a directory.")
+@click.option("--once", is_flag=True, help="Seal what dead processes left, and end.")
+@click.option(
+    "--spool-bytes",
+    type=click.IntRange(min=1),
+    default=64 * 2**20,
+    show_default=True,
+    metavar="N",
+    help="What the open windows of one ring may take in DIR.",
+)
+@json_option
+@click.pass_context
+def seal(context: click.Context, directory: str, sink: str, once: bool, spool_bytes: int, as_json: bool) -> None:
+    """Do what the recorder's own sealer does, for every ring in DIR that belongs to the same user.
+
+    Rings of living processes are followed, those of dead ones sealed and removed; each incident once, also after a
+    restart. While it runs, the services that record into DIR start no sealer of their own. Exit code 0: ended when
+    asked to, or nothing is left · 1: another sealer serves DIR. Examples:
+
+    \b
+        replay seal --watch /rings --sink /incidents
+        replay seal --watch /rings --sink /incidents --once
+    """
+    from recorder.sealer.process import serve
+    from recorder.settings import SealerSettings
+    from recorder.sinks import SinkUnavailable
+
+    path = Path(directory)
+    if not path.is_dir():
+        raise click.BadParameter(f"{directory} is no directory; name the one in which the rings are")
+    where = str(Path(sink).absolute()) if "://" not in sink and ":" not in sink else sink
+    settings = SealerSettings(sink=where, sink_options={}, notify=None, spool_bytes=spool_bytes)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if not once:
+        print_note(f"replay: sealing the rings of {directory} into {sink}; end with Ctrl-C")
+    served = True
+    try:
+        served = serve(path.absolute(), settings, once=once)
+    except KeyboardInterrupt:
+        pass  # that is how it ends
+    except SinkUnavailable as error:
+        raise BundleUnavailable(str(error)) from error
+    except OSError as error:
+        raise BundleUnavailable(f"{directory} cannot be served: {error.strerror}; it must be writable") from error
+    if as_json:
+        print_json({"directory": directory, "sink": sink, "served": served})
+    elif not served:
+        print_line(f"another sealer serves {directory}: there is nothing to do")
+    context.exit(0 if served else 1)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
