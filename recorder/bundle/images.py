@@ -21,7 +21,16 @@ from recorder.bundle.manifest import Image
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
-__all__ = ["DECODER_ERRORS", "EXTENSIONS", "checked_pixels", "decode_file", "pixels_bytes", "sniff", "thumbnail"]
+__all__ = [
+    "DECODER_ERRORS",
+    "EXTENSIONS",
+    "checked_pixels",
+    "decode_file",
+    "pixels_bytes",
+    "pixels_digest",
+    "sniff",
+    "thumbnail",
+]
 
 Array = npt.NDArray[Any]
 
@@ -63,10 +72,19 @@ def sniff(data: bytes) -> str:
 
 def pixels_bytes(pixels: Array) -> bytes:
     """Return the pixels in C order, little-endian: what ``pixels_sha256`` is the digest of."""
-    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).tobytes()
+    return _little(pixels).tobytes()
 
 
-def decode_file(data: bytes, encoding: str, size: tuple[int, int] | None = None) -> Array:
+def pixels_digest(pixels: Array) -> str:
+    """Return the sha256 of `pixels_bytes`, without a copy of them."""
+    return hashlib.sha256(_little(pixels).reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def _little(pixels: Array) -> Array:
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+
+
+def decode_file(data: bytes | memoryview, encoding: str, size: tuple[int, int] | None = None) -> Array:
     """Decode a PNG, JPEG or WebP file: HW for grey, else HWC; uint8, or uint16 for 16-bit PNG.
 
     Palettes become RGB or RGBA, CMYK stays four channels, EXIF orientation is not applied.
@@ -92,7 +110,7 @@ def decode_file(data: bytes, encoding: str, size: tuple[int, int] | None = None)
         return np.asarray(image)
 
 
-def checked_pixels(data: bytes, image: Image) -> Array:
+def checked_pixels(data: bytes | memoryview, image: Image) -> Array:
     """Decode an image's member and check everything the manifest says of it, the digest of the pixels included.
 
     Raises:
@@ -108,7 +126,7 @@ def checked_pixels(data: bytes, image: Image) -> Array:
             pixels = decode_file(data, image.encoding, (image.width, image.height))
         if pixels.dtype == np.dtype(image.dtype):
             pixels = pixels.reshape(shape)
-            if hashlib.sha256(pixels_bytes(pixels)).hexdigest() == image.pixels_sha256:
+            if pixels_digest(pixels) == image.pixels_sha256:
                 return pixels
         problem = None
     except DECODER_ERRORS as error:
@@ -144,14 +162,14 @@ def thumbnail(pixels: Array) -> bytes | None:
     return file.getvalue()
 
 
-def _decode_plain_png(data: bytes, size: tuple[int, int] | None) -> Array | None:
+def _decode_plain_png(data: bytes | memoryview, size: tuple[int, int] | None) -> Array | None:
     try:
         return png.decode(data, size)
     except BundleInvalid as error:
         raise ValueError(str(error)) from error
 
 
-def _opened(data: bytes, encoding: str, size: tuple[int, int] | None) -> PilImage:
+def _opened(data: bytes | memoryview, encoding: str, size: tuple[int, int] | None) -> PilImage:
     """Open a file with one named decoder; its size is checked before any pixel is decoded."""
     from PIL import Image as pil
 

@@ -87,8 +87,7 @@ class BundleWriter:
         height, width = pixels.shape[:2]
         if height * width > MAX_IMAGE_PIXELS:
             raise ValueError(f"an image has at most {MAX_IMAGE_PIXELS} pixels, not {height} x {width}")
-        content = images.pixels_bytes(pixels)
-        digest = hashlib.sha256(content).hexdigest()
+        digest = images.pixels_digest(pixels)
         known = self._images.get((digest, pixels.shape, pixels.dtype.name))
         if known is not None:
             return replace(known, name=name, source=source)
@@ -96,7 +95,7 @@ class BundleWriter:
         if channels <= 4 and pixels.size:
             encoding, content = "png", png.encode(pixels)
         else:
-            encoding = "raw"
+            encoding, content = "raw", images.pixels_bytes(pixels)
         image = self._store_image(
             frame_id,
             content,
@@ -153,7 +152,7 @@ class BundleWriter:
                 width=shape[1],
                 channels=shape[2] if len(shape) == 3 else 0,
                 dtype=pixels.dtype.name if pixels is not None else "uint8",
-                pixels_sha256=None if pixels is None else hashlib.sha256(images.pixels_bytes(pixels)).hexdigest(),
+                pixels_sha256=None if pixels is None else images.pixels_digest(pixels),
             ),
         )
         self._images[key] = image
