@@ -22,14 +22,15 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev system
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
 # The format is tested against the real tools; elsewhere than on Debian install them yourself.
 system:
-	@command -v zstd >/dev/null || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq zstd; } || \
-	  { echo "Install zstd: the tests open bundles with GNU tar and the zstd program." >&2; exit 1; }
+	@{ command -v zstd && command -v bsdtar; } >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq zstd libarchive-tools; } || \
+	  { echo "Install zstd and bsdtar (libarchive): the tests open bundles with GNU tar, bsdtar and zstd." >&2; exit 1; }
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -121,7 +121,8 @@ def _readers(torch: Any) -> tuple[Callable[[], JsonValue], ...]:
                 setting.read(torch)
             except (AttributeError, NotImplementedError):
                 useless = True
-        readers.append(_unreadable if useless else native or functools.partial(setting.read, torch))
+        quick = setting.quick(torch) if setting.quick is not None and not useless else None
+        readers.append(_unreadable if useless else native or quick or functools.partial(setting.read, torch))
     return tuple(readers)
 
 

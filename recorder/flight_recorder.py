@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from recorder.bundle.values import JsonValue
+from recorder.capture import looks_like_image
 from recorder.counts import Counts
 from recorder.frame import Batch, Frame, current_group
 from recorder.outcomes import Incident
@@ -25,7 +26,7 @@ from recorder.settings import RecorderSettings
 from recorder.triggers import Trigger
 
 if TYPE_CHECKING:
-    from recorder.hooks.attached import AttachedModel
+    from recorder.hooks.attachments import Attachment
 
 __all__ = ["FlightRecorder", "Stats"]
 
@@ -44,7 +45,9 @@ class Stats:
     frames_recorded: int
     frames_lost: dict[str, int] = field(default_factory=dict)  #: parts or whole records that were not kept, by reason
     incidents_sealed: int = 0
-    incidents_suppressed: dict[str, int] = field(default_factory=dict)  #: by reason, such as "cooldown"
+    incidents_suppressed: dict[str, int] = field(
+        default_factory=dict
+    )  #: "cooldown", "duplicate", "hour-cap", "day-cap"
     ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
     overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
     errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
@@ -84,7 +87,8 @@ class FlightRecorder:
             suppressed for so long; the next one says how often it recurred.
         max_incidents_per_hour: cap of what triggers detect, in any 60 minutes, all streams of this process together;
         max_incidents_per_day: and in any 24 hours. Manual ones have caps of their own, ten times as high.
-        trigger_file: touching this file seals an incident of every stream. It is looked at once a second, never read.
+        trigger_file: touching this file seals an incident of every stream, also when the host hangs. The sealer looks
+            at it once a second and never opens it.
         trigger_signal: the same on this signal: SIGUSR1, SIGUSR2 or a real-time one. Left alone where the host
             handles it already.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
@@ -143,7 +147,7 @@ class FlightRecorder:
         self._lock = threading.RLock()
         self._enabled = not self._settings.disabled
         self._session: Session | None = None
-        self._attached: list[AttachedModel] = []
+        self._attached: list[Attachment] = []
         self._errors = Counts()
         self._switched_off: str | None = None
         self._last_stats: Stats | None = None
@@ -162,8 +166,9 @@ class FlightRecorder:
         """Record the calls of a model from now on; returns the same object, whose behaviour is unchanged.
 
         Args:
-            model: a torch.nn.Module. Anything else is returned as it is and counted as "unsupported-model".
-            name: how bundles call it; default: its class name.
+            model: a torch.nn.Module, an onnxruntime.InferenceSession, or a function, in whose place the function
+                that is returned must be called. Anything else is returned as it is and counted as "unsupported-model".
+            name: how bundles call it; default: the name of its class, or its own.
             factory: "package.module:function" that builds it, written into bundles as a hint for replay.
             store: whether weights and an exported graph go to the model store; else only their digest is known.
             capture_rng: whether the random state is recorded before each call; None: where a dropout is active.
@@ -171,26 +176,28 @@ class FlightRecorder:
         if not self._enabled:
             return model
         try:
-            torch = sys.modules.get("torch")
-            if torch is None or not isinstance(model, torch.nn.Module):
-                self._errors.add("unsupported-model")
-                return model
-            from recorder.hooks.attached import AttachedModel
+            from recorder.hooks.attachments import Unsupported, attachment_of
 
             with self._lock:
-                if any(attached.is_for(model) for attached in self._attached):
-                    return model
-                self._attached.append(
-                    AttachedModel(
+                self._attached = [known for known in self._attached if known.recorded is not None]
+                for known in self._attached:
+                    if known.is_for(model):
+                        return known.recorded  # type: ignore[no-any-return]  # it stands for the model
+                try:
+                    attached = attachment_of(
                         model,
                         self._active_session,
-                        name=self._unique(name or type(model).__name__),
+                        name=lambda default: self._unique(name or default),
                         factory=factory,
                         store=store,
                         capture_rng=capture_rng,
                     )
-                )
-                self._attached[-1].announce(model)
+                except Unsupported:
+                    self._errors.add("unsupported-model")
+                    return model
+                self._attached.append(attached)
+                attached.announce()
+                return attached.recorded  # type: ignore[no-any-return]  # see above
         except Exception as error:  # noqa: BLE001  # attaching must not stop a service from starting
             self._errors.add(f"attach: {type(error).__name__}")
         return model
@@ -299,10 +306,14 @@ class FlightRecorder:
             suppressed, sealed = outcomes.suppressed.snapshot(), outcomes.sealed
             for reason, number in outcomes.failures.snapshot().items():
                 errors.add(f"not-sealed: {reason}", number)
+        lost = session.losses()
+        unseen = max((attached.unseen_graphs for attached in self._attached), default=0)
+        if unseen:
+            lost["inside-compiled-graph"] = unseen
         elapsed_ns = max(1, time.perf_counter_ns() - session.started_ns)
         return Stats(
             frames_recorded=session.frames_recorded,
-            frames_lost=session.losses(),
+            frames_lost=lost,
             incidents_sealed=sealed,
             incidents_suppressed=suppressed,
             ring_bytes=session.ring_bytes,
@@ -311,6 +322,7 @@ class FlightRecorder:
             payload_interval=session.governor.payload_interval,
             frame_interval=session.governor.frame_interval,
             affordable_frames_per_second=session.governor.affordable_per_second,
+            switched_off=self._switched_off,
         )
 
     def disable(self) -> None:
@@ -363,9 +375,10 @@ class FlightRecorder:
         if self._session is not session:
             return
         self._enabled = False
-        self._session = None
         self._switched_off = reason
-        self._errors.update(session.errors.snapshot())
+        with contextlib.suppress(Exception):
+            self._last_stats = self.stats()
+        self._session = None
 
         def let_go() -> None:
             self.disable()
@@ -389,21 +402,13 @@ class FlightRecorder:
         group = current_group(session)
         if group is not None:
             return Frame(None)
-        image = next((value for value in (*args, *kwargs.values()) if _looks_like_image(value)), None)
+        image = next((value for value in (*args, *kwargs.values()) if looks_like_image(value)), None)
         return self.frame(image=image)
 
     def _unique(self, name: str) -> str:
         taken = {attached.name for attached in self._attached}
         candidates = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
         return next((candidate for candidate in candidates if candidate not in taken), name)
-
-
-def _looks_like_image(value: object) -> bool:
-    shape, dtype = getattr(value, "shape", None), str(getattr(value, "dtype", ""))
-    if shape is not None:
-        return len(shape) in (2, 3) and dtype.removeprefix("torch.") in ("uint8", "uint16")
-    pil = sys.modules.get("PIL.Image")
-    return isinstance(value, bytes) or (pil is not None and isinstance(value, pil.Image))
 
 
 _live: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()

@@ -20,13 +20,15 @@ from recorder.records import Kind, pack_value
 if TYPE_CHECKING:
     from recorder.session import Session
 
-__all__ = ["Batch", "Frame", "current_group", "exception_head"]
+__all__ = ["Batch", "Frame", "current_group", "exception_head", "frame_metadata"]
 
 #: Outermost traceback entries kept of an exception; recursion errors have thousands.
 MAX_TRACEBACK_ENTRIES = 64
 MAX_MESSAGE_CHARS = 2_000
 
 _ids = itertools.count(1)
+#: Metadata that every frame takes over which begins in this task or thread; set by adapters, around a request.
+frame_metadata: ContextVar[dict[str, object] | None] = ContextVar("flight_recorder_frame_metadata", default=None)
 _current: ContextVar[Frame | Batch | None] = ContextVar("flight_recorder_frames", default=None)
 
 #: What differs from one beginning to the next of the same stream and image shape; metadata come last.
@@ -63,7 +65,8 @@ class Frame:
         self.ids = (self.id,)
         self.session = session
         self.output: object = None
-        self.metadata: dict[str, object] = dict(metadata or {})
+        around = frame_metadata.get()
+        self.metadata: dict[str, object] = {**around, **(metadata or {})} if around else dict(metadata or {})
         self.stream = ""
         self.latency_seconds: float | None = None
         self.exception: BaseException | None = None
@@ -93,30 +96,39 @@ class Frame:
     def __enter__(self) -> Frame:
         session = self.session
         if session is not None:
-            self._token = _current.set(self)
             began = perf_counter_ns()
-            # Written out, here and below: a guard's context manager costs as much as a record's head.
-            try:
-                self._begin(session)
-            except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
-                session.fault("begin", error)
+            self.open(session)
             session.spent_ns += perf_counter_ns() - began
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        session, token = self.session, self._token
-        self._token = None
-        if session is None or token is None:
+        session = self.session
+        if session is not None:
+            began = perf_counter_ns()
+            self.close(session, error)
+            session.spent_ns += perf_counter_ns() - began
+
+    def open(self, session: Session) -> None:
+        """Enter, where the time is counted already: a model's call outside of any frame makes one of its own."""
+        self._token = _current.set(self)
+        # Written out, here and below: a guard's context manager costs as much as a record's head.
+        try:
+            self._begin(session)
+        except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
+            session.fault("begin", error)
+
+    def close(self, session: Session, error: BaseException | None) -> None:
+        """Leave, where the time is counted already."""
+        token, self._token = self._token, None
+        if token is None:
             return
-        began = perf_counter_ns()
         try:
             _leave(session, token)
             self._end(session, error)
         except Exception as fault:  # noqa: BLE001  # see above
             session.fault("end", fault)
-        session.spent_ns += perf_counter_ns() - began
 
     def _begin(self, session: Session) -> None:
         """Commit the image and what is known before the model runs."""
@@ -203,6 +215,10 @@ class Frame:
     def _end(self, session: Session, error: BaseException | None) -> None:
         """Commit what was answered, and say that the frame is over."""
         self.exception = error
+        if error is not None and not isinstance(error, Exception):
+            # A cancelled task (a client that hung up), an interrupt, an exit: the frame was left, it did not fail.
+            self._lose(session, "left-early")
+            error = None
         self.latency_seconds = (monotonic_ns() - self._began_ns) / 1e9
         metadata = self._plain
         if _differ(self.metadata, metadata):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from recorder.counts import Counts
 from recorder.export import python_executable
+from recorder.operator_requests import mark_of
 from recorder.ring import RingState, RingWriter
 from recorder.settings import SealerSettings
 
@@ -45,6 +47,7 @@ class Keeper:
         self._report = report
         self._errors = errors
         self._stopping = threading.Event()
+        self._file_seen = mark_of(settings.trigger_file) if settings.trigger_file is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = -RESTART_SECONDS
         self._thread = threading.Thread(target=self._run, name="flight-recorder-keeper", daemon=True)
@@ -112,7 +115,9 @@ class Keeper:
             self._errors.add(f"sealer-ended: {self._process.returncode}")
         self._started_at = time.monotonic()
         try:
-            self._process = _start_sealer(self._directory, self._settings)
+            settings = dataclasses.replace(self._settings, trigger_file_seen=self._file_seen)
+            self._file_seen = None  # a later sealer must not answer what this one has answered
+            self._process = _start_sealer(self._directory, settings)
         except OSError:
             self._errors.add("sealer-not-started")
             return

@@ -24,12 +24,12 @@ from recorder.faults import MAX_FAULTS, WITHIN_SECONDS, FaultRow
 from recorder.frame import Frame
 from recorder.governor import Admission, Governor
 from recorder.head_template import Templates
-from recorder.identify import Identifier, WeightsToRead
+from recorder.identify import FileToRead, Identifier, WeightsToRead
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
 from recorder.lanes import Lanes
 from recorder.opening import open_ring
-from recorder.operator_requests import OperatorRequests
+from recorder.operator_requests import OperatorSignal
 from recorder.outcomes import Incident, Outcomes
 from recorder.records import Kind, pack_head
 from recorder.retention import Retention
@@ -131,7 +131,7 @@ class Session:
         self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, str(Path.cwd()))
         self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
         self._keeper: Keeper | None = None
-        self._requests: OperatorRequests | None = None
+        self._signal: OperatorSignal | None = None
         self._warned_of_age = False
         self._next_digest = 0.0
         if self._ring is not None:
@@ -139,7 +139,8 @@ class Session:
                 self._lanes = Lanes(self._ring, lambda: self.errors.add("stream-without-share"))
             self._retention = Retention(self._ring, settings.min_age_seconds)
             self._write_config(settings)
-            self._requests = OperatorRequests(settings.trigger_file, settings.trigger_signal, self._refuse_signal)
+            if settings.trigger_signal is not None:
+                self._signal = OperatorSignal(settings.trigger_signal, self._refuse_signal)
             self._keeper = Keeper(self._ring, settings.sealer, self._beat, self.errors)
             self._keeper.start()
         self.contexts.current()
@@ -339,12 +340,15 @@ class Session:
             self._keeper.wake_sealer()
         return Incident(incident, self.outcomes)
 
-    def announce_model(self, model: Model, weights: WeightsToRead | None) -> None:
+    def announce_model(self, model: Model, weights: WeightsToRead | FileToRead | None) -> None:
         """Latch a model's description; its weights are read in the background, if there are any to read."""
         if not self.write_head(Kind.MODEL, to_json(model)):
             self.lost.add("contexts-full")
-        if weights is not None:
-            self.jobs.submit(lambda: self._identifier.identify(model.id, weights))
+        match weights:
+            case WeightsToRead():
+                self.jobs.submit(lambda: self._identifier.identify(model.id, weights))
+            case FileToRead():
+                self.jobs.submit(lambda: self._identifier.identify_file(model.id, weights))
 
     def export_graph(self, model: int, module: torch.nn.Module, signature: str, example: Mapping[str, Any]) -> None:
         """Have a call's graph exported in the background, by a child process.
@@ -381,8 +385,8 @@ class Session:
 
     def close(self) -> None:
         """End the recording. The sealer, which outlives this process, seals what was triggered."""
-        if self._requests is not None:
-            self._requests.close()
+        if self._signal is not None:
+            self._signal.close()
         self._identifier.close()
         self._exports.stop()
         self.jobs.stop()
@@ -404,8 +408,8 @@ class Session:
         if self._ring is not None:
             self._ring.after_fork_in_child()
             self._ring = None
-        if self._requests is not None:
-            self._requests.forget_after_fork()
+        if self._signal is not None:
+            self._signal.close()
 
     def _open_ring(self, settings: RecorderSettings) -> RingWriter | None:
         try:
@@ -445,8 +449,8 @@ class Session:
         """What the keeper does once a second."""
         self._report_losses()
         self._check_age()
-        for kind, reason in self._requests.poll() if self._requests is not None else ():
-            self.trigger(reason, kind=kind)
+        if self._signal is not None and self._signal.has_arrived():
+            self.trigger(self._signal.reason, kind="signal")
 
     def _check_age(self) -> None:
         held = self._retention.held_seconds(time.monotonic())

@@ -41,6 +41,8 @@ class SealerSettings:
     sink_options: dict[str, JsonValue]
     notify: str | None
     spool_bytes: int
+    trigger_file: str | None = None
+    trigger_file_seen: tuple[int, ...] | None = None  #: its mark when the host began
     track_bytes: int = 0  #: size of the compact track beside each ring; 0: there is none
     history_seconds: float = 0.0  #: how far back it reaches
     python_path: tuple[str, ...] = ()  #: the host's import path, where a factory or notify must be imported
@@ -79,7 +81,6 @@ class RecorderSettings:
     dedupe_seconds: float
     max_incidents_per_hour: int
     max_incidents_per_day: int
-    trigger_file: Path | None
     trigger_signal: int | None
     stream_key: str
     streams: int
@@ -174,6 +175,7 @@ class RecorderSettings:
                 sink=sink,
                 sink_options=options,
                 notify=notify,
+                trigger_file=str(Path(trigger_file).absolute()) if trigger_file is not None else None,
                 spool_bytes=int(max_bytes * SPOOL_SHARE),
                 track_bytes=_track_bytes(max_bytes) if history_seconds else 0,
                 history_seconds=float(history_seconds),
@@ -188,7 +190,6 @@ class RecorderSettings:
             dedupe_seconds=float(dedupe_seconds),
             max_incidents_per_hour=max_incidents_per_hour,
             max_incidents_per_day=max_incidents_per_day,
-            trigger_file=Path(trigger_file).absolute() if trigger_file is not None else None,
             trigger_signal=checked_signal(trigger_signal),
             stream_key=stream_key,
             streams=streams,

@@ -16,6 +16,8 @@ __all__ = ["Candidate", "Factories", "candidates"]
 #: What helps when a model cannot be had from its graph.
 REMEDY = "name the code that builds it: --model pkg.mod:factory"
 
+_ONNX_REMEDY = "name code that returns a function of (output names, inputs): --model pkg.mod:factory"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
@@ -74,6 +76,9 @@ def candidates(
     chosen = factories.of(model)
     if chosen is not None:
         return [_factory(model, chosen, weights, factories.directory)], []
+    if model.framework == "onnxruntime":
+        reasons.append(f"it is an ONNX model, which this version cannot run by itself; {_ONNX_REMEDY}.")
+        return found, reasons
     graph = next((graph.digest for graph in model.graphs if graph.signature == signature), None)
     if graph is None and model.weights is not None:
         graph = locations.remembered_graph(model.weights.digest, signature)
@@ -99,8 +104,8 @@ def candidates(
 
 
 def _weights(model: Model, locations: ModelLocations) -> tuple[str | None, str]:
-    if model.weights is None:
-        return None, ""
+    if model.weights is None or model.framework == "onnxruntime":
+        return None, ""  # an ONNX file is no safetensors file
     try:
         return str(locations.weights(model.weights.digest)), ""
     except ModelMissing as error:

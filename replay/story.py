@@ -75,6 +75,9 @@ def _what_happened(manifest: Manifest, say: Say) -> Section:
         f"Window: {asked}; closed by {say(window.closed_by, 20)}.",
         f"Cause: {_cause(incident.cause, say)}.",
     ]
+    if incident.recurrences_since_last:
+        count = incident.recurrences_since_last
+        sentences.append(f"Recurred: {count} further trigger{'s' * (count > 1)} of this signature were not sealed.")
     if not manifest.complete:
         sentences.append("Salvaged and incomplete: parts of the recording are missing.")
     if manifest.parent is not None:

@@ -72,8 +72,13 @@ def check_manifest(manifest: Manifest) -> None:
         _check_call(call, contexts, models)
     for frame in manifest.frames:
         _check_frame(frame, contexts, calls, members)
+    places: dict[str, set[tuple[int, int, str, int, str]]] = {}
     for where, tensor in tensors_in(manifest):
         _check_tensor(where, tensor, members)
+        place = (tensor.offset, tensor.size_bytes, tensor.encoding, ITEM_SIZE_BYTES[tensor.dtype], tensor.sha256)
+        places.setdefault(tensor.member, set()).add(place)
+    for path, of_member in places.items():
+        _check_apart(path, of_member)
     for where, value in _values(manifest):
         _check_keys(where, value)
     if manifest.track is not None:
@@ -184,6 +189,15 @@ def _check_tensor(where: str, tensor: TensorValue, members: dict[str, Member]) -
         fits = tensor.encoding == "table" and tensor.offset == 0 and member.size_bytes >= _fewest_table_bytes(tensor)
     if not fits:
         raise BundleInvalid(f"the tensor at {where} does not lie within its member; {_REMEDY}")
+
+
+def _check_apart(path: str, places: set[tuple[int, int, str, int, str]]) -> None:
+    """Tensors of one member coincide or lie apart: else a small file could ask for its bytes to be read forever."""
+    end = 0
+    for offset, size_bytes, *_ in sorted(places):
+        if size_bytes and offset < end:
+            raise BundleInvalid(f"two tensors of {path} overlap; {_REMEDY}")
+        end = max(end, offset + size_bytes)
 
 
 def _fewest_table_bytes(tensor: TensorValue) -> int:

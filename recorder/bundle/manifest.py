@@ -232,7 +232,10 @@ class TensorLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Identity of a model's parameters, buffers and tensor attributes: the sha256 of their safetensors file."""
+    """Identity of a model's parameters, buffers and tensor attributes: the sha256 of their safetensors file.
+
+    Of an "onnxruntime" model: the sha256 of the ONNX file itself, ``<digest>.onnx`` in the store.
+    """
 
     digest: str
     size_bytes: int
@@ -254,7 +257,7 @@ class Model:
 
     id: int
     name: str
-    framework: str  #: "torch" or "callable"
+    framework: str  #: "torch", "onnxruntime" or "callable"
     type: str  #: qualified class name, a claim
     factory: str | None = None  #: "package.module:function", a claim
     weights: Weights | None = None  #: null: not known; ``problems`` says why
@@ -262,6 +265,7 @@ class Model:
     training_modules: tuple[str, ...] = ()  #: paths of modules in training mode; "" is the root
     graphs: tuple[Graph, ...] = ()
     problems: tuple[str, ...] = ()  #: sentences: why weights or a graph are missing
+    options: dict[str, JsonValue] = field(default_factory=dict)  #: of an onnxruntime session: providers and options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

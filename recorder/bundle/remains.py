@@ -52,6 +52,13 @@ def remains(manifest: Manifest, bundle_id: str, gone: frozenset[str]) -> tuple[M
         remaining, own = _frame(frame, gone, by_frame.get(frame.id, Counter()))
         lost += own
         frames.append(remaining)
+    track = manifest.track
+    if track is not None and track.member in gone:
+        track = None
+    elif track is not None:
+        kept = tuple(thumbnail for thumbnail in track.thumbnails if thumbnail.member not in gone)
+        lost[THUMBNAIL] += len(track.thumbnails) - len(kept)
+        track = replace(track, thumbnails=kept)
     lost = +lost  # without the zeros
     return (
         replace(
@@ -60,6 +67,7 @@ def remains(manifest: Manifest, bundle_id: str, gone: frozenset[str]) -> tuple[M
             frames=tuple(frames),
             calls=tuple(calls),
             members=(),
+            track=track,
             complete=False,
             parent=Parent(bundle=bundle_id, operation="recover"),
         ),

@@ -6,7 +6,7 @@ a reference dies with the process. What is not copied is described: structure, d
 
 from __future__ import annotations
 
-from recorder.capture.images import CapturedImage, capture_image
+from recorder.capture.images import CapturedImage, capture_image, looks_like_image
 from recorder.capture.leaf import Leaf, MemoryLeaf, align
 from recorder.capture.structure import Description, describe, plain_metadata, without_tensors
 
@@ -18,6 +18,7 @@ __all__ = [
     "align",
     "capture_image",
     "describe",
+    "looks_like_image",
     "plain_metadata",
     "without_tensors",
 ]

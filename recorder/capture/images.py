@@ -12,7 +12,7 @@ import numpy as np
 
 from recorder.capture.leaf import ArrayLeaf, BytesLeaf, Leaf, MemoryLeaf
 
-__all__ = ["CapturedImage", "capture_image", "sniff_encoding"]
+__all__ = ["CapturedImage", "capture_image", "looks_like_image", "sniff_encoding"]
 
 #: A path whose file is larger is not read on the calling thread.
 MAX_FILE_BYTES = 64 * 2**20
@@ -98,3 +98,12 @@ def sniff_encoding(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     return None
+
+
+def looks_like_image(value: object) -> bool:
+    """Whether a value is a picture without further words: an array of uint8 or uint16, a PIL image, bytes."""
+    shape, dtype = getattr(value, "shape", None), str(getattr(value, "dtype", ""))
+    if shape is not None:
+        return len(shape) in (2, 3) and dtype.removeprefix("torch.") in ("uint8", "uint16")
+    pil = sys.modules.get("PIL.Image")
+    return isinstance(value, bytes) or (pil is not None and isinstance(value, pil.Image))

@@ -7,14 +7,17 @@ import time
 import weakref
 from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from recorder.bundle.manifest import Model
 from recorder.bundle.signature import call_signature
 from recorder.capture import Description
+from recorder.hooks.compiling import times_compiled
+from recorder.hooks.script_module import ScriptCall, takes_no_hooks
 from recorder.hooks.torch_module import ModuleHook
+from recorder.hooks.traceless import Traceless
 from recorder.hooks.usual_call import UsualCalls
 from recorder.identify import WeightsToRead
 from recorder.models import layouts_of, tensors_of_module, training_modules_of, weights_version
@@ -37,6 +40,10 @@ MAX_WEIGHT_CHANGES = 4
 MAX_GRAPHS = 8
 
 _version_of = attrgetter("_version")
+
+
+class _Removable(Protocol):
+    def remove(self) -> None: ...
 
 
 class AttachedModel:
@@ -73,10 +80,16 @@ class AttachedModel:
         self.usual = UsualCalls()
         self._signatures: dict[tuple[Any, ...], None] = {}
         self._example: dict[str, Any] = {}
-        self._handles = [
+        self._compiled_before = times_compiled()
+        self._parts: list[_Removable] = []
+        if takes_no_hooks(module):
+            self._parts.append(ScriptCall(self, module))
+            return
+        handles = [
             module.register_forward_pre_hook(ModuleHook(self, before=True), with_kwargs=True),
             module.register_forward_hook(ModuleHook(self, before=False), with_kwargs=True, always_call=True),
         ]
+        self._parts += [*handles, Traceless(module, {handle.id for handle in handles})]
 
     def is_for(self, module: object) -> bool:
         """Whether this is the attachment of that very module."""
@@ -84,13 +97,23 @@ class AttachedModel:
 
     def detach(self) -> None:
         """Remove the hooks."""
-        for handle in self._handles:
-            handle.remove()
+        for part in self._parts:
+            part.remove()
 
-    def announce(self, module: torch.nn.Module) -> None:
+    @property
+    def recorded(self) -> torch.nn.Module | None:
+        """The module itself; None once the host has dropped it."""
+        return self._module()
+
+    @property
+    def unseen_graphs(self) -> int:
+        """How often hooks of this process were met in a graph being compiled, since this module was attached."""
+        return times_compiled() - self._compiled_before
+
+    def announce(self) -> None:
         """Have the weights identified now rather than at the first call."""
-        session = self.session()
-        if session is not None:
+        session, module = self.session(), self._module()
+        if session is not None and module is not None:
             with session.guard("attach"):
                 self.current_id(session, module)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import mmap
 import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
@@ -20,11 +21,11 @@ from recorder.bundle.manifest import Graph, Weights
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Kind", "ModelStore", "StoreDamaged", "StoreUnavailable"]
+__all__ = ["Kind", "ModelStore", "StoreDamaged", "StoreUnavailable", "file_identity"]
 
-Kind = Literal["weights", "graph"]
+Kind = Literal["weights", "graph", "onnx"]
 
-_SUFFIXES: dict[Kind, str] = {"weights": ".safetensors", "graph": ".graph.json"}
+_SUFFIXES: dict[Kind, str] = {"weights": ".safetensors", "graph": ".graph.json", "onnx": ".onnx"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 2**20
 #: A temp file older than this belongs to a process that died; no write takes so long without touching its file.
@@ -41,8 +42,12 @@ class StoreDamaged(RuntimeError):
     """A file of the store is not what its name says."""
 
 
+class _NotStored(Exception):
+    """A file that is not kept; the message is the sentence for the bundle."""
+
+
 class ModelStore:
-    """A content-addressed directory: ``<sha256>.safetensors`` and ``<sha256>.graph.json``.
+    """A content-addressed directory: ``<sha256>.safetensors``, ``<sha256>.graph.json`` and ``<sha256>.onnx``.
 
     Files are written beside their place, synced and linked into it, and never overwritten, so that any number of
     processes may share one store. Nothing in it is believed before its digest was checked.
@@ -122,6 +127,44 @@ class ModelStore:
                 file.write(graph)
         return digest, len(graph)
 
+    def put_onnx(self, chunks: Callable[[], Iterator[bytes]]) -> tuple[Weights, str | None]:
+        """Store an ONNX file under its digest, unless it is not whole by itself.
+
+        Args:
+            chunks: begins to read the file, each time it is called.
+
+        Returns:
+            Its identity, and a sentence that says why it was not stored (then ``stored`` is False), or None.
+
+        Raises:
+            StoreUnavailable, StoreDamaged: as for `put_weights`.
+        """
+        from recorder.models.onnx_file import OnnxInvalid, references_of
+
+        identity = file_identity(chunks())
+        target = self.path_of(identity.digest, "onnx")
+        stored = Weights(digest=identity.digest, size_bytes=identity.size_bytes, stored=True)
+        if self._stands(target, identity.size_bytes):
+            return stored, None
+        try:
+            with self._writing(target) as file:
+                for chunk in chunks():
+                    file.write(chunk)
+                file.flush()
+                # A file of our own is mapped, never the host's: one cut short under a mapping is a SIGBUS.
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
+                    digest = hashlib.sha256(data).hexdigest()
+                    problem = None if digest != identity.digest else references_of(data).problem
+                if digest != identity.digest:
+                    raise _NotStored("The model file was changed while it was read.")
+                if problem is not None:
+                    raise _NotStored(problem)
+        except OnnxInvalid as error:
+            return identity, f"Its file is no ONNX model that could be stored: {error}."
+        except _NotStored as error:
+            return identity, str(error)
+        return stored, None
+
     def remember_graph(self, weights_digest: str, graph: Graph) -> None:
         """Note that a graph belongs to some weights: how a graph made at deployment is found later.
 
@@ -167,7 +210,7 @@ class ModelStore:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
-            with temporary.open("xb") as file:
+            with temporary.open("x+b") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -191,6 +234,15 @@ class ModelStore:
                     path.unlink()
             except OSError:
                 continue  # another process removed it first, or it is not ours to remove
+
+
+def file_identity(chunks: Iterator[bytes]) -> Weights:
+    """Return the identity of a file that is not stored."""
+    digest, size_bytes = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        size_bytes += len(chunk)
+    return Weights(digest=digest.hexdigest(), size_bytes=size_bytes, stored=False)
 
 
 def _publish(temporary: Path, target: Path, *, replace: bool) -> None:

@@ -71,7 +71,10 @@ class _Exception:
                 at: list[JsonValue] = [str(entry) for entry in innermost]
                 reason = f"{found['type']}: {found['message']}"
                 return _fired(
-                    "exception", frame, reason, parameters={"type": found["type"], "stage": found["stage"], "at": at}
+                    "exception",
+                    frame,
+                    reason,
+                    parameters={"type": str(found["type"]), "stage": str(found["stage"]), "at": at},
                 )
         return None
 
@@ -203,10 +206,11 @@ class _FrozenInput:
 
     def evaluate(self, frame: EndedFrame) -> Trigger | None:
         begin = frame.begin
-        images = begin.head.get("images") if begin is not None else None
+        described = begin.head.get("images", ()) if begin is not None else ()
+        images = [image for image in described if isinstance(image.get("offset"), int)]
         if begin is None or not images:
             return None
-        end = max(int(image["offset"]) + int(image["size_bytes"]) for image in images)
+        end = max(image["offset"] + int(image["size_bytes"]) for image in images)
         pieces = _pieces(begin, end)
         if pieces is None:
             return None
@@ -243,7 +247,7 @@ class _Answers:
 
 class _OutputShift:
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._window = max(1, int(parameters["window"]))
+        self._window = min(max(1, int(parameters["window"])), MAX_WINDOW_FRAMES)
         self._per_hour = float(parameters["false_alarms_per_hour"])
         self._key = parameters.get("key")
         self._streams = _PerStream(_Answers)
@@ -295,6 +299,8 @@ class _OutputShift:
         )
 
 
+#: What `recorder.triggers.output_shift` allows.
+MAX_WINDOW_FRAMES = 10_000
 #: Beyond these the tails of the test mean nothing, and a rare frame must not make every second window an alarm.
 MIN_SIGNIFICANCE, MAX_SIGNIFICANCE = 1e-9, 1e-2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -162,6 +163,15 @@ class Follower:
             self._drop(incident)
         return triggers
 
+    def ask(self, kind: str, reason: str, now: float) -> None:
+        """Fire a trigger that comes from outside the host, on every stream, as far as its frames have been read."""
+        for stream in self._latest_streams():
+            about = self._find(None, stream)
+            trigger = Trigger(
+                kind=kind, reason=reason, frame=about.id if about is not None else None, time_ns=time.time_ns()
+            )
+            self._fire(stream, trigger, secrets.token_hex(16), now, about)
+
     @property
     def settled(self) -> tuple[int, int]:
         """Up to which frame record and event every incident is sealed, or there was none."""
@@ -301,7 +311,7 @@ class Follower:
         kind, frame, name = str(head["kind"]), head["frame"], str(head["incident"])
         streams = [str(head["stream"]) if head["stream"] is not None else self._last_stream]
         if kind in EVERYWHERE_KINDS:
-            streams = list(self._recent)[-MAX_STREAMS_ASKED:] or streams
+            streams = self._latest_streams() or streams
         for stream in streams:
             about = self._find(frame, stream)
             trigger = Trigger(
@@ -314,6 +324,11 @@ class Follower:
             )
             self._fire(stream, trigger, name, now, about, has_handle=kind == "manual")
             name = self._name(name, stream)
+
+    def _latest_streams(self) -> list[str]:
+        """The streams of the last frames, those among them whose first frame is still in flight."""
+        in_flight = [track.stream for track in self._open.values() if track.stream not in self._recent]
+        return list(dict.fromkeys([*self._recent, *in_flight]))[-MAX_STREAMS_ASKED:]
 
     def _find(self, frame: int | None, stream: str) -> _Track | None:
         recent = self._recent.get(stream, ())

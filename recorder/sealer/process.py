@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recorder.keeper import lock_path, wake_path
+from recorder.operator_requests import OperatorFile
 from recorder.ring import RingError, RingReader, RingState, is_alive
 from recorder.sealer.exit_status import ending_of, exit_status, is_orderly
 from recorder.sealer.follower import ClosedWindow, Follower, incident_name, salvage
@@ -84,6 +85,11 @@ class _Served:
         self._answer_flushes()
         self._progress.store(self.follower.settled)
         return busy
+
+    def ask(self, kind: str, reason: str, now: float) -> None:
+        """Seal an incident of every stream, unless the host is gone."""
+        if not self._gone:
+            self.follower.ask(kind, reason, now)
 
     @property
     def is_gone(self) -> bool:
@@ -243,6 +249,8 @@ class _Sealer:
         self._rings: dict[str, _Served] = {}
         self._refused: set[str] = set()
         self._wake = self._open_wake()
+        touched, seen = settings.trigger_file, settings.trigger_file_seen
+        self._file = OperatorFile(Path(touched), seen) if touched is not None else None
 
     def run(self) -> None:
         empty_since = time.monotonic()
@@ -277,6 +285,10 @@ class _Sealer:
             if served.is_over:
                 served.remove()
                 del self._rings[name]
+        # After the rings have been read: the request is about what was recorded by now.
+        if self._file is not None and self._file.was_touched(now):
+            for served in self._rings.values():
+                served.ask("operator_file", self._file.reason, now)
         return busy
 
     def _adopt(self) -> None:

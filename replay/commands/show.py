@@ -73,6 +73,8 @@ def show_json(bundle_id: str, manifest: Manifest) -> dict[str, Any]:
         "host": incident.host,
         "trigger": triggers[0] if triggers else None,
         "triggers": triggers,
+        "signature": incident.signature,
+        "recurrences_since_last": incident.recurrences_since_last,
         "cause": incident.cause.get("cause") if incident.cause else None,
         "diagnosis": incident.cause,
         "models": [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyzstd
 import zstandard
 from PIL import Image as pil
 
@@ -23,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def run(*command: str) -> str:
-    """Run a tool that must succeed without a warning (Debian packages tar and zstd)."""
+    """Run a tool that must succeed without a warning (Debian packages tar, zstd and libarchive-tools)."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -47,6 +48,33 @@ def test_gnu_tar_unpacks_members_whose_pictures_open(path: Path, tmp_path: Path)
         for frame in bundle.manifest.frames:
             with pil.open(target / frame.images[0].member) as opened:
                 assert np.array_equal(np.asarray(opened), bundle.pixels(frame.images[0]))
+
+
+def test_bsdtar_lists_and_unpacks_the_same(path: Path, tmp_path: Path) -> None:
+    """libarchive's tar, which finds out the compression by itself (Debian's libarchive-tools)."""
+    target = tmp_path / "unpacked"
+    target.mkdir()
+    run("bsdtar", "-xf", str(path), "-C", str(target))
+    with Bundle.open(path) as bundle:
+        listed = run("bsdtar", "-tf", str(path)).splitlines()
+        assert listed == ["manifest.json", *[member.path for member in bundle.manifest.members]]
+        for member in bundle.manifest.members:
+            assert (target / member.path).read_bytes() == bundle.read(member.path)
+
+
+def test_pyzstds_seekable_file_reads_any_place_of_the_tar(path: Path) -> None:
+    """Another implementation of zstd's seekable format finds every member where the seek table says."""
+    with Bundle.open(path) as bundle, pyzstd.SeekableZstdFile(path) as file:
+        size = ustar.entry_bytes(len(bundle.manifest_bytes))
+        assert file.read(size)[512 : 512 + len(bundle.manifest_bytes)] == bundle.manifest_bytes
+        places = []
+        for member in bundle.manifest.members:
+            places.append((size + ustar.BLOCK_BYTES, member))
+            size += ustar.entry_bytes(member.size_bytes)
+        for place, member in reversed(places):
+            file.seek(place)
+            assert file.read(member.size_bytes) == bundle.read(member.path)
+        assert file.seek(0, 2) == size + len(ustar.END_OF_ARCHIVE)
 
 
 def test_the_zstd_program_finds_it_intact(path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder import triggers
+from recorder.sealer.evaluators import EVALUATORS
 from recorder.sinks import DirectorySink
 from tests.core.bus import HOUR, Bus, frames_of
 
@@ -376,6 +377,14 @@ def test_suppression_and_recurrences_reach_the_host_and_the_bundle(make_recorder
     incidents = [bundle.manifest.incident for bundle in bundles()]
     assert sorted(incident.recurrences_since_last for incident in incidents) == [0, 1]
     assert len({incident.signature for incident in incidents}) == 1 and incidents[0].signature is not None
+
+
+@pytest.mark.parametrize("name", [name for name in triggers.__all__ if name[0].islower()])
+def test_every_trigger_is_documented_and_evaluated_somewhere(name: str) -> None:
+    """In the sealer, or, where it takes a function of the host, there; never nowhere."""
+    page = (Path(__file__).parents[2] / "docs" / "triggers.md").read_text()
+    assert f"| `{name}(" in page and getattr(triggers, name).__doc__
+    assert (name in EVALUATORS) != (name == "when")
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,27 @@ from typing import Any
 import pytest
 
 from recorder import FlightRecorder
-from recorder.operator_requests import OperatorRequests, checked_signal
+from recorder.bundle import Bundle
+from recorder.operator_requests import OperatorFile, OperatorSignal, checked_signal
 from tests.core.test_bus import eventually
 
 
-def requests(file: Path | None = None, number: int | None = None) -> tuple[OperatorRequests, list[str]]:
-    """Requests, and why a signal was refused."""
+class Watch:
+    """A file and a clock that goes on by a second at every look."""
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._now = OperatorFile(path), 0.0
+
+    def touched(self) -> bool:
+        """Look once more."""
+        self._now += 1.0
+        return self._file.was_touched(self._now)
+
+
+def listen(number: int) -> tuple[OperatorSignal, list[str]]:
+    """A listener, and why it was refused."""
     refused: list[str] = []
-    return OperatorRequests(file, number, refused.append), refused
+    return OperatorSignal(number, refused.append), refused
 
 
 def touch(file: Path, time_ns: int) -> None:
@@ -32,51 +45,55 @@ def touch(file: Path, time_ns: int) -> None:
 
 def test_a_file_fires_when_it_appears_is_touched_or_replaced_and_is_left_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "incident"
-    watch, _ = requests(file)
-    assert watch.poll() == []
+    watch = Watch(file)
+    assert not watch.touched()
     touch(file, 10**18)
-    assert [kind for kind, _ in watch.poll()] == ["operator_file"]
-    assert watch.poll() == []
+    assert watch.touched() and not watch.touched()
     touch(file, 2 * 10**18)
-    assert len(watch.poll()) == 1
+    assert watch.touched()
     file.unlink()
-    assert watch.poll() == []
+    assert not watch.touched()
     file.write_text("anything")
     os.utime(file, ns=(2 * 10**18, 2 * 10**18))
-    assert len(watch.poll()) == 1
+    assert watch.touched()
     assert file.read_text() == "anything"
+
+
+def test_a_file_is_looked_at_once_a_second_however_often_the_sealer_wakes(tmp_path: Path) -> None:
+    file = OperatorFile(tmp_path / "incident")
+    assert not file.was_touched(10.0)
+    (tmp_path / "incident").touch()
+    assert [file.was_touched(now) for now in (10.1, 10.9, 11.0, 11.1)] == [False, False, True, False]
 
 
 def test_a_file_that_was_there_before_is_no_request(tmp_path: Path) -> None:
     file = tmp_path / "incident"
     file.touch()
-    watch, _ = requests(file)
-    assert watch.poll() == []
+    assert not Watch(file).touched()
 
 
 @pytest.mark.parametrize("name", ["missing/incident", "x" * 400, "a\0b"])
 def test_a_path_that_cannot_be_is_never_touched(tmp_path: Path, name: str) -> None:
-    watch, _ = requests(tmp_path / name)
-    assert watch.poll() == []
+    assert not Watch(tmp_path / name).touched()
 
 
 def test_a_pipe_or_directory_is_only_looked_at(tmp_path: Path) -> None:
     """Opening a pipe would hang; nothing is opened."""
-    watch, _ = requests(tmp_path / "pipe")
+    watch = Watch(tmp_path / "pipe")
     os.mkfifo(tmp_path / "pipe")
-    assert len(watch.poll()) == 1
+    assert watch.touched()
 
 
 def test_a_signal_is_counted_and_the_default_is_put_back_by_the_last_who_listens() -> None:
-    first, _ = requests(number=signal.SIGUSR1)
-    second, _ = requests(number=signal.SIGUSR1)
+    first, _ = listen(signal.SIGUSR1)
+    second, _ = listen(signal.SIGUSR1)
     try:
-        assert first.poll() == []
+        assert not first.has_arrived()
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGUSR1)
-        eventually(lambda: first.poll() == [("signal", "an operator sent SIGUSR1")])
-        assert first.poll() == []
-        assert len(second.poll()) == 1
+        eventually(first.has_arrived)
+        assert first.reason == "an operator sent SIGUSR1"
+        assert second.has_arrived() and not second.has_arrived()
         first.close()
         first.close()
         assert signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL
@@ -90,7 +107,7 @@ def test_a_signal_is_counted_and_the_default_is_put_back_by_the_last_who_listens
 def test_a_signal_the_host_handles_stays_the_hosts(handler: Any) -> None:
     before = signal.signal(signal.SIGUSR2, handler)
     try:
-        watch, refused = requests(number=signal.SIGUSR2)
+        watch, refused = listen(signal.SIGUSR2)
         assert refused == ["trigger-signal-taken"]
         watch.close()
         assert signal.getsignal(signal.SIGUSR2) is handler
@@ -99,13 +116,17 @@ def test_a_signal_the_host_handles_stays_the_hosts(handler: Any) -> None:
 
 
 def test_a_handler_that_the_host_installs_later_is_left_to_it() -> None:
-    watch, _ = requests(number=signal.SIGUSR2)
+    """As gunicorn does when it has loaded the application."""
+    watch, refused = listen(signal.SIGUSR2)
+    assert not watch.has_arrived() and refused == []
 
     def theirs(number: int, frame: Any) -> None:
         pass
 
     signal.signal(signal.SIGUSR2, theirs)
     try:
+        assert not watch.has_arrived() and not watch.has_arrived()
+        assert refused == ["trigger-signal-taken"]
         watch.close()
         assert signal.getsignal(signal.SIGUSR2) is theirs
     finally:
@@ -114,7 +135,7 @@ def test_a_handler_that_the_host_installs_later_is_left_to_it() -> None:
 
 def test_only_the_main_thread_can_listen() -> None:
     refused: list[str] = []
-    thread = threading.Thread(target=lambda: refused.extend(requests(number=signal.SIGUSR2)[1]))
+    thread = threading.Thread(target=lambda: refused.extend(listen(signal.SIGUSR2)[1]))
     thread.start()
     thread.join()
     assert refused == ["trigger-signal-not-main-thread"]
@@ -165,6 +186,43 @@ def test_a_touched_file_and_a_signal_seal_an_incident(make_recorder: Any, bundle
         ("signal", "left"),
         ("signal", "right"),
     ]
+
+
+HANGING = textwrap.dedent("""
+    import ctypes, sys
+    from recorder import FlightRecorder
+
+    sink, ring, file = sys.argv[1:]
+    recorder = FlightRecorder(sink, ring=ring, max_bytes=2**21, trigger_file=file, post_seconds=0.2)
+    with recorder.frame(camera="left", n=1):
+        pass
+    recorder.flush(30)  # a sealer is there
+    with recorder.frame(camera="right", n=2):
+        print("hanging", flush=True)
+        ctypes.PyDLL(None).sleep(600)  # keeps the interpreter's lock: no thread of the process runs any more
+""")
+
+
+def test_a_host_that_hangs_with_the_interpreters_lock_can_still_be_asked(tmp_path: Path) -> None:
+    sink, file = tmp_path / "sink", tmp_path / "incident"
+    arguments = [sys.executable, "-c", HANGING, str(sink), str(tmp_path / "ring" / "host.ring"), str(file)]
+    host = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    try:
+        assert host.stdout is not None and host.stdout.readline() == "hanging\n"
+        file.touch()
+        eventually(lambda: len(list(sink.glob("*.zst"))) == 2)
+        frames = []
+        for path in sink.glob("*.zst"):
+            with Bundle.open(path) as bundle:
+                frames.append(bundle.manifest.frames)
+    finally:
+        host.kill()
+        host.communicate()
+    assert sorted((frame.stream, frame.status) for window in frames for frame in window) == [
+        ("left", "complete"),
+        ("right", "open"),
+    ]
+    eventually(lambda: not (tmp_path / "ring").exists())
 
 
 FORKING = textwrap.dedent("""

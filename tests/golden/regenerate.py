@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,12 +32,17 @@ from recorder.bundle.manifest import (
     Incident,
     Manifest,
     Model,
+    Track,
+    TrackLevel,
+    TrackSignal,
+    TrackThumbnail,
     Trigger,
     Weights,
     Window,
 )
 from recorder.bundle.salvage import salvage
 from recorder.bundle.tensors import size_in_bytes
+from recorder.bundle.track import TrackTable, encode
 from recorder.bundle.values import (
     DTYPES,
     MappingValue,
@@ -49,7 +55,7 @@ from recorder.bundle.values import (
 )
 from tests.bundles import environment, picture, store_array
 
-__all__ = ["CONTENTS", "FOLDER", "GOLDENS", "contents_of", "write"]
+__all__ = ["CONTENTS", "FOLDER", "GOLDENS", "TRACK", "contents_of", "write"]
 
 FOLDER = Path(__file__).parent
 CONTENTS = FOLDER / "contents.json"
@@ -193,7 +199,48 @@ def _frame(number: int, calls: tuple[int, ...] = (), images: tuple[Image, ...] =
     )  # fmt: skip
 
 
-def _finish(writer: BundleWriter, path: Path, parts: Parts) -> None:
+def track(writer: BundleWriter) -> Track:
+    """Two minutes of a scene that grows dark, in rows and three kinds of intervals, with two thumbnails."""
+    signals = {"latency": "seconds", "luminance": "of full scale", "confidence": "probability"}
+    tables = []
+    for seconds, rows in ((0, 61), (1, 121), (10, 13), (60, 3)):
+        starts = [number * (seconds or 1) * 10**9 + (0 if seconds else 60 * 10**9) for number in range(rows)]
+        light = [0.5 - start / 10**12 for start in starts]
+        level = TrackLevel(
+            stream="line-3", seconds=seconds, rows=rows, from_ns=_T0_NS + starts[0], to_ns=_T0_NS + starts[-1]
+        )
+        columns: dict[str, Any] = {
+            "time_ns": [_T0_NS + start for start in starts],
+            "monotonic_ns": starts,
+        }
+        if seconds:
+            columns |= {"first_frame": range(rows), "frames": [seconds] * rows, "raised": [0] * (rows - 1) + [1]}
+            for name, numbers in (("latency", [0.25] * rows), ("luminance", light)):
+                columns |= {f"{name}.{part}": numbers for part in ("min", "mean", "max")}
+                columns[f"{name}.count"] = [seconds] * rows
+        else:
+            columns |= {"frame": range(rows), "status": [0] * (rows - 1) + [1], "top_class": [-1] * rows}
+            columns |= {"digest": [2**64 - 1 - number for number in range(rows)], "latency": [0.25] * rows}
+            columns |= {"luminance": [math.nan, *light[1:]]}
+        tables.append(TrackTable(level, columns))
+    content = encode(tables)
+    writer.add("records/0.msgpack", content, len(content))
+    shown = []
+    for frame in (1, 61):
+        file = io.BytesIO()
+        pil.new("RGB", (64, 36), (255 // frame, 0, 0)).save(file, "JPEG")
+        member = f"thumbnails/{frame:06x}.jpg"
+        writer.add(member, file.getvalue(), len(file.getvalue()))
+        shown.append(TrackThumbnail(member=member, stream="line-3", frame=frame, time_ns=_T0_NS + frame * 10**9))
+    return Track(
+        member="records/0.msgpack",
+        signals=tuple(TrackSignal(name=name, unit=unit) for name, unit in signals.items()),
+        levels=tuple(table.level for table in tables),
+        thumbnails=tuple(shown),
+    )
+
+
+def _finish(writer: BundleWriter, path: Path, parts: Parts, history: Track | None = None) -> None:
     trigger = Trigger(kind="manual", reason="golden", frame=1, time_ns=_T0_NS + 5, value=0.25, threshold=0.5)
     window = Window(pre_frames=16, post_frames=4, post_seconds=5.0, closed_by="frames")
     manifest = Manifest(
@@ -209,7 +256,7 @@ def _finish(writer: BundleWriter, path: Path, parts: Parts) -> None:
                 factory="service.model:build", weights=Weights(digest="ab" * 32, size_bytes=1234, stored=True),
             ),
         ),
-        frames=parts[0], calls=parts[1],
+        frames=parts[0], calls=parts[1], track=history,
     )  # fmt: skip
     writer.finish(path, manifest)
 
@@ -224,6 +271,8 @@ GOLDENS: dict[str, Callable[[BundleWriter], Parts]] = {
     "1.0-values": values,
 }
 SALVAGED = "1.0-salvaged"
+#: An exception with its history.
+TRACK = "1.0-track"
 
 
 def write(directory: Path, name: str) -> Path:
@@ -237,7 +286,8 @@ def write(directory: Path, name: str) -> Path:
         salvage(data[: len(data) // 2], path)
         return path
     with BundleWriter(directory) as writer:
-        _finish(writer, path, GOLDENS[name](writer))
+        history = track(writer) if name == TRACK else None
+        _finish(writer, path, (exception if name == TRACK else GOLDENS[name])(writer), history)
     return path
 
 
@@ -250,7 +300,15 @@ def contents_of(path: Path) -> dict[str, Any]:
             for image in frame.images
             if image.pixels_sha256 is not None and image.encoding in ("png", "raw")
         }
+        history = {
+            f"{table.level.stream} {table.level.seconds}": {
+                name: hashlib.sha256(repr(list(numbers)).encode()).hexdigest()
+                for name, numbers in table.columns.items()
+            }
+            for table in bundle.track()
+        }
         return {
+            **({"track": history} if history else {}),
             "file": hashlib.sha256(path.read_bytes()).hexdigest(),
             "id": bundle.id,
             "complete": bundle.manifest.complete,
@@ -273,7 +331,7 @@ def main() -> None:
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     contents_path = directory / CONTENTS.name
     contents = json.loads(contents_path.read_text()) if contents_path.exists() else {}
-    for name in (*GOLDENS, SALVAGED):
+    for name in (*GOLDENS, SALVAGED, TRACK):
         if not (directory / f"{name}.zst").exists():
             contents[name] = contents_of(write(directory, name))
     contents_path.write_text(json.dumps(contents, indent=1, sort_keys=True) + "\n")

@@ -196,3 +196,26 @@ def test_the_schema_knows_the_track(bundle_bytes: bytes) -> None:
         forgery.manifest["track"] = track
         with pytest.raises(BundleInvalid, match="schema"):
             Bundle.open(forgery.build())
+
+
+def test_salvage_keeps_what_is_whole_of_the_track(tmp_path: Any) -> None:
+    from recorder.bundle.salvage import salvage
+    from tests.golden.regenerate import FOLDER, TRACK
+
+    data = (FOLDER / f"{TRACK}.zst").read_bytes()
+    salvage(data[: len(data) - 50], tmp_path / "all.zst")
+    with Bundle.open(data) as whole, Bundle.open(tmp_path / "all.zst") as kept:
+        assert kept.manifest.track == whole.manifest.track
+        assert [dict(each.columns) for each in kept.track()][1:] == [dict(each.columns) for each in whole.track()][1:]
+        members = {member.path: member for member in whole.manifest.members}
+        frame = members["records/0.msgpack"].first_frame
+        start = whole._table.offsets[frame]
+        thumbnail = whole._table.offsets[members["thumbnails/00003d.jpg"].first_frame]
+    for place, lost in ((start, {"salvage:record": 1}), (thumbnail, {"salvage:thumbnail": 1})):
+        broken = bytearray(data)
+        broken[place + 20] ^= 0xFF
+        found = salvage(bytes(broken), tmp_path / "part.zst")
+        assert found.lost == lost
+        with Bundle.open(tmp_path / "part.zst") as kept:
+            assert (kept.manifest.track is None) == ("salvage:record" in lost)
+            assert kept.verify() == []

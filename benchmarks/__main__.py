@@ -1,0 +1,61 @@
+"""``python -m benchmarks``: measure, print, and write docs/performance.md with its pictures."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks import forward, per_frame, replaying, sealing, soak
+from benchmarks.results import Section
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def main() -> None:
+    """Run what was asked for; the page is written only by a run of everything."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="sections to run; the page is then left alone")
+    parser.add_argument("--frames", type=int, default=50_000, help="frames of the soak (default: 50000)")
+    parser.add_argument("--rounds", type=int, default=600, help="rounds of the cost per frame (default: 600)")
+    parser.add_argument("--window", type=int, default=64, help="frames that are sealed (default: 64)")
+    options = parser.parse_args()
+    sections: dict[str, Callable[[], Section]] = {
+        "per-frame": lambda: per_frame.measure(options.rounds),
+        "forward": lambda: forward.measure(max(20, options.rounds // 4)),
+        "sealing": lambda: sealing.measure(options.window),
+        "replaying": lambda: replaying.measure(32),
+        "soak": lambda: soak.measure(options.frames),
+    }
+    unknown = set(options.only or ()) - set(sections)
+    if unknown:
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(sections)}")
+    found = []
+    for name, measure in sections.items():
+        if not options.only or name in options.only:
+            found.append(measure())
+            print(found[-1].markdown(), flush=True)
+    if not options.only:
+        write(found)
+
+
+def write(sections: list[Section]) -> None:
+    """Write the page and its pictures."""
+    cpus = len(os.sched_getaffinity(0))
+    head = (
+        "# Performance\n\nWritten by `make bench`, never by hand. Only ratios within one run mean anything; this one "
+        f"ran on {time.strftime('%Y-%m-%d')}, {platform.machine()}, {cpus} cores, Python {platform.python_version()}, "
+        f"torch {version('torch').partition('+')[0]}, load {os.getloadavg()[0]:.1f} at its end.\n\n"
+    )
+    DOCS.joinpath("performance.md").write_text(head + "\n".join(section.markdown() for section in sections))
+    for section in sections:
+        for picture in section.pictures:
+            DOCS.joinpath(f"{picture.name}.svg").write_text(picture.svg())
+
+
+if __name__ == "__main__":
+    main()

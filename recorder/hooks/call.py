@@ -1,0 +1,186 @@
+"""One recorded call, whatever was called: its place among the open calls of the thread, and its two records."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic_ns
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from recorder.bundle.manifest import CallSettings
+from recorder.capture import Description, describe, without_tensors
+from recorder.frame import Frame, current_group, exception_head
+from recorder.records import Kind
+
+if TYPE_CHECKING:
+    from recorder.session import Session
+
+__all__ = ["OpenCall", "begin", "drop_stale", "end", "pop", "write_input", "write_output"]
+
+#: Outputs of thinned frames are kept up to this: triggers look at them, and they cost as little as the metadata.
+MAX_THINNED_OUTPUT_BYTES = 64 * 2**10
+_THINNED = "left out to keep within overhead_budget"
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A call between its beginning and its end."""
+
+    id: int
+    model: int
+    #: The interpreter frame the call happens in, held so that its identity stays unique; None of a coroutine.
+    python_frame: FrameType | None
+    implicit: Frame | None  #: the frame made for it, where the host had opened none
+    frames: tuple[int, ...]
+    key: int
+    parent: int | None
+    started_ns: int
+    signature: str | None  #: of a call no graph was exported for yet
+    admission: int  #: of its frames
+
+
+class _Stack(threading.local):
+    """The open calls of this thread, outermost first. A call is synchronous: a thread-local says it."""
+
+    def __init__(self) -> None:
+        self.calls: list[OpenCall] = []
+
+
+_stack = _Stack()
+
+
+def begin(session: Session, python_frame: FrameType | None) -> OpenCall:
+    """Open a call in the frame at hand, or in a frame of its own.
+
+    Args:
+        session: the recording.
+        python_frame: the interpreter frame that makes the call and will end it; calls made meanwhile on this thread are
+            its children. None of a coroutine, which takes turns with others on one thread: it has no children.
+    """
+    calls = _stack.calls
+    parent = None
+    if calls and python_frame is not None:
+        drop_stale(python_frame)
+        parent = calls[-1].id if calls else None
+    group = current_group(session)
+    implicit = None
+    if group is None:
+        implicit = Frame(session)
+        implicit.open(session)
+        group = implicit
+    ids = group.ids
+    key = ids[0] if ids else 0
+    call = OpenCall(session.next_call(), 0, python_frame, implicit, ids, key, parent, 0, None, group.admission)
+    if python_frame is not None:
+        calls.append(call)
+    return call
+
+
+def write_input(
+    session: Session,
+    call: OpenCall,
+    settings: CallSettings,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    random_state: object = None,
+) -> tuple[dict[str, Any], Description] | None:
+    """Commit what the call was given, of a thinned frame its structure; takes anything.
+
+    Returns:
+        The record's head and what it describes; None when the ring had no room for it.
+    """
+    described = describe((args, kwargs, random_state))
+    args_tagged, kwargs_tagged, random_tagged = described.tagged["tuple"]
+    head = {
+        "call": call.id,
+        "model": call.model,
+        "context": session.contexts.current(),
+        "frames": call.frames,
+        "parent": call.parent,
+        "settings": {
+            "training": settings.training,
+            "grad_enabled": settings.grad_enabled,
+            "inference_mode": settings.inference_mode,
+            "autocast": settings.autocast,
+        },
+        "args": args_tagged,
+        "kwargs": kwargs_tagged,
+        "rng": random_tagged if random_state is not None else None,
+        "started": monotonic_ns(),
+    }
+    if described.opaque:
+        session.lost.add("input-unsupported", len(described.opaque))
+    if call.admission:
+        head |= _without_tensors(args_tagged, kwargs_tagged, _THINNED)
+        return (head, described) if session.write(Kind.INPUT, call.key, head) else None
+    if session.write(Kind.INPUT, call.key, head, described):
+        return head, described
+    session.lost.add("input-not-recorded")
+    session.write(Kind.INPUT, call.key, head | _without_tensors(args_tagged, kwargs_tagged))
+    return None
+
+
+def write_output(
+    session: Session, call: OpenCall, latency_seconds: float, output: object, error: BaseException | None
+) -> tuple[dict[str, Any], Description] | None:
+    """Commit what the call gave, or the exception it raised; takes anything.
+
+    Returns:
+        The record's head and what it describes; None when it was not kept whole.
+    """
+    head: dict[str, Any] = {"call": call.id, "frames": call.frames, "latency": latency_seconds}
+    if error is not None:
+        session.write(Kind.OUTPUT, call.key, {**head, "exception": exception_head(error, "model")})
+        return None
+    described = describe(output)
+    head["output"] = described.tagged
+    if described.opaque:
+        session.lost.add("output-unsupported", len(described.opaque))
+    if call.admission and described.size_bytes > MAX_THINNED_OUTPUT_BYTES:
+        session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged, _THINNED)})
+        return None
+    if session.write(Kind.OUTPUT, call.key, head, described):
+        return head, described
+    session.lost.add("output-not-recorded")
+    session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged)})
+    return None
+
+
+def _without_tensors(args: dict[str, Any], kwargs: dict[str, Any], *why: str) -> dict[str, Any]:
+    return {"args": without_tensors(args, *why), "kwargs": without_tensors(kwargs, *why), "rng": None}
+
+
+def end(call: OpenCall, error: BaseException | None) -> None:
+    """Close the frame that was made for the call, if one was."""
+    if call.implicit is not None and call.implicit.session is not None:
+        call.implicit.close(call.implicit.session, error)
+
+
+def pop(python_frame: FrameType) -> OpenCall | None:
+    """Take the open call that this interpreter frame began; forget those above it that were left without a word."""
+    calls = _stack.calls
+    while calls:
+        call = calls.pop()
+        if call.python_frame is python_frame:
+            return call
+        end(call, None)
+    return None
+
+
+def drop_stale(python_frame: FrameType) -> None:
+    """Forget calls that were left by an exception that runs no hooks, such as KeyboardInterrupt."""
+    calls = _stack.calls
+    while calls and not _is_below(calls[-1].python_frame, python_frame):
+        end(calls.pop(), None)
+
+
+def _is_below(python_frame: FrameType | None, caller: FrameType) -> bool:
+    """Whether a frame is still on this thread's stack."""
+    frame: FrameType | None = caller
+    while frame is not None:
+        if frame is python_frame:
+            return True
+        frame = frame.f_back
+    return False
