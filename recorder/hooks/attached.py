@@ -37,7 +37,7 @@ FULL_CHECK_SECONDS = 1.0
 #: After so many changes the weights are taken to be part of what the model computes (training, running statistics).
 MAX_WEIGHT_CHANGES = 4
 #: One graph serves one signature; a model that is called with ever new shapes is left to its factory.
-MAX_GRAPHS = 8
+MAX_GRAPHS = 4
 
 _version_of = attrgetter("_version")
 
