@@ -93,6 +93,7 @@ class Follower:
         spool_bytes: int,
         report: Callable[[dict[str, Any]], None],
         seal: Callable[[ClosedWindow], None],
+        *,
         resume: tuple[int, int] = (0, 0),
         tracking: Tracking | None = None,
     ) -> None:

@@ -57,8 +57,8 @@ class _Served:
             settings.spool_bytes,
             self._report,
             self._submit,
-            self._progress.found,
-            self._tracking,
+            resume=self._progress.found,
+            tracking=self._tracking,
         )
         if settings.track_bytes and self._tracking is None:
             self.follower.lost.add("track-unavailable")

@@ -80,7 +80,7 @@ class Footage:
         tracking._cpu_share = 1e9  # hours pass within seconds here: the share of a real second says nothing
         self.tracking = tracking
         self.follower = Follower(
-            self.reader, self.path.parent, 2**20, lambda event: None, self.windows.append, self.tracking
+            self.reader, self.path.parent, 2**20, lambda event: None, self.windows.append, tracking=self.tracking
         )
 
     def stop_sealer(self) -> None:
