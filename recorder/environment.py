@@ -213,7 +213,8 @@ def describe_cpu() -> dict[str, JsonValue]:
     except (AttributeError, OSError):
         count = os.cpu_count() or 1
     return {
-        "model": fields.get("model name", platform.processor() or platform.machine()),
+        # Not platform.processor(): it takes a lock that a child forked meanwhile would find taken for ever.
+        "model": fields.get("model name") or platform.machine(),
         "vendor": fields.get("vendor_id", fields.get("cpu implementer", "")),
         "flags": list[JsonValue](sorted(set(flags.split()))),
         "count": count,

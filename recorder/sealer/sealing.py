@@ -21,15 +21,24 @@ __all__ = ["Sealing", "bundle_name"]
 
 #: How long an incident waits for its model's digest and graph, while the host is still working on them.
 MODEL_WAIT_SECONDS = 60.0
+#: How often incidents that wait are looked at.
+LOOK_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Order:
     window: ClosedWindow
     report: Callable[[dict[str, Any]], None]
     host_is_there: Callable[[], bool]
     once: bool
     done: Callable[[bool], None]
+    deadline: float
+
+    def is_ready(self) -> bool:
+        """Whether all that the host will tell of its models and environment is known, or the time for it is over."""
+        window = self.window
+        awaited = window.latched.awaited(window.contexts, window.models)
+        return not awaited or not self.host_is_there() or time.monotonic() > self.deadline
 
 
 class Sealing:
@@ -73,7 +82,8 @@ class Sealing:
         """
         with self._lock:
             self._pending += 1
-        self._queue.put(_Order(window, report, host_is_there, once, done))
+        deadline = time.monotonic() + MODEL_WAIT_SECONDS
+        self._queue.put(_Order(window, report, host_is_there, once, done, deadline))
 
     def stop(self) -> None:
         """Finish what was submitted, and end."""
@@ -81,33 +91,39 @@ class Sealing:
         self._thread.join()
 
     def _run(self) -> None:
-        while (order := self._queue.get()) is not None:
-            sealed = False
+        waiting: list[_Order] = []  # for their models; they hold nobody else up
+        open_for_more = True
+        while open_for_more or waiting:
             try:
-                self._wait_for_models(order)
-                found = self._published(order.window) if order.once else None
-                location = found or self._seal(order.window)
-                sealed = True
-                order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
-                if found is None:
-                    self._call_notify(location, order.report)
-            except Exception as error:  # noqa: BLE001  # one incident that fails must not end the sealer
-                reason = f"{type(error).__name__}: {error}"[:500]
-                order.report({"event": "failed", "incident": order.window.incident.id, "reason": reason})
-            finally:
-                order.window.release()
-                order.done(sealed)
-                with self._lock:
-                    self._pending -= 1
+                order = self._queue.get(timeout=LOOK_SECONDS if waiting else None)
+            except queue.Empty:
+                pass
+            else:
+                open_for_more = order is not None
+                if order is not None:
+                    waiting.append(order)
+            ready = [each for each in waiting if each.is_ready()]
+            waiting = [each for each in waiting if each not in ready]
+            for each in ready:
+                self._carry_out(each)
 
-    @staticmethod
-    def _wait_for_models(order: _Order) -> None:
-        window = order.window
-        deadline = time.monotonic() + MODEL_WAIT_SECONDS
-        while window.latched.awaited(window.contexts, window.models):
-            if not order.host_is_there() or time.monotonic() > deadline:
-                return
-            time.sleep(0.05)
+    def _carry_out(self, order: _Order) -> None:
+        sealed = False
+        try:
+            found = self._published(order.window) if order.once else None
+            location = found or self._seal(order.window)
+            sealed = True
+            order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
+            if found is None:
+                self._call_notify(location, order.report)
+        except Exception as error:  # noqa: BLE001  # one incident that fails must not end the sealer
+            reason = f"{type(error).__name__}: {error}"[:500]
+            order.report({"event": "failed", "incident": order.window.incident.id, "reason": reason})
+        finally:
+            order.window.release()
+            order.done(sealed)
+            with self._lock:
+                self._pending -= 1
 
     def _published(self, window: ClosedWindow) -> str | None:
         name = bundle_name(window)
