@@ -85,8 +85,8 @@ class Host:
         return found
 
     def bundles(self) -> list[Path]:
-        """What is in its sink."""
-        return sorted(self.sink.glob("*.zst"))
+        """What is in its sink, oldest first; names tell seconds only."""
+        return sorted(self.sink.glob("*.zst"), key=lambda path: path.stat().st_mtime_ns)
 
 
 @contextmanager

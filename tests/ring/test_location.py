@@ -27,7 +27,9 @@ def room(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Free bytes by name of the parent directory, as ``statvfs`` would tell; no cgroup limit unless set."""
     free: dict[str, int] = {"shm": 1000 * MIB, "tmp": 1000 * MIB}
     monkeypatch.setattr(
-        os, "statvfs", lambda path: SimpleNamespace(f_bavail=free[Path(path).parent.name] // 4096, f_frsize=4096)
+        os,
+        "statvfs",
+        lambda path: SimpleNamespace(f_bavail=free[Path(path).parent.name] // 4096, f_blocks=2**40, f_frsize=4096),
     )
     monkeypatch.setattr("recorder.ring.location.memory_headroom_bytes", lambda: free.get("cgroup"))
     return free
