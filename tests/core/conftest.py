@@ -41,7 +41,8 @@ def bundles(tmp_path: Path) -> Callable[[], list[Bundle]]:
     """Return a function that opens every bundle in the test's sink, oldest first."""
 
     def open_all() -> list[Bundle]:
-        return [Bundle.open(path) for path in sorted((tmp_path / "incidents").glob("*.zst"))]
+        found = sorted((tmp_path / "incidents").glob("*.zst"), key=lambda path: path.stat().st_mtime_ns)
+        return [Bundle.open(path) for path in found]
 
     return open_all
 
