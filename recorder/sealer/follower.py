@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections import OrderedDict, deque
@@ -13,15 +12,16 @@ from typing import Any
 
 from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
-from recorder.incident import Decision, IncidentBook, OpenIncident, WindowPolicy, signature_of
+from recorder.incident import Decision, IncidentBook, OpenIncident, WindowPolicy
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
 from recorder.sealer.rules import Rules
 from recorder.sealer.stages import SpooledStages, StageRecord, read_stage
-from recorder.sealer.tracking import Tracking, TrackSource
+from recorder.sealer.tracking import Tracking
+from recorder.sealer.window import ClosedWindow, incident_name
 
-__all__ = ["ClosedWindow", "Follower", "incident_name", "salvage"]
+__all__ = ["Follower"]
 
 #: A record that is reserved and not committed for so long belongs to a thread that hangs or died: go past it.
 PENDING_SECONDS = 2.0
@@ -34,32 +34,6 @@ MAX_STREAMS_ASKED = 16
 REPORT_SECONDS = 1.0
 #: Open frames remembered at a time; more means that frames are begun and never ended.
 MAX_OPEN_FRAMES = 1_024
-
-
-@dataclass(slots=True)
-class ClosedWindow:
-    """A window ready to be sealed."""
-
-    incident: Incident
-    records: list[StageRecord]
-    latched: Latched
-    spool: SpooledStages | None = None
-    track: TrackSource | None = None  #: where its history is, and up to which row
-
-    def release(self) -> None:
-        """Give back the window's copy of the ring."""
-        if self.spool is not None:
-            self.spool.close()
-
-    @property
-    def contexts(self) -> set[int]:
-        """Ids of the contexts its records name."""
-        return {number for stage in self.records if isinstance(number := stage.head.get("context"), int)}
-
-    @property
-    def models(self) -> set[int]:
-        """Ids of the models its records name."""
-        return {number for stage in self.records if isinstance(number := stage.head.get("model"), int)}
 
 
 @dataclass(slots=True)
@@ -445,72 +419,3 @@ class Follower:
         )
         track = self._tracking.source() if self._tracking is not None else None
         self._seal(ClosedWindow(closed, spool.records if spool is not None else [], self.latched, spool, track))
-
-
-def incident_name(reader: RingReader, *parts: object) -> str:
-    """Return 32 hex digits for an incident of a ring; without parts: the death of its process."""
-    identity = reader.header.identity
-    seed = " ".join(map(str, (identity.boot_id, identity.pid, identity.start_ticks, reader.path.name, *parts)))
-    return hashlib.sha256(seed.encode()).hexdigest()[:32]
-
-
-def salvage(
-    reader: RingReader, incident: str, earlier: list[Trigger], reason: str, *, kind: str = "process_died"
-) -> ClosedWindow:
-    """Make one window of everything a dead process left in its ring, straight from the ring.
-
-    Args:
-        reader: the ring; nobody writes it any more.
-        incident: the id to seal under.
-        earlier: triggers whose windows were still open.
-        reason: the sentence of the trigger.
-        kind: its kind.
-    """
-    latched, lost = Latched(), Counts()
-    contexts: list[StageRecord] = []
-    frames: list[StageRecord] = []
-    scans: tuple[Scan | FrameScan, ...] = (
-        reader.scan(CONTEXTS, skip_pending=True),
-        FrameScan(reader, {}, skip_pending=True),
-    )
-    for scan, found in zip(scans, (contexts, frames), strict=True):
-        for record in scan:
-            try:
-                stage = read_stage(reader, record)
-            except RecordInvalid:
-                lost.add("record-malformed")
-                continue
-            if stage is not None:
-                found.append(stage)
-    for stage in contexts:
-        latched.take(stage.kind, stage.head)
-    begun = {stage.key for stage in frames if stage.kind == Kind.BEGIN}
-    ended = {stage.key for stage in frames if stage.kind == Kind.END}
-    in_flight = sorted(begun - ended)
-    about = in_flight[-1] if in_flight else max(begun, default=None)
-    header = reader.refresh()
-    lost.update(header.losses)
-    track = TrackSource.beside(reader)
-    trigger = Trigger(kind=kind, reason=reason, frame=about, time_ns=header.heartbeat_ns, severity="high")
-    policy = latched.policy
-    return ClosedWindow(
-        Incident(
-            id=incident,
-            stream="",
-            severity="high",
-            opened_ns=trigger.time_ns,
-            window=Window(
-                pre_frames=policy.pre_frames,
-                post_frames=policy.post_frames,
-                post_seconds=policy.post_seconds,
-                closed_by="death" if kind == "process_died" else "recover",
-            ),
-            triggers=(trigger, *earlier),
-            host="died",
-            lost=lost.snapshot(),
-            signature=signature_of(trigger),
-        ),
-        frames,
-        latched,
-        track=track,
-    )

@@ -15,11 +15,13 @@ from recorder.keeper import lock_path, wake_path
 from recorder.operator_requests import OperatorFile
 from recorder.ring import RingError, RingReader, RingState, is_alive
 from recorder.sealer.exit_status import ending_of, exit_status, is_orderly
-from recorder.sealer.follower import ClosedWindow, Follower, incident_name, salvage
+from recorder.sealer.follower import Follower
+from recorder.sealer.leftover import salvage
 from recorder.sealer.progress import Progress, progress_path, sealed_before
 from recorder.sealer.scratch import close_scratch, open_scratch
 from recorder.sealer.sealing import Sealing
 from recorder.sealer.tracking import Tracking
+from recorder.sealer.window import ClosedWindow, incident_name
 from recorder.settings import SealerSettings
 from recorder.sinks import open_sink
 from recorder.status import StatusWriter, status_path

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from recorder.ring import RingInvalid, RingReader, is_alive
 from recorder.sealer.assemble import assemble
-from recorder.sealer.follower import incident_name, salvage
+from recorder.sealer.leftover import salvage
 from recorder.sealer.sealing import bundle_name
+from recorder.sealer.window import incident_name
 from recorder.sinks import open_sink
 
 __all__ = ["recover_ring"]

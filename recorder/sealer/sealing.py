@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from recorder.sealer.assemble import assemble
-from recorder.sealer.follower import ClosedWindow
 from recorder.sealer.pacing import Pace, cpu_quota
+from recorder.sealer.window import ClosedWindow
 from recorder.sinks import Sink, SinkUnavailable
 
 __all__ = ["Sealing", "bundle_name"]

@@ -13,7 +13,8 @@ import numpy as np
 from recorder.capture import describe
 from recorder.records import Kind, pack_head
 from recorder.ring import CONTEXTS, EVENTS, FRAMES, RingIdentity, RingReader, RingWriter
-from recorder.sealer.follower import ClosedWindow, Follower
+from recorder.sealer.follower import Follower
+from recorder.sealer.window import ClosedWindow
 from recorder.triggers import Trigger
 
 HOUR = 3_600.0

@@ -10,7 +10,7 @@ import pytest
 
 from recorder.bundle import Bundle
 from recorder.sealer.assemble import assemble
-from recorder.sealer.follower import ClosedWindow
+from recorder.sealer.window import ClosedWindow
 from tests.track.footage import Footage
 
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from recorder.records import Kind, pack_head
 from recorder.ring import CONTEXTS, EVENTS, FRAMES, RingIdentity, RingReader, RingWriter
-from recorder.sealer.follower import ClosedWindow, Follower
+from recorder.sealer.follower import Follower
 from recorder.sealer.tracking import Tracking
+from recorder.sealer.window import ClosedWindow
 from recorder.settings import SealerSettings
 
 __all__ = ["Footage", "grey", "settings"]

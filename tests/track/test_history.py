@@ -13,7 +13,7 @@ import pytest
 from recorder.bundle import Bundle
 from recorder.bundle.track import TrackTable
 from recorder.ring import RingReader
-from recorder.sealer.follower import salvage
+from recorder.sealer.leftover import salvage
 from recorder.track import LEVELS, TrackReader, track_path
 from tests.track.footage import grey
 
