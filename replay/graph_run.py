@@ -34,11 +34,6 @@ class LoadedGraph:
         self._body = body
         self._mutations = mutations
 
-    @property
-    def node_count(self) -> int:
-        """How many operators one call runs, regions counted as one."""
-        return len(self._body.steps)
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph under the thread's own settings (gradient mode, autocast, generator).
 

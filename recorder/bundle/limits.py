@@ -41,9 +41,6 @@ MAX_RATIO = 1_000
 #: Beyond any sensor; at four 16-bit channels it decodes to 1 GiB.
 MAX_IMAGE_PIXELS = 2**27
 
-#: The sizes of both sides fit a PNG header.
-MAX_IMAGE_SIDE = 2**31 - 1
-
 #: numpy's bound is 64, torch's models stay below ten.
 MAX_DIMENSIONS = 32
 

@@ -45,7 +45,6 @@ class _Served:
         self.status = StatusWriter(status_path(path))
         self._sealing = sealing
         self._gone = False
-        self._left = 0
         self._flushes: list[tuple[int, int]] = []
         self._sealed = 0
         self._submitted = 0
