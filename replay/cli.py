@@ -147,7 +147,7 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _fail(words: Sequence[str], sentence: str, code: int) -> int:
-    from replay.text import inert
+    from replay.show.text import inert
 
     click.echo(f"replay: {inert(sentence, 600)}", err=True)
     _json_error(words, sentence, code)
@@ -157,7 +157,7 @@ def _fail(words: Sequence[str], sentence: str, code: int) -> int:
 def _json_error(words: Sequence[str], sentence: str, code: int) -> None:
     """Who asked for JSON gets an object on stdout whatever happens."""
     if "--json" in words:
-        from replay.terminal import print_json
+        from replay.show.terminal import print_json
 
         print_json({"error": sentence, "exit_code": code})
 

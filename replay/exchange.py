@@ -19,7 +19,7 @@ from recorder.bundle.values import (
     Value,
     tensors_of,
 )
-from replay.compare import Answer
+from replay.compare.comparison import Answer
 from replay.protocol import ProtocolError
 
 __all__ = ["Outgoing", "answer_from_wire", "digest_of", "recorded_answer"]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from recorder.bundle.manifest import ExceptionInfo
-from replay.compare import Answer, compare_answers
+from replay.compare.comparison import Answer, compare_answers
 from replay.exchange import ReadTensor, recorded_answer
 from replay.session import Failed, Job, Outcome, Raised, Returned
-from replay.text import inert
+from replay.show.text import inert
 from replay.verdict import CallVerdict, Difference, Level
 
 __all__ = ["disagreement", "judge", "soften"]

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from replay.text import inert
+from replay.show.text import inert
 
 __all__ = [
     "ConfigInvalid",

@@ -44,7 +44,7 @@ _NO_LIMIT_BYTES = 2**50
 #: Runs in a process of its own, under the same isolation as a replay worker; prints one JSON object.
 _PROBE = """
 import json, sys
-from replay.sandbox import isolate
+from replay.worker.sandbox import isolate
 kept = isolate()
 facts = {"sandbox": kept, "settings": {}, "libraries": {}}
 try:

@@ -18,13 +18,13 @@ from typing import Any, Self
 from recorder.bundle.codec import from_json
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Environment
-from replay.numerics import WorkerPlan, worker_environment
+from replay.numerics.settings import WorkerPlan, worker_environment
 from replay.protocol import MAX_PAYLOAD_BYTES, ProtocolError, Wire, read_message, write_message
-from replay.text import inert
+from replay.show.text import inert
 
 __all__ = ["Limits", "ModelRefused", "Worker", "WorkerDied", "WorkerTimedOut"]
 
-_BOOT = "import json,sys;sys.path[:]=json.loads(sys.argv[1]);from replay.worker import main;main({cuda})"
+_BOOT = "import json,sys;sys.path[:]=json.loads(sys.argv[1]);from replay.worker.entry import main;main({cuda})"
 
 #: Importing torch from a cold disk over a network file system takes minutes; a worker that hangs still ends.
 _START_SECONDS = 300.0
@@ -112,7 +112,7 @@ class Worker:
         self.environment = self._settle({"op": "settings", "settings": plan.settings})
 
     def load(self, request: Mapping[str, Any], graph: bytes = b"") -> list[str]:
-        """Load a model (`replay.loading.load_model`); return notes, or raise ModelRefused with the reason."""
+        """Load a model (`replay.worker.loading.load_model`); return notes, or raise ModelRefused with the reason."""
         self._send({"op": "load", **request}, [graph])
         reply, _ = self._receive(_LOAD_SECONDS, "loading the model")
         if reply.get("status") != "ok":

@@ -13,12 +13,12 @@ from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
 from recorder.bundle.signature import call_signature
 from recorder.environment import describe_cpu
 from recorder.signals import reevaluate
-from replay.compare import Answer
+from replay.compare.comparison import Answer
 from replay.conclusion import REQUIREMENTS, conclude, exit_code_of, reaches
 from replay.exchange import digest_of
 from replay.judge import disagreement, judge, soften
 from replay.load import UserConfig, find_locations, read_user_config
-from replay.numerics import PROFILES, plan_worker
+from replay.numerics.settings import PROFILES, plan_worker
 from replay.process import Limits
 from replay.session import Job, Outcome, Raised, Returned, Session
 from replay.sources import REMEDY, Candidate, Factories, candidates

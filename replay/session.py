@@ -10,14 +10,14 @@ from typing import Any
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Call, Context, Model
 from recorder.bundle.values import tensors_of
-from replay.compare import Answer
+from replay.compare.comparison import Answer
 from replay.exchange import Outgoing, ReadTensor, answer_from_wire
-from replay.numerics import WorkerPlan
+from replay.numerics.settings import WorkerPlan
+from replay.numerics.surroundings import compare_surroundings
 from replay.process import Limits, ModelRefused, Worker, WorkerDied
 from replay.protocol import MAX_PAYLOAD_BYTES, ProtocolError
+from replay.show.text import inert
 from replay.sources import Candidate
-from replay.surroundings import compare_surroundings
-from replay.text import inert
 
 __all__ = ["Failed", "Job", "Outcome", "Raised", "Returned", "Session"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Model
 from replay.load import ModelLocations, ModelMissing, UserConfig, is_factory
-from replay.text import inert
+from replay.show.text import inert
 
 __all__ = ["Candidate", "Factories", "candidates"]
 
@@ -21,7 +21,7 @@ _ONNX_REMEDY = "name code that returns a function of (output names, inputs): --m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One way to get a model: what `replay.loading.load_model` is asked for."""
+    """One way to get a model: what `replay.worker.loading.load_model` is asked for."""
 
     origin: str  #: "graph" or "factory"
     request: dict[str, Any]

@@ -6,8 +6,8 @@ import click
 
 from replay.cli import ExitCode
 from replay.commands.options import json_option
-from replay.terminal import print_json, print_line, print_wrapped, styled
-from replay.text import inert, size
+from replay.show.terminal import print_json, print_line, print_wrapped, styled
+from replay.show.text import inert, size
 
 __all__ = ["doctor"]
 
@@ -25,7 +25,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
         replay doctor
     """
     from replay.machine import Machine, examine
-    from replay.table import print_facts
+    from replay.show.table import print_facts
 
     machine: Machine = examine()
     code = ExitCode.NOT_OK if machine["problems"] else ExitCode.OK

@@ -15,8 +15,8 @@ from recorder.bundle.values import ITEM_SIZE_BYTES, TensorValue, tensors_of
 from replay.cli import ExitCode
 from replay.commands.options import bundle_argument, json_option, open_bundle
 from replay.folder import Folder
-from replay.terminal import print_json, print_line, print_note, progress, styled
-from replay.text import inert, size
+from replay.show.terminal import print_json, print_line, print_note, progress, styled
+from replay.show.text import inert, size
 
 if TYPE_CHECKING:
     from recorder.bundle.reader import Bundle
@@ -117,7 +117,7 @@ def _write_all(bundle: Bundle, folder: Folder) -> tuple[dict[str, Any], list[str
 
 def _write_track(bundle: Bundle, folder: Folder) -> list[dict[str, Any]]:
     """Write one CSV file for each resolution of time."""
-    from replay.history import csv_lines
+    from replay.show.history import csv_lines
 
     by_seconds: dict[int, list[TrackTable]] = {}
     for table in bundle.track():

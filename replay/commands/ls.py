@@ -12,8 +12,8 @@ from recorder.bundle.errors import BundleError, BundleUnavailable
 from recorder.bundle.manifest import Incident, Manifest
 from recorder.sinks import SinkUnavailable, list_bundles
 from replay.commands.options import json_option, open_bundle, parse_since
-from replay.terminal import print_json, print_line, print_note, print_wrapped, progress, styled
-from replay.text import cells, fit, inert, iso, utc
+from replay.show.terminal import print_json, print_line, print_note, print_wrapped, progress, styled
+from replay.show.text import cells, fit, inert, iso, utc
 
 __all__ = ["ls"]
 

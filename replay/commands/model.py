@@ -13,8 +13,8 @@ import click
 
 from recorder.bundle.values import DTYPES
 from replay.commands.options import json_option
-from replay.terminal import print_json, print_note
-from replay.text import inert
+from replay.show.terminal import print_json, print_note
+from replay.show.text import inert
 
 __all__ = ["model"]
 
@@ -76,10 +76,9 @@ def _input(text: str) -> dict[str, Any]:
 
 
 def _deploy(request: dict[str, Any]) -> dict[str, Any]:
-    """Run replay.deploy, which loads torch and the user's code, in a child."""
-    boot = (
-        "import json, sys; r = json.load(sys.stdin); sys.path[:] = r['sys_path']; import replay.deploy as d; d.main(r)"
-    )
+    """Run replay.worker.deploy, which loads torch and the user's code, in a child."""
+    boot = "import json, sys; r = json.load(sys.stdin); sys.path[:] = r['sys_path']; "
+    boot += "from replay.worker.deploy import main; main(r)"
     try:
         done = subprocess.run(
             [sys.executable, "-c", boot],

@@ -71,7 +71,7 @@ def parse_frame_ids(text: str, existing: tuple[int, ...]) -> frozenset[int]:
     Raises:
         click.BadParameter: it is not of that form, or a frame is not there.
     """
-    from replay.text import id_ranges
+    from replay.show.text import id_ranges
 
     chosen: set[int] = set()
     for part in text.split(","):

@@ -9,8 +9,8 @@ import click
 from recorder.bundle.errors import BundleInvalid, BundleUnavailable
 from replay.cli import ExitCode
 from replay.commands.options import json_option, open_bundle
-from replay.terminal import print_json, print_line, print_note, print_wrapped, styled
-from replay.text import inert
+from replay.show.terminal import print_json, print_line, print_note, print_wrapped, styled
+from replay.show.text import inert
 
 __all__ = ["recover"]
 

@@ -10,8 +10,8 @@ import click
 
 from recorder.bundle.errors import BundleUnavailable
 from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
-from replay.terminal import counting, print_json, print_line, print_wrapped, styled
-from replay.text import id_ranges, inert
+from replay.show.terminal import counting, print_json, print_line, print_wrapped, styled
+from replay.show.text import id_ranges, inert
 from replay.verdict import Difference, FrameVerdict, Level, ReplayResult
 
 __all__ = ["run"]

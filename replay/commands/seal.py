@@ -9,7 +9,7 @@ import click
 
 from recorder.bundle.errors import BundleUnavailable
 from replay.commands.options import json_option
-from replay.terminal import print_json, print_line, print_note
+from replay.show.terminal import print_json, print_line, print_note
 
 __all__ = ["seal"]
 

@@ -8,8 +8,8 @@ import click
 
 from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
 from replay.commands.options import bundle_argument, json_option, open_bundle
-from replay.terminal import print_json, print_line, print_wrapped, shows_blocks, styled
-from replay.text import inert, inert_markdown, iso, size
+from replay.show.terminal import print_json, print_line, print_wrapped, shows_blocks, styled
+from replay.show.text import inert, inert_markdown, iso, size
 
 __all__ = ["show", "show_json"]
 
@@ -26,10 +26,10 @@ def show(bundle: str, as_markdown: bool, as_json: bool) -> None:
     \b
         replay show incidents/…bundle.zst --markdown
     """
-    from replay.answers import short_answers
-    from replay.history import history_json, history_section
-    from replay.story import headline, tell
-    from replay.table import markdown, print_section
+    from replay.show.answers import short_answers
+    from replay.show.history import history_json, history_section
+    from replay.show.story import headline, tell
+    from replay.show.table import markdown, print_section
 
     with open_bundle(bundle) as opened:
         manifest = opened.manifest

@@ -7,8 +7,8 @@ import click
 from recorder.bundle.errors import BundleInvalid
 from replay.cli import ExitCode
 from replay.commands.options import bundle_argument, json_option, open_bundle
-from replay.terminal import print_json, print_line, print_wrapped, styled
-from replay.text import inert, size
+from replay.show.terminal import print_json, print_line, print_wrapped, styled
+from replay.show.text import inert, size
 
 __all__ = ["verify"]
 

@@ -170,7 +170,7 @@ def test_an_unforeseen_error_is_one_sentence_and_never_a_verdict(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("division\nby \x1b[31mzero")
 
-    monkeypatch.setattr("replay.story.tell", broken)
+    monkeypatch.setattr("replay.show.story.tell", broken)
     ended = replay("show", bundle)
     assert ended.code == 3
     assert_one_sentence(ended.err, ["ZeroDivisionError", "--debug"])
@@ -184,7 +184,7 @@ def test_an_interrupt_ends_with_130(replay: Run, bundle: Path, monkeypatch: pyte
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("replay.story.tell", interrupted)
+    monkeypatch.setattr("replay.show.story.tell", interrupted)
     ended = replay("show", bundle)
     assert ended.code == 130
     assert_one_sentence(ended.err.removeprefix("\n"))  # a new line, away from the terminal's ^C

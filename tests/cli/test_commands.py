@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from recorder.bundle import Bundle
-from replay.text import cells
+from replay.show.text import cells
 from tests.bundles import small_bundle
 from tests.cli.conftest import Run, rewrite
 

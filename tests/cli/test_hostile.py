@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recorder.bundle import Manifest
 from recorder.bundle.manifest import ExceptionInfo
-from replay.text import cells, fit, inert, inert_markdown
+from replay.show.text import cells, fit, inert, inert_markdown
 from tests.cli.conftest import Run, rewrite
 
 ATTACK = (

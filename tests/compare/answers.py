@@ -17,7 +17,7 @@ from recorder.bundle.values import (
     TensorValue,
     Value,
 )
-from replay.compare import Answer
+from replay.compare.comparison import Answer
 
 
 class Unknown:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from replay.compare import Comparison, compare_answers
+from replay.compare.comparison import Comparison, compare_answers
 from replay.verdict import Level
 from tests.compare.answers import answer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from replay import tolerance
-from replay.compare import compare_answers
+from replay.compare import tolerance
+from replay.compare.comparison import compare_answers
 from replay.verdict import Level
 from tests.compare.answers import Boxes, Unknown, answer
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from recorder.bundle.tensors import dense_order
-from replay.compare import compare_answers
-from replay.layout import logical_bits
+from replay.compare.comparison import compare_answers
+from replay.compare.layout import logical_bits
 from replay.verdict import Level
 from tests.compare.answers import Unknown, answer, tensor_value
 

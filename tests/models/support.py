@@ -9,8 +9,8 @@ import torch
 
 from recorder.export_child import export_document
 from recorder.models import ModelStore, layouts_of, skeleton, tensors_of_module
-from replay.graph import LoadedGraph, load_graph
-from replay.weights import load_weights
+from replay.graph.document import LoadedGraph, load_graph
+from replay.worker.weights import load_weights
 
 
 def tagged(value: Any) -> dict[str, Any]:

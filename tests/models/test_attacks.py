@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.graph_format import FORMAT_NAME
-from replay.graph import MAX_REGIONS, GraphRefused, load_graph
-from replay.operators import NEVER_GIVEN, OPERATORS, STRING_ARGUMENTS
+from replay.graph.document import MAX_REGIONS, GraphRefused, load_graph
+from replay.graph.operators import NEVER_GIVEN, OPERATORS, STRING_ARGUMENTS
 from tests.models.networks import Segmenter, seeded
 from tests.models.support import exported
 

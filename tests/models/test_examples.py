@@ -16,8 +16,8 @@ from skimage import data
 
 from recorder.models import ModelStore
 from replay.commands.model import model as model_group
-from replay.graph import load_graph
-from replay.weights import load_weights
+from replay.graph.document import load_graph
+from replay.worker.weights import load_weights
 from tests.models.support import exported, same_bits, stored
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

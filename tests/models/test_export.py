@@ -20,7 +20,7 @@ from recorder.export import GraphExporter, GraphResult, export_graph
 from recorder.export_child import ExportRefused, export_document
 from recorder.models import SkeletonFailed, make_inert_hook, skeleton
 from recorder.models.skeletons import load_skeleton
-from replay.graph import load_graph
+from replay.graph.document import load_graph
 from tests.models.networks import Oddities, ResNet, seeded
 from tests.models.support import same_bits, stored, tagged
 

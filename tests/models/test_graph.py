@@ -12,7 +12,7 @@ from torch import nn
 
 from recorder.export_child import ExportRefused
 from recorder.graph_format import GraphUnwritable
-from replay.graph import GraphRefused
+from replay.graph.document import GraphRefused
 from tests.models.networks import Oddities, ResNet, Segmenter, Stateful, ViT, seeded
 from tests.models.support import exported, same_bits, stored
 

@@ -16,7 +16,7 @@ from torch import nn
 from recorder.bundle.manifest import TensorLayout
 from recorder.models import ModelStore, layouts_of, tensors_of_module, training_modules_of
 from recorder.models.weights_file import SAFETENSORS_DTYPES
-from replay.weights import WeightsRefused, apply_weights, load_weights
+from replay.worker.weights import WeightsRefused, apply_weights, load_weights
 from tests.models.networks import Oddities, ResNet, ViT, seeded
 from tests.models.support import same_bits
 

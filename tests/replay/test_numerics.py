@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from recorder.bundle.manifest import Environment
 from recorder.environment import VARIABLES
-from replay.instruction_sets import aten_native, onednn_level
-from replay.numerics import PORTABLE_VARIABLES, plan_worker, worker_environment
-from replay.surroundings import compare_surroundings
+from replay.numerics.instruction_sets import aten_native, onednn_level
+from replay.numerics.settings import PORTABLE_VARIABLES, plan_worker, worker_environment
+from replay.numerics.surroundings import compare_surroundings
 
 AVX2 = ["sse4_1", "avx", "avx2", "fma"]
 AVX512 = [*AVX2, "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512cd", "avx512_vnni"]

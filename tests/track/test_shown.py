@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from recorder.sealer.assemble import assemble
 from replay.cli import cli
-from replay.history import csv_lines, spark
+from replay.show.history import csv_lines, spark
 from tests.track.footage import Footage, grey
 
 

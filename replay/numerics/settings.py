@@ -14,7 +14,7 @@ from recorder.bundle.manifest import Environment
 from recorder.bundle.values import JsonValue
 from recorder.environment import VARIABLES, allowed_variables
 from recorder.torch_settings import SETTINGS, acceptable
-from replay.instruction_sets import (
+from replay.numerics.instruction_sets import (
     ATEN_LEVELS,
     ONEDNN_LEVELS,
     aten_capability,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recorder.bundle.values import MappingValue, RecordValue, SequenceValue, TensorValue, Value
-from replay.layout import Array
+from replay.compare.layout import Array
 
 __all__ = ["SAME_BOX_IOU", "box_groups", "match_boxes"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recorder.bundle.tensors import dense_order
 from recorder.bundle.values import DTYPES, ITEM_SIZE_BYTES, MAX_DEPTH
-from replay.text import inert
+from replay.show.text import inert
 
 __all__ = ["NotRebuildable", "rebuild"]
 

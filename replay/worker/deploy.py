@@ -23,8 +23,8 @@ from recorder.models import (
     skeleton,
     tensors_of_module,
 )
-from replay.graph import GraphRefused, load_graph
-from replay.weights import WeightsRefused, load_weights
+from replay.graph.document import GraphRefused, load_graph
+from replay.worker.weights import WeightsRefused, load_weights
 
 __all__ = ["deploy", "main"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from replay.story import Section
-from replay.terminal import COLUMNS, print_heading, print_line, print_wrapped, styled
-from replay.text import cells, fit
+from replay.show.story import Section
+from replay.show.terminal import COLUMNS, print_heading, print_line, print_wrapped, styled
+from replay.show.text import cells, fit
 
 __all__ = ["markdown", "print_facts", "print_section", "print_table"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from replay.graph_arguments import GraphRefused, Ref
+from replay.graph.arguments import GraphRefused, Ref
 
 __all__ = ["Body", "Input", "LoadedGraph", "Step"]
 

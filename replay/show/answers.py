@@ -10,7 +10,7 @@ from recorder.bundle.errors import BundleError
 from recorder.bundle.manifest import Call, Frame
 from recorder.bundle.reader import Bundle
 from recorder.bundle.values import MappingValue, RecordValue, ScalarValue, SequenceValue, TensorValue, Value
-from replay.text import inert
+from replay.show.text import inert
 
 __all__ = ["short_answers"]
 
@@ -98,7 +98,7 @@ def _top_class(bundle: Bundle, frame: Frame, call: Call, tensor: TensorValue) ->
 
 
 def _most_likely(row: Sequence[float]) -> tuple[int, float]:
-    """`replay.decision.classify` for one row, without numpy: `replay show` does not wait for its import."""
+    """`replay.compare.decision.classify` for one row, without numpy: `replay show` does not wait for its import."""
     row = [-math.inf if math.isnan(value) else value for value in row]
     peak = max(row)
     top = row.index(peak)

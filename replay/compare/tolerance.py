@@ -10,7 +10,7 @@ import numpy as np
 
 from recorder.bundle.tensors import dense_order
 from recorder.bundle.values import TensorValue
-from replay.layout import Array, logical_bits, real_values
+from replay.compare.layout import Array, logical_bits, real_values
 
 __all__ = ["Gap", "TOLERANCES", "measure", "tolerance_of"]
 

@@ -8,7 +8,7 @@ Pure: values and bytes in, a `Comparison` out. The ladder, per tensor:
 * **within-tolerance**: same dtype and shape, the same places hold NaN, +Inf and -Inf, and over the finite rest
   ``|a-b| <= t |a|`` in the L2 norm and ``max|a-b| <= 10 t max|a|``, with t by the precision the model computed in.
   Integers, bools and strings have to be equal.
-* **same-decision**: what the model is used for comes out the same (replay.decision).
+* **same-decision**: what the model is used for comes out the same (replay.compare.decision).
 * **diverged**: everything else, and every difference in structure or shape.
 """
 
@@ -29,7 +29,7 @@ from recorder.bundle.values import (
     TensorValue,
     Value,
 )
-from replay.tolerance import TOLERANCES, measure, tolerance_of
+from replay.compare.tolerance import TOLERANCES, measure, tolerance_of
 from replay.verdict import Difference, Level, worst
 
 __all__ = ["Answer", "Comparison", "compare_answers"]
@@ -107,7 +107,7 @@ def compare_answers(
     first = next((leaf for leaf in walk.leaves if leaf.level is level), None)
     difference = None if level is Level.BIT_EXACT or first is None else first.difference
     if level is Level.DIVERGED and not any(leaf.structural for leaf in walk.leaves):
-        from replay.decision import decide
+        from replay.compare.decision import decide
 
         beyond = [leaf.path for leaf in walk.leaves if leaf.level is Level.DIVERGED]
         decision = decide(recorded, replayed, beyond, task=task, thresholds=thresholds)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from recorder.bundle.values import ITEM_SIZE_BYTES
-from replay.operators import EQUATION, NEVER_GIVEN, STRING_ARGUMENTS
+from replay.graph.operators import EQUATION, NEVER_GIVEN, STRING_ARGUMENTS
 
 __all__ = ["GraphRefused", "Kind", "MAX_DEPTH", "Ref", "argument", "constant", "kind_of_result", "whole_number"]
 

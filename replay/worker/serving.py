@@ -15,10 +15,10 @@ from recorder.bundle.manifest import Environment
 from recorder.capture import describe
 from recorder.environment import capture_environment
 from recorder.torch_settings import write_settings
-from replay.arguments import NotRebuildable, rebuild
-from replay.graph_arguments import GraphRefused
-from replay.loading import Loaded, LoadFailed, load_model
-from replay.sandbox import Forbidden, limit_cpu_seconds, limit_memory, lock_down, refusals
+from replay.graph.arguments import GraphRefused
+from replay.worker.arguments import NotRebuildable, rebuild
+from replay.worker.loading import Loaded, LoadFailed, load_model
+from replay.worker.sandbox import Forbidden, limit_cpu_seconds, limit_memory, lock_down, refusals
 
 __all__ = ["Server"]
 
@@ -33,7 +33,7 @@ class Server:
     """Answers the requests of one parent."""
 
     def __init__(self, kept: dict[str, str]) -> None:
-        """``kept`` is what `replay.sandbox.isolate` returned."""
+        """``kept`` is what `replay.worker.sandbox.isolate` returned."""
         self._kept = kept
         self._models: dict[int, Loaded] = {}
         self._device = "cpu"

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from replay.text import cells
+from replay.show.text import cells
 
 __all__ = [
     "COLUMNS",

@@ -8,8 +8,8 @@ from difflib import unified_diff
 from recorder.bundle.manifest import Environment
 from recorder.bundle.values import JsonValue
 from recorder.torch_settings import SETTINGS
-from replay.instruction_sets import aten_capability, flags_of, onednn_level
-from replay.text import inert
+from replay.numerics.instruction_sets import aten_capability, flags_of, onednn_level
+from replay.show.text import inert
 
 __all__ = ["compare_surroundings"]
 

@@ -1,8 +1,8 @@
 """Run a stored graph safely: an interpreter over a document that was checked, value by value, before anything ran.
 
 A graph document (its form: recorder.graph_format) comes from a model store that others can write to. It is parsed as
-JSON with bounds, each node's operator is looked up in a closed list (replay.operators), each argument is checked
-against that operator's own schema, and the result is a list of calls (replay.graph_run). No code is generated, nothing
+JSON with bounds, each node's operator is looked up in a closed list (replay.graph.operators), each argument is checked
+against that operator's own schema, and the result is a list of calls (replay.graph.run). No code is generated, nothing
 is evaluated, imported or unpickled; a graph can only compute. What it may ask for is bounded, and the memory limit of
 the worker process that runs it bounds the rest.
 """
@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from replay.graph_arguments import MAX_DEPTH, GraphRefused, Kind, Ref, argument, constant, kind_of_result, whole_number
-from replay.graph_run import Body, Input, LoadedGraph, Step
-from replay.operators import MODE_REGIONS, OPERATORS, ZEROED
+from replay.graph.arguments import MAX_DEPTH, GraphRefused, Kind, Ref, argument, constant, kind_of_result, whole_number
+from replay.graph.operators import MODE_REGIONS, OPERATORS, ZEROED
+from replay.graph.run import Body, Input, LoadedGraph, Step
 
 __all__ = ["GraphRefused", "LoadedGraph", "load_graph"]
 
@@ -36,7 +36,8 @@ def load_graph(graph: bytes, weights: dict[str, torch.Tensor], *, device: str = 
 
     Args:
         graph: the document, verified against its digest by the caller.
-        weights: by name, from `replay.weights.load_weights`; used in place, so a graph that updates them changes them.
+        weights: by name, from `replay.worker.weights.load_weights`; used in place: a graph that updates them
+            changes them.
         device: where the graph runs; the weights and inputs must be there.
 
     Raises:

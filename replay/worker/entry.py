@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from replay.sandbox import isolate
+from replay.worker.sandbox import isolate
 
 __all__ = ["main"]
 
@@ -27,7 +27,7 @@ def main(cuda: bool = False) -> None:
 
     # Only now: these start threads, and a process with threads cannot be cut off any more.
     from replay.protocol import write_message
-    from replay.serving import Server
+    from replay.worker.serving import Server
 
     server = Server(kept)
     try:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from recorder.bundle.manifest import Frame, Image, Manifest, Model, Trigger
 from recorder.bundle.values import JsonValue
-from replay.text import duration, id_ranges, size, utc
+from replay.show.text import duration, id_ranges, size, utc
 
 __all__ = ["Say", "Section", "headline", "tell"]
 
-#: `replay.text.inert` or `inert_markdown`: (text, limit) to safe text.
+#: `replay.show.text.inert` or `inert_markdown`: (text, limit) to safe text.
 Say = Callable[[object, int], str]
 
 #: Frames shown around the trigger; the JSON form has all of them.

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recorder.bundle.values import JsonValue, TensorValue, tensors_of
-from replay.boxes import box_groups, match_boxes
-from replay.layout import Array, logical_bits, real_values
+from replay.compare.boxes import box_groups, match_boxes
+from replay.compare.layout import Array, logical_bits, real_values
 
 if TYPE_CHECKING:
-    from replay.compare import Answer
+    from replay.compare.comparison import Answer
 
 __all__ = ["Decision", "TASKS", "classify", "decide"]
 

@@ -12,8 +12,8 @@ import torch
 
 from recorder.bundle.codec import from_json
 from recorder.bundle.manifest import TensorLayout
-from replay.sandbox import Forbidden
-from replay.text import inert
+from replay.show.text import inert
+from replay.worker.sandbox import Forbidden
 
 __all__ = ["LoadFailed", "Loaded", "load_model"]
 
@@ -67,7 +67,7 @@ def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
 
 
 def _from_graph(request: dict[str, Any], graph: bytes, layouts: dict[str, TensorLayout], device: str) -> Loaded:
-    from replay.graph import GraphRefused, load_graph
+    from replay.graph.document import GraphRefused, load_graph
 
     weights = _weights(request, layouts) if request["path"] is not None else {}
     try:
@@ -115,7 +115,7 @@ def _call_factory(name: str, add_path: str | None) -> Any:
 
 
 def _weights(request: dict[str, Any], layouts: dict[str, TensorLayout]) -> dict[str, torch.Tensor]:
-    from replay.weights import WeightsRefused, load_weights
+    from replay.worker.weights import WeightsRefused, load_weights
 
     try:
         return load_weights(request["path"], request["digest"], layouts)
@@ -124,7 +124,7 @@ def _weights(request: dict[str, Any], layouts: dict[str, TensorLayout]) -> dict[
 
 
 def _apply(model: torch.nn.Module, tensors: dict[str, torch.Tensor], request: dict[str, Any]) -> None:
-    from replay.weights import WeightsRefused, apply_weights
+    from replay.worker.weights import WeightsRefused, apply_weights
 
     try:
         apply_weights(model, tensors, request["training_modules"])
