@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -47,10 +47,12 @@ class BundleWriter:
 
     Args:
         scratch_directory: where the unnamed scratch file lives; it takes about the size of the bundle.
+        taken: paths that images and tensors are not given: those of members that are added as they stand.
     """
 
-    def __init__(self, scratch_directory: str | os.PathLike[str]) -> None:
+    def __init__(self, scratch_directory: str | os.PathLike[str], *, taken: Collection[str] = ()) -> None:
         self._spool = Spool(Path(scratch_directory))
+        self._taken = frozenset(taken)
         self._images: dict[tuple[object, ...], Image] = {}
         self._images_of: dict[int, int] = {}
         self._tensors: dict[tuple[str, int], TensorValue] = {}
@@ -159,16 +161,20 @@ class BundleWriter:
         return image
 
     def _store_image(self, frame_id: int, content: bytes, pixels: npt.NDArray[Any] | None, image: Image) -> Image:
-        index = self._images_of.get(frame_id, 0)
-        self._images_of[frame_id] = index + 1
-        stem = f"{frame_id:06x}-{index}"
-        member = f"images/{stem}.{images.EXTENSIONS[image.encoding]}"
+        member, path = self._image_paths(frame_id, images.EXTENSIONS[image.encoding])
+        while not self._taken.isdisjoint((member, path)):
+            member, path = self._image_paths(frame_id, images.EXTENSIONS[image.encoding])
         self._spool.add(member, content, len(content), level=_LEVEL)
         small = images.thumbnail(pixels) if pixels is not None else None
-        path = f"thumbnails/{stem}.jpg" if small is not None else None
-        if small is not None and path is not None:
+        if small is not None:
             self._spool.add(path, small, len(small), level=_LEVEL)
-        return replace(image, member=member, thumbnail=path)
+        return replace(image, member=member, thumbnail=path if small is not None else None)
+
+    def _image_paths(self, frame_id: int, extension: str) -> tuple[str, str]:
+        """The next names of an image and its thumbnail."""
+        index = self._images_of.get(frame_id, 0)
+        self._images_of[frame_id] = index + 1
+        return f"images/{frame_id:06x}-{index}.{extension}", f"thumbnails/{frame_id:06x}-{index}.jpg"
 
     def tensor(
         self,
@@ -221,8 +227,11 @@ class BundleWriter:
         return value
 
     def _tensor_path(self) -> str:
-        self._next_tensor += 1
-        return f"tensors/{self._next_tensor:06x}.bin"
+        while True:
+            self._next_tensor += 1
+            path = f"tensors/{self._next_tensor:06x}.bin"
+            if path not in self._taken:
+                return path
 
     def _join_group(self, view: memoryview) -> tuple[str, int]:
         """Append a small tensor to the open shared member; return the member's path and the offset."""
@@ -256,6 +265,10 @@ class BundleWriter:
         if not is_member_path(path):
             raise ValueError(f"{path!r} is not a path a member may have (schemas/FORMAT.md)")
         return self._spool.add(path, content, size_bytes, level=_LEVEL, pinned=True).sha256
+
+    def holds(self, path: str) -> bool:
+        """Whether a member of that path was stored."""
+        return path in self._spool.members or path == self._group_path
 
     def finish(self, path: str | os.PathLike[str], manifest: Manifest) -> str:
         """Write the bundle and make it durable; it appears under its name complete or not at all.
