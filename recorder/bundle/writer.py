@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from recorder.bundle import archive, codec, encodings, images, png, strictjson, ustar
 from recorder.bundle.check import paths_named
+from recorder.bundle.durable import durable_file
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.limits import (
     GROUP_BYTES,
@@ -270,7 +270,12 @@ class BundleWriter:
         """Whether a member of that path was stored."""
         return path in self._spool.members or path == self._group_path
 
-    def finish(self, path: str | os.PathLike[str], manifest: Manifest) -> str:
+    def finish(
+        self,
+        path: str | os.PathLike[str],
+        manifest: Manifest,
+        annotate: Callable[[bytes], Sequence[bytes]] = lambda text: (),
+    ) -> str:
         """Write the bundle and make it durable; it appears under its name complete or not at all.
 
         Members that the manifest does not name are left out, except those given to `add`. Floats of the manifest that
@@ -279,6 +284,7 @@ class BundleWriter:
         Args:
             path: the file; replaced if it exists.
             manifest: its ``members`` are filled in here.
+            annotate: given the bytes of ``manifest.json``, returns the annotations (`recorder.bundle.annotations`).
 
         Returns:
             The bundle id: the sha256 of ``manifest.json``, hex.
@@ -310,29 +316,18 @@ class BundleWriter:
         frames = [(len(header), 0), (len(manifest_frame), len(entry))]
         frames += [frame for member in chosen for frame in member.frames]
         frames.append((len(end_frame), len(ustar.END_OF_ARCHIVE)))
-        self._assemble(Path(path), header + manifest_frame, chosen, end_frame + archive.pack_seek_table(frames))
+        annotations = annotate(text)
+        frames += [(len(frame), 0) for frame in annotations]
+        tail = end_frame + b"".join(annotations) + archive.pack_seek_table(frames)
+        self._assemble(Path(path), header + manifest_frame, chosen, tail)
         return digest.hexdigest()
 
     def _assemble(self, path: Path, head: bytes, members: list[SpooledMember], tail: bytes) -> None:
-        """Write under a temporary name beside the target, sync, rename, sync the directory."""
-        temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
-        try:
-            with temporary.open("xb") as file:
-                file.write(head)
-                for member in members:
-                    self._spool.copy(member, file)
-                file.write(tail)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        with durable_file(path) as file:
+            file.write(head)
+            for member in members:
+                self._spool.copy(member, file)
+            file.write(tail)
 
 
 def _numbered(members: list[SpooledMember]) -> tuple[Member, ...]:
