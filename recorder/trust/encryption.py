@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,29 +17,14 @@ from recorder.bundle.limits import MIB
 from recorder.bundle.source import RangeSource
 from recorder.trust import TrustError
 
-__all__ = ["ENCRYPTED_SUFFIX", "checked_recipients", "decrypted", "encrypt_file", "is_encrypted"]
+__all__ = ["ENCRYPTED_SUFFIX", "decrypted", "encrypt_file", "is_encrypted"]
 
 ENCRYPTED_SUFFIX = ".age"
 
 _MAGIC = b"age-encryption.org/v1\n"
 
-#: The form of an X25519 recipient: its checksum is for pyrage to check.
-_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
-
 #: An identity file is some lines.
 _MAX_IDENTITY_BYTES = 65_536
-
-
-def checked_recipients(recipients: Sequence[str]) -> tuple[str, ...]:
-    """Return recipients whose form is right.
-
-    Raises:
-        ValueError: one has another form.
-    """
-    for recipient in recipients:
-        if not isinstance(recipient, str) or not _RECIPIENT.fullmatch(recipient):
-            raise ValueError(f"{recipient!r} is no age recipient: age1 and 58 letters and digits, from `age-keygen -y`")
-    return tuple(recipients)
 
 
 def is_encrypted(source: RangeSource) -> bool:

@@ -32,7 +32,8 @@ def encrypt(bundle: str, recipients: tuple[str, ...], output: str | None, as_jso
         replay encrypt …bundle.zst --to age1…
         replay show …bundle.zst.age --identity identity.txt
     """
-    from recorder.trust.encryption import ENCRYPTED_SUFFIX, checked_recipients, encrypt_file, is_encrypted
+    from recorder.trust.encryption import ENCRYPTED_SUFFIX, encrypt_file, is_encrypted
+    from recorder.trust.recipients import checked_recipients
 
     try:
         wanted = checked_recipients(recipients)
