@@ -95,13 +95,13 @@ class Redactor:
 
     def to_json(self) -> dict[str, Any]:
         """A form that JSON and msgpack can hold."""
-        options = {
+        by_method: dict[str, dict[str, Any]] = {
             "pixelate": {"boxes": self.boxes, "block": self.block},
             "fill": {"boxes": self.boxes, "value": self.value},
             "downscale": {"factor": self.factor, "max_side": self.max_side},
             "function": {"target": self.target},
-        }[self.method]
-        return {self.method: {name: value for name, value in options.items() if value is not None}}
+        }
+        return {self.method: {name: value for name, value in by_method[self.method].items() if value is not None}}
 
     def apply(
         self, pixels: NDArray[Any], metadata: Mapping[str, JsonValue], functions: Mapping[str, ImageFunction]
