@@ -11,6 +11,7 @@ from recorder.privacy.policy import DERIVED_FROM, FIELDS, Level, PrivacyPolicy
 from recorder.privacy.redaction import ImageFunction, RedactionFailed, Redactor, redact
 from recorder.privacy.redactors import blank, downscale, fill, pixelate
 from recorder.privacy.scrub import DENYLIST, REMOVED, Change, Scrubber, scrub_text
+from recorder.privacy.values import without_content
 
 __all__ = [
     "DENYLIST",
@@ -33,5 +34,6 @@ __all__ = [
     "pixelate",
     "redact",
     "scrub_text",
+    "without_content",
     "without_location",
 ]

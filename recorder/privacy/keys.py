@@ -5,7 +5,7 @@ It comes from a file or from the environment and is never written anywhere: bund
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import hmac
 import json
 import os
@@ -45,11 +45,15 @@ class PrivacyKey:
     @property
     def id(self) -> str:
         """16 hex digits that name the key and tell nothing about it."""
-        return self.digest(_ID_TEXT)[:16]
+        return _id_of(self.secret)
 
     def digest(self, data: bytes | bytearray | memoryview) -> str:
         """HMAC-SHA256 of some bytes, 64 hex digits."""
-        return hmac.new(self.secret, data, hashlib.sha256).hexdigest()
+        return hmac.digest(self.secret, data, "sha256").hex()
+
+    def stated(self, data: bytes | bytearray | memoryview) -> str:
+        """The digest as bundles state it: ``hmac-sha256:KEY:DIGEST`` (schemas/FORMAT.md, section 3.5)."""
+        return f"hmac-sha256:{self.id}:{self.digest(data)}"
 
     def pseudonym(self, value: JsonValue) -> str:
         """``p_`` and 16 hex digits of the HMAC: the same for equal values, in every bundle under this key.
@@ -58,6 +62,11 @@ class PrivacyKey:
         """
         text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, separators=(",", ":"))
         return f"p_{self.digest(text.encode('utf-8', 'replace'))[:16]}"
+
+
+@functools.lru_cache(maxsize=8)
+def _id_of(secret: bytes) -> str:
+    return hmac.digest(secret, _ID_TEXT, "sha256").hex()[:16]
 
 
 def load_key(path: str | os.PathLike[str] | None = None) -> PrivacyKey | None:
