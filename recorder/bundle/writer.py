@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from recorder.bundle import archive, codec, encodings, images, png, strictjson, ustar
-from recorder.bundle.check import paths_named
+from recorder.bundle.check import features_of, paths_named
 from recorder.bundle.durable import durable_file
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.limits import (
@@ -283,7 +283,7 @@ class BundleWriter:
 
         Args:
             path: the file; replaced if it exists.
-            manifest: its ``members`` are filled in here.
+            manifest: its ``members`` and ``required_features`` are filled in here.
             annotate: given the bytes of ``manifest.json``, returns the annotations (`recorder.bundle.annotations`).
 
         Returns:
@@ -300,7 +300,7 @@ class BundleWriter:
             (member for member in self._spool.members.values() if member.pinned or member.path in named),
             key=lambda member: (list(FOLDERS).index(folder_of(member.path)), member.path),
         )
-        manifest = replace(manifest, members=_numbered(chosen))
+        manifest = replace(manifest, members=_numbered(chosen), required_features=features_of(manifest))
         text = strictjson.dumps(codec.to_json(manifest))
         if len(text) > MAX_MANIFEST_BYTES or len(chosen) > MAX_MEMBERS:
             raise BundleInvalid(
