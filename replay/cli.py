@@ -30,6 +30,8 @@ COMMANDS: dict[str, str] = {
     "ls": "replay.commands.ls:ls",
     "verify": "replay.commands.verify:verify",
     "extract": "replay.commands.extract:extract",
+    "redact": "replay.commands.redact:redact",
+    "erase": "replay.commands.erase:erase",
     "sign": "replay.commands.sign:sign",
     "encrypt": "replay.commands.encrypt:encrypt",
     "decrypt": "replay.commands.encrypt:decrypt",
