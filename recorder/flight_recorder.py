@@ -21,6 +21,7 @@ from recorder.capture import looks_like_image
 from recorder.counts import Counts
 from recorder.frame import Batch, Frame, current_group
 from recorder.outcomes import Incident
+from recorder.privacy import PrivacyPolicy
 from recorder.session import Session
 from recorder.settings import RecorderSettings
 from recorder.triggers import Trigger
@@ -93,6 +94,10 @@ class FlightRecorder:
             handles it already.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
             ``max_age_seconds``: the oldest incidents go first.
+        privacy: what may leave the machine, field by field (docs/privacy.md): a `recorder.PrivacyPolicy` or a
+            dictionary of its parts; None: everything but metadata under keys such as "password" or "email".
+        privacy_key: path of a file with a secret of at least 16 bytes, for pseudonyms and digests of what was removed;
+            None: from ``FLIGHT_RECORDER_PRIVACY_KEY``, if it is set. It is never written anywhere.
 
     Raises:
         ValueError: an argument is out of range.
@@ -121,6 +126,8 @@ class FlightRecorder:
         trigger_file: str | os.PathLike[str] | None = None,
         trigger_signal: int | None = None,
         sink_options: Mapping[str, JsonValue] | None = None,
+        privacy: PrivacyPolicy | Mapping[str, Any] | None = None,
+        privacy_key: str | os.PathLike[str] | None = None,
     ) -> None:
         self._settings = RecorderSettings.checked(
             sink=sink,
@@ -143,6 +150,8 @@ class FlightRecorder:
             history_seconds=history_seconds,
             ring=ring,
             notify=notify,
+            privacy=privacy,
+            privacy_key=privacy_key,
         )
         self._lock = threading.RLock()
         self._enabled = not self._settings.disabled
