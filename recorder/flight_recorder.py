@@ -21,6 +21,7 @@ from recorder.capture import looks_like_image
 from recorder.counts import Counts
 from recorder.frame import Batch, Frame, current_group
 from recorder.outcomes import Incident
+from recorder.privacy import PrivacyPolicy
 from recorder.session import Session
 from recorder.settings import RecorderSettings
 from recorder.triggers import Trigger
@@ -97,6 +98,10 @@ class FlightRecorder:
             is not possible nothing is sealed, rather than in the clear. The ring and the model store are not encrypted.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
             ``max_age_seconds``: the oldest incidents go first.
+        privacy: what may leave the machine, field by field (docs/privacy.md): a `recorder.PrivacyPolicy` or a
+            dictionary of its parts; None: everything but metadata under keys such as "password" or "email".
+        privacy_key: path of a file with a secret of at least 16 bytes, for pseudonyms and digests of what was removed;
+            None: from ``FLIGHT_RECORDER_PRIVACY_KEY``, if it is set. It is never written anywhere.
 
     Raises:
         ValueError: an argument is out of range.
@@ -127,6 +132,8 @@ class FlightRecorder:
         sign_key: str | os.PathLike[str] | None = None,
         encrypt_to: Sequence[str] = (),
         sink_options: Mapping[str, JsonValue] | None = None,
+        privacy: PrivacyPolicy | Mapping[str, Any] | None = None,
+        privacy_key: str | os.PathLike[str] | None = None,
     ) -> None:
         self._settings = RecorderSettings.checked(
             sink=sink,
@@ -151,6 +158,8 @@ class FlightRecorder:
             notify=notify,
             sign_key=sign_key,
             encrypt_to=encrypt_to,
+            privacy=privacy,
+            privacy_key=privacy_key,
         )
         self._lock = threading.RLock()
         self._enabled = not self._settings.disabled

@@ -10,8 +10,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from PIL import Image
-
 __all__ = ["without_location"]
 
 _GPS_DIRECTORY = 0x8825
@@ -151,6 +149,8 @@ def _webp(data: bytes) -> bytes:
 
 def _exif(content: bytes) -> bytes:
     """EXIF without its GPS directory and thumbnail; empty where it cannot be understood or written again."""
+    from PIL import Image  # the host, which imports this package, may do without Pillow's 20 ms
+
     exif = Image.Exif()
     try:
         exif.load(content)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recorder.privacy import PrivacyKey, PrivacyPolicy
 from recorder.sealer.assemble import assemble
 from recorder.sealer.pacing import Pace, cpu_quota
+from recorder.sealer.redacting import Redacting, import_functions
 from recorder.sealer.window import ClosedWindow
 from recorder.sinks import Sink, SinkUnavailable
 from recorder.trust.protection import Protection
@@ -49,13 +51,24 @@ class Sealing:
         sink: where bundles go.
         notify: "package.module:function", called with the location of each sealed bundle.
         scratch: where bundles are put together; None: the temp directory.
-        protection: how they are signed and encrypted.
+        privacy: the running configuration's policy, whose redacting functions may be imported. What is applied to a
+            window is the policy in its ring.
+        privacy_key: for pseudonyms and digests.
+        protection: how bundles are signed and encrypted.
     """
 
     def __init__(
-        self, sink: Sink, notify: str | None, scratch: Path | None = None, protection: Protection | None = None
+        self,
+        sink: Sink,
+        notify: str | None,
+        scratch: Path | None = None,
+        privacy: PrivacyPolicy | None = None,
+        privacy_key: PrivacyKey | None = None,
+        protection: Protection | None = None,
     ) -> None:
         self._protection = protection or Protection()
+        self._functions = import_functions(privacy)
+        self._privacy_key = privacy_key
         self._sink = sink
         self._notify = notify
         self._scratch = scratch
@@ -148,6 +161,7 @@ class Sealing:
                 window.records,
                 window.latched,
                 Path(scratch),
+                privacy=Redacting(window.latched.privacy, self._privacy_key, self._functions),
                 track=window.track,
                 pace=Pace(self._quota),
                 annotate=lambda text: self._protection.annotations(text, report),

@@ -48,6 +48,8 @@ def recover(context: click.Context, source: str, directory: str, as_json: bool) 
         bundles = recover_ring(path, target)
     except RingInvalid as error:
         raise BundleInvalid(str(error)) from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     except (RingUnavailable, SinkUnavailable) as error:
         raise BundleUnavailable(str(error)) from error
     except OSError as error:

@@ -50,6 +50,7 @@ def seal(
         replay seal --watch /rings --sink /incidents
         replay seal --watch /rings --sink /incidents --once
     """
+    from recorder.privacy import load_key
     from recorder.sealer.process import serve
     from recorder.settings import SealerSettings
     from recorder.sinks import SinkUnavailable
@@ -57,6 +58,10 @@ def seal(
     path = Path(directory)
     if not path.is_dir():
         raise click.BadParameter(f"{directory} is no directory; name the one in which the rings are")
+    try:
+        key = load_key()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     where = str(Path(sink).absolute()) if "://" not in sink and ":" not in sink else sink
     settings = SealerSettings(
         sink=where,
@@ -71,7 +76,7 @@ def seal(
         print_note(f"replay: sealing the rings of {directory} into {sink}; end with Ctrl-C")
     served = True
     try:
-        served = serve(path.absolute(), settings, once=once)
+        served = serve(path.absolute(), settings, once=once, privacy_key=key)
     except KeyboardInterrupt:
         pass  # that is how it ends
     except SinkUnavailable as error:
