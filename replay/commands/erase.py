@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recorder.bundle.errors import BundleUnavailable
 from replay.cli import ExitCode
 from replay.commands.options import identity_option, json_option, open_bundle
-from replay.erasure import Erasure, Found, Where, find
 from replay.show.terminal import print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
+
+if TYPE_CHECKING:
+    from replay.erasure import Erasure, Found, Where
 
 __all__ = ["erase"]
 
@@ -67,8 +69,10 @@ def erase(
 
     \b
         replay erase incidents/ --where patient=4711
-        replay erase incidents/ --where patient=4711 --spool /var/spool/recorder --yes
+        replay erase incidents/ --where patient=4711 --spool /rings --yes
     """
+    from replay.erasure import find
+
     where = _where(conditions, privacy_key)
     directory = Path(sink)
     if "://" in sink or not directory.is_dir():
@@ -88,6 +92,7 @@ def erase(
 
 def _where(conditions: tuple[str, ...], privacy_key: str | None) -> Where:
     from recorder.privacy import load_key
+    from replay.erasure import Where
 
     parsed: dict[str, str] = {}
     for text in conditions:

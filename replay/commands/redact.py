@@ -67,9 +67,9 @@ def redact(
     key, removed values leave no digest. The copy names its parent and is not signed. Examples:
 
     \b
-        replay redact …bundle.zst -o out.zst --images pixelate --boxes faces
-        replay redact …bundle.zst -o out.zst --images remove --drop metadata.operator
-        replay redact …bundle.zst -o out.zst --images fill --level model_output=full
+        replay redact …zst -o out.zst --images pixelate --boxes faces
+        replay redact …zst -o out.zst --images remove --drop metadata.operator
+        replay redact …zst -o out.zst --images fill --level output=full
     """
     target = new_file(output)
     try:
