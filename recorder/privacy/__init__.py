@@ -10,7 +10,7 @@ from recorder.privacy.location import without_location
 from recorder.privacy.policy import DERIVED_FROM, FIELDS, Level, PrivacyPolicy
 from recorder.privacy.redaction import ImageFunction, RedactionFailed, Redactor, redact
 from recorder.privacy.redactors import blank, downscale, fill, pixelate
-from recorder.privacy.scrub import DENYLIST, REMOVED, Change, Scrubber, scrub_text
+from recorder.privacy.scrub import DENYLIST, REMOVED, Change, Scrubber, scrub_text, without_places
 from recorder.privacy.values import without_content
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "scrub_text",
     "without_content",
     "without_location",
+    "without_places",
 ]

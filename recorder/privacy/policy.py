@@ -72,6 +72,7 @@ class PrivacyPolicy:
         scrub_texts: whether credentials are cut out of metadata, exception messages and trigger reasons.
         strip_location: whether encoded originals at level "full" lose their position (EXIF GPS, XMP) as well. Their
             pixels stay as they are.
+        keep_places: whether exception messages and trigger reasons keep directories and the machine's name.
 
     Raises:
         ValueError: a field, level or redactor that does not exist, or sources that go round in a circle.
@@ -83,6 +84,7 @@ class PrivacyPolicy:
     denylist: tuple[str, ...] = DENYLIST
     scrub_texts: bool = True
     strip_location: bool = False
+    keep_places: bool = False
 
     def __post_init__(self) -> None:
         levels = {name: _level(name, level) for name, level in _items("levels", self.levels)}
@@ -163,6 +165,7 @@ class PrivacyPolicy:
             "denylist": list(self.denylist),
             "scrub_texts": self.scrub_texts,
             "strip_location": self.strip_location,
+            "keep_places": self.keep_places,
         }
 
     @classmethod
@@ -185,7 +188,7 @@ class PrivacyPolicy:
             }
         if "denylist" in parts and isinstance(parts["denylist"], list):
             parts["denylist"] = tuple(parts["denylist"])
-        for name in ("scrub_texts", "strip_location"):
+        for name in ("scrub_texts", "strip_location", "keep_places"):
             if not isinstance(parts.get(name, True), bool):
                 raise ValueError(f"{name} must be true or false")
         return cls(**parts)

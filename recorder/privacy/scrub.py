@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from recorder.bundle.values import JsonValue
 from recorder.privacy.keys import PrivacyKey
 
-__all__ = ["DENYLIST", "REMOVED", "Change", "Scrubber", "scrub_text"]
+__all__ = ["DENYLIST", "REMOVED", "Change", "Scrubber", "scrub_text", "without_places"]
 
 #: Stands where a value was.
 REMOVED = "[removed]"
@@ -70,6 +70,27 @@ def scrub_text(text: str) -> str:
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
+
+
+#: An absolute path of a file system with at least one directory; not the path of an address.
+_PATHS = re.compile(
+    r"(?:(?<=file://)|(?<![\w.:/\\~-]))(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\":;,<>|()\[\]{}]{1,255}){1,64}(?=[/\\])(?=[/\\][^\s/\\'\":;,<>|()\[\]{}])"
+)
+#: Shorter names of machines are words of other texts, too.
+_MIN_HOST_CHARS = 5
+
+
+def without_places(text: str, host: str = "") -> str:
+    """Cut directories out of a text, so that of a path the last name is left; and the name of a machine.
+
+    Args:
+        text: a message.
+        host: the machine's name; of a full one the first label counts as well. Short ones and "localhost" stay.
+    """
+    for name in (host, host.partition(".")[0]):
+        if len(name) >= _MIN_HOST_CHARS and name != "localhost":
+            text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", REMOVED, text, flags=re.IGNORECASE)
+    return _PATHS.sub("…", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def assemble(
             producer=f"vision-flight-recorder {__version__}",
             incident=privacy.incident(dataclasses.replace(incident, lost=draft.lost.snapshot())),
             contexts=tuple(latched.contexts.get(number, placeholder_context(number)) for number in context_ids),
-            models=tuple(latched.model(number) for number in sorted({call.model for call in calls})),
+            models=tuple(privacy.model(latched.model(number)) for number in sorted({call.model for call in calls})),
             frames=tuple(privacy.frame(frame) for frame in frames),
             calls=tuple(privacy.call(call) for call in calls),
             members=(),

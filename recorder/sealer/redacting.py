@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import importlib
 import re
+import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,7 +20,17 @@ from numpy.typing import NDArray
 
 from recorder.bundle import BundleWriter
 from recorder.bundle.images import DECODER_ERRORS, decode_file
-from recorder.bundle.manifest import Call, ExceptionInfo, Frame, Image, ImageLeftOut, Incident, Redaction, Trigger
+from recorder.bundle.manifest import (
+    Call,
+    ExceptionInfo,
+    Frame,
+    Image,
+    ImageLeftOut,
+    Incident,
+    Model,
+    Redaction,
+    Trigger,
+)
 from recorder.bundle.values import JsonValue, TensorValue, Value, has_removed
 from recorder.privacy import (
     REMOVED,
@@ -33,10 +44,13 @@ from recorder.privacy import (
     scrub_text,
     without_content,
     without_location,
+    without_places,
 )
 
 __all__ = ["Redacting", "image_field", "import_functions", "stream_name"]
 
+#: The sealer runs where the host runs: its name may stand in any message of a connection.
+_HOST = socket.gethostname()
 #: What stands for a metadata value that was kept out of the ring; it is not replaced again.
 _REPLACED = re.compile(r"p_[0-9a-f]{16}")
 
@@ -187,6 +201,10 @@ class Redacting:
         """Return a call whose exception may leave."""
         return dataclasses.replace(call, exception=self._exception(call.exception))
 
+    def model(self, model: Model) -> Model:
+        """Return a model whose problems may leave: they quote messages of the export and of the file system."""
+        return dataclasses.replace(model, problems=tuple(self._text("model.problems", each) for each in model.problems))
+
     def incident(self, incident: Incident) -> Incident:
         """Return an incident whose triggers may leave: reasons quote messages and what user code returned."""
         triggers = tuple(self._trigger(trigger) for trigger in incident.triggers)
@@ -294,10 +312,15 @@ class Redacting:
         return dataclasses.replace(trigger, reason=reason, parameters=parameters)
 
     def _stream(self, stream: str) -> str:
-        return self._text("stream", stream)
+        scrubbed = scrub_text(stream) if self.policy.scrub_texts else stream
+        if scrubbed != stream:
+            self._note("stream", Level.REDACTED, "pattern")
+        return scrubbed
 
     def _text(self, field: str, text: str) -> str:
         scrubbed = scrub_text(text) if self.policy.scrub_texts else text
+        if not self.policy.keep_places:
+            scrubbed = without_places(scrubbed, _HOST)
         if scrubbed != text:
             self._note(field, Level.REDACTED, "pattern")
         return scrubbed

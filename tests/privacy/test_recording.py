@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def scene() -> np.ndarray[Any, Any]:
 
 def seal(recorder: FlightRecorder, model: Any, image: Any, **metadata: Any) -> None:
     """One frame with the image, the model and the image once more as the service's answer; and an incident."""
-    watched = recorder.attach(model)
+    watched = recorder.attach(model, store=False)
     with recorder.frame(image=image, camera="line-3", **metadata) as frame:
         pixels = image if isinstance(image, np.ndarray) else np.asarray(pil.open(io.BytesIO(image)))
         watched(torch.from_numpy(pixels.copy()))
@@ -152,7 +152,7 @@ def test_what_is_digest_only_never_reaches_the_ring(make_recorder: Make, bundles
         "levels": {"image": "digest-only", "metadata.operator": "digest-only", "exception_message": "digest-only"}
     }
     recorder = make_recorder(privacy=policy, privacy_key=key_file)
-    model = recorder.attach(echo())
+    model = recorder.attach(echo(), store=False)
     image = scene()
     with pytest.raises(ValueError), recorder.frame(image=image, operator="PLANTED-ADA", camera="c") as frame:
         model(torch.from_numpy(image.copy()))
@@ -221,23 +221,12 @@ def test_each_image_of_a_frame_has_its_level(make_recorder: Make, bundles: Bundl
     assert [each.name for each in frame.images_left_out] == ["third"]
 
 
-def faces(pixels: np.ndarray[Any, Any], metadata: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """A redacting function: blanks what the metadata's operator says."""
-    pixels[:, : metadata["until"]] = 0
-    return pixels
-
-
-def broken(pixels: np.ndarray[Any, Any], metadata: Mapping[str, Any]) -> Any:
-    """A redacting function that does not do its work."""
-    raise RuntimeError("no face model")
-
-
 @pytest.mark.parametrize(("function", "kept"), [("faces", True), ("broken", False), ("missing", False)])
 def test_a_function_redacts_in_the_sealer_or_the_image_is_left_out(
     make_recorder: Make, bundles: Bundles, function: str, kept: bool
 ) -> None:
     """It gets pixels and metadata; one that raises or is not there costs the image, which is counted."""
-    steps = (Redactor.function(f"tests.privacy.test_recording:{function}"),)
+    steps = (Redactor.function(f"tests.privacy.faces:{function}"),)
     recorder = make_recorder(privacy=PrivacyPolicy(levels=REDACTED, redactors={"image": steps}))
     seal(recorder, echo(), scene(), until=48)
     [bundle] = bundles()
