@@ -35,6 +35,9 @@ DENYLIST: tuple[str, ...] = (
 #: Deeper or larger values than metadata have are removed whole.
 MAX_DEPTH = 64
 
+#: What `PrivacyKey.pseudonym` makes.
+_PSEUDONYM = re.compile(r"p_[0-9a-f]{16}")
+
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\dA-Za-z_]+")
 
 _NAMES = r"(?:pass(?:word|wd|phrase)|pwd|secret|token|api[_-]?key|access[_-]?key|authorization|signature|credential)"
@@ -132,10 +135,14 @@ class Scrubber:
     def replace(self, value: JsonValue) -> tuple[JsonValue, str]:
         """Return what stands for a denied value, and by which method: "removed" or "pseudonym".
 
-        What holds nothing stays as it is; of a list each element is replaced, of a dictionary the whole.
+        What holds nothing stays as it is, and so does what was replaced before: the same value has the same pseudonym
+        in every bundle, also in one that was redacted twice. Of a list each element is replaced, of a dictionary the
+        whole.
         """
         method = "removed" if self.key is None else "pseudonym"
         if value is None or value == "" or value == {}:
+            return value, method
+        if isinstance(value, str) and (value == REMOVED or _PSEUDONYM.fullmatch(value)):
             return value, method
         if isinstance(value, list):
             return [self.replace(item)[0] for item in value], method

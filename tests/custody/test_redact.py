@@ -181,6 +181,18 @@ def test_a_redacted_bundle_can_be_redacted_further(bundle: Path, tmp_path: Path,
     assert shown.out.count("from bundle") == 3
 
 
+def test_pseudonyms_are_the_same_after_a_second_redaction(bundle: Path, tmp_path: Path, key: Path, replay: Run) -> None:
+    """Who was told apart before still is, across bundles."""
+    one, two = tmp_path / "1.zst", tmp_path / "2.zst"
+    given = ("--privacy-key", key, "--level", "metadata.patient=redacted")
+    assert replay("redact", bundle, "-o", one, *given).code == 0
+    assert replay("redact", one, "-o", two, *given).code == 0
+    with Bundle.open(one) as first, Bundle.open(two) as second:
+        assert first.manifest.frames[0].metadata == second.manifest.frames[0].metadata
+        assert str(first.manifest.frames[0].metadata["patient"]).startswith("p_")
+        assert first.manifest.redactions == second.manifest.redactions[: len(first.manifest.redactions)]
+
+
 def test_a_redacted_bundle_is_run_as_far_as_it_goes(bundle: Path, tmp_path: Path, replay: Run) -> None:
     """No traceback: what cannot be replayed is said."""
     out = tmp_path / "out.zst"

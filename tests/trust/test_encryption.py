@@ -70,6 +70,8 @@ def test_without_the_right_identity_it_stays_closed(encrypted: Path, tmp_path: P
     listed = replay("ls", tmp_path, "--json").json()
     assert (listed["incidents"], len(listed["unreadable"])) == ([], 1)
     assert not (tmp_path / "x.zst").exists()
+    given = replay("ls", tmp_path, "--identity", tmp_path / "one.txt", "--json").json()
+    assert len(given["incidents"]) == 1
 
 
 def test_damage_is_told_from_a_wrong_key(encrypted: Path, tmp_path: Path, replay: Run) -> None:
