@@ -143,7 +143,7 @@ def _print(erasure: Erasure, is_meant: bool) -> None:
         print_wrapped(
             f"made from bundle {bundle[:16]}, which goes, without the metadata that was asked for", indent="    "
         )
-    print_line(f"{len(erasure.found)} bundles hold it, {erasure.untouched} do not")
+    print_line(f"{len(erasure.found)} with such frames, {erasure.untouched} without")
     if erasure.found and not is_meant:
         print_line("Nothing was changed: add --yes to do it.")
 

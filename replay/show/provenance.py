@@ -37,5 +37,7 @@ def custody_sentences(chain: Sequence[Parent], say: Callable[[object, int], str]
     sentences = []
     for number, parent in enumerate(chain):
         of = "Made" if number == 0 else "That one was made"
-        sentences.append(f"{of} from bundle {say(parent.bundle, _ID_CHARACTERS)} by {say(parent.operation, 20)}.")
+        sentences.append(
+            f"{of} from bundle {say(parent.bundle[:_ID_CHARACTERS], _ID_CHARACTERS)} by {say(parent.operation, 20)}."
+        )
     return sentences

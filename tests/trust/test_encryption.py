@@ -104,6 +104,13 @@ def test_what_is_encrypted_is_a_bundle_and_only_once(encrypted: Path, tmp_path: 
     assert_one_sentence(wrong.err, ["age1nobody"])
 
 
+def test_an_encrypted_file_is_not_salvaged(encrypted: Path, tmp_path: Path, replay: Run) -> None:
+    """Its parts stand or fall together; the sentence says what to do."""
+    ended = replay("recover", encrypted, "-o", tmp_path / "out")
+    assert ended.code == 4
+    assert_one_sentence(ended.err, ["replay decrypt"])
+
+
 def test_signed_then_encrypted(bundle: Path, keys: tuple[KeyPair, KeyPair], tmp_path: Path, replay: Run) -> None:
     """The signature is inside, and is required of an encrypted bundle as of any."""
     recipient = make_identity(tmp_path / "own.txt")
