@@ -47,7 +47,7 @@ class Stats:
     incidents_sealed: int = 0
     incidents_suppressed: dict[str, int] = field(
         default_factory=dict
-    )  #: "cooldown", "duplicate", "hour-cap", "day-cap"
+    )  #: "cooldown", "duplicate", "hour-cap", "day-cap", "signature-cap"
     ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
     overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
     errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
@@ -83,9 +83,9 @@ class FlightRecorder:
             Above it the images and inputs of some frames are left out, then whole frames; every n-th payload and all
             frames that raise are kept. 1 never leaves anything out.
         cooldown_seconds: after an incident, the same kind of trigger on the same stream is suppressed for so long.
-        dedupe_seconds: after an incident, one of the same signature (`recorder.incident`) on the same stream is
+        dedupe_seconds: after an incident, one of the same signature (`recorder.limits`) on the same stream is
             suppressed for so long; the next one says how often it recurred.
-        max_incidents_per_hour: cap of what triggers detect, in any 60 minutes, all streams of this process together;
+        max_incidents_per_hour: cap of what triggers detect, in any 60 minutes, all streams and workers together;
         max_incidents_per_day: and in any 24 hours. Manual ones have caps of their own, ten times as high.
         trigger_file: touching this file seals an incident of every stream, also when the host hangs. The sealer looks
             at it once a second and never opens it.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recorder.bundle.values import JsonValue
-from recorder.incident import MAX_CAP
+from recorder.limits import MAX_CAP
 from recorder.operator_requests import checked_signal
 from recorder.track.layout import MIN_TRACK_BYTES
 from recorder.triggers import Trigger, exception, non_finite

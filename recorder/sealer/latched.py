@@ -10,7 +10,8 @@ from typing import Any
 from recorder.bundle.codec import from_json
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Context, Environment, Graph, Model, Weights
-from recorder.incident import MAX_CAP, WindowPolicy
+from recorder.incident import WindowPolicy
+from recorder.limits import MAX_CAP
 from recorder.records import Kind
 
 __all__ = ["Latched", "TriggerRule", "placeholder_context", "placeholder_model"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
-from recorder.incident import signature_of
+from recorder.limits import signature_of
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
@@ -15,17 +15,14 @@ from recorder.sealer.window import ClosedWindow
 __all__ = ["salvage"]
 
 
-def salvage(
-    reader: RingReader, incident: str, earlier: list[Trigger], reason: str, *, kind: str = "process_died"
-) -> ClosedWindow:
+def salvage(reader: RingReader, incident: str, reason: str, *, ending: str) -> ClosedWindow:
     """Make one window of everything a dead process left in its ring, straight from the ring.
 
     Args:
         reader: the ring; nobody writes it any more.
         incident: the id to seal under.
-        earlier: triggers whose windows were still open.
         reason: the sentence of the trigger.
-        kind: its kind.
+        ending: how the process ended: it tells one cause of death from another.
     """
     latched, lost = Latched(), Counts()
     contexts: list[StageRecord] = []
@@ -52,7 +49,14 @@ def salvage(
     header = reader.refresh()
     lost.update(header.losses)
     track = TrackSource.beside(reader)
-    trigger = Trigger(kind=kind, reason=reason, frame=about, time_ns=header.heartbeat_ns, severity="high")
+    trigger = Trigger(
+        kind="process_died",
+        reason=reason,
+        frame=about,
+        time_ns=header.heartbeat_ns,
+        severity="high",
+        parameters={"ending": ending},
+    )
     policy = latched.policy
     return ClosedWindow(
         Incident(
@@ -64,9 +68,9 @@ def salvage(
                 pre_frames=policy.pre_frames,
                 post_frames=policy.post_frames,
                 post_seconds=policy.post_seconds,
-                closed_by="death" if kind == "process_died" else "recover",
+                closed_by="death",
             ),
-            triggers=(trigger, *earlier),
+            triggers=(trigger,),
             host="died",
             lost=lost.snapshot(),
             signature=signature_of(trigger),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import select
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recorder.keeper import lock_path, wake_path
+from recorder.limits import Limits, limits_path
 from recorder.operator_requests import OperatorFile
 from recorder.ring import RingError, RingReader, RingState, is_alive
 from recorder.sealer.exit_status import ending_of, exit_status, is_orderly
@@ -39,7 +41,7 @@ LINGER_SECONDS = 2.0
 class _Served:
     """One ring and what becomes of it."""
 
-    def __init__(self, path: Path, settings: SealerSettings, sealing: Sealing) -> None:
+    def __init__(self, path: Path, settings: SealerSettings, sealing: Sealing, limits: Limits) -> None:
         self.path = path
         self.reader = RingReader(path)
         self.status = StatusWriter(status_path(path))
@@ -60,6 +62,7 @@ class _Served:
             self._submit,
             resume=self._progress.found,
             tracking=self._tracking,
+            limits=limits,
         )
         if settings.track_bytes and self._tracking is None:
             self.follower.lost.add("track-unavailable")
@@ -121,11 +124,24 @@ class _Served:
 
     def _seal_death(self, now: float, status: int | None) -> None:
         self.follower.poll(now, skip_pending=True)
+        if not self.follower.has_frames:
+            self.follower.abandon()
+            return
+        identity, ending = self.reader.header.identity, ending_of(status)
+        reason = f"the recording process {identity.pid} died: {ending}"
+        window = salvage(self.reader, incident_name(self.reader), reason, ending=ending)
+        if not self.follower.admit_death(window.incident, now):
+            # One more of a crash loop. What was triggered before it is sealed all the same.
+            self.follower.close("death", "died", now)
+            return
         earlier = self.follower.abandon()
-        if self.follower.has_frames:
-            identity = self.reader.header.identity
-            reason = f"the recording process {identity.pid} died: {ending_of(status)}"
-            self._submit(salvage(self.reader, incident_name(self.reader), earlier, reason), once=True)
+        recurrences = self.follower.note_death(window.incident, now)
+        window.incident = dataclasses.replace(
+            window.incident,
+            triggers=(*window.incident.triggers, *earlier),
+            recurrences_since_last=recurrences,
+        )
+        self._submit(window, once=True)
 
     def _submit(self, window: ClosedWindow, once: bool = False) -> None:
         incident = window.incident.id
@@ -247,6 +263,8 @@ class _Sealer:
         self._settings = settings
         self._sink = open_sink(settings.sink, **settings.sink_options)
         self._sealing = Sealing(self._sink, settings.notify, self._scratch)
+        kept = self._sink.state_directory()
+        self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
         self._rings: dict[str, _Served] = {}
         self._refused: set[str] = set()
         self._wake = self._open_wake()
@@ -267,6 +285,7 @@ class _Sealer:
     def end(self) -> None:
         """Finish what is being sealed, and take away what is the sealer's own."""
         self._sealing.stop()
+        self._limits.store(time.monotonic(), at_once=True)
         for served in self._rings.values():
             served.close()
         self._clean_up()
@@ -290,6 +309,7 @@ class _Sealer:
         if self._file is not None and self._file.was_touched(now):
             for served in self._rings.values():
                 served.ask("operator_file", self._file.reason, now)
+        self._limits.store(now)
         return busy
 
     def _adopt(self) -> None:
@@ -302,7 +322,7 @@ class _Sealer:
                 try:
                     if self._leftovers_only and not _is_leftover(self._directory / name):
                         continue
-                    self._rings[name] = _Served(self._directory / name, self._settings, self._sealing)
+                    self._rings[name] = _Served(self._directory / name, self._settings, self._sealing, self._limits)
                 except (RingError, OSError):
                     self._refused.add(name)
 

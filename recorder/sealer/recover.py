@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recorder.ring import RingInvalid, RingReader, is_alive
 from recorder.sealer.assemble import assemble
+from recorder.sealer.exit_status import ending_of
 from recorder.sealer.leftover import salvage
 from recorder.sealer.sealing import bundle_name
 from recorder.sealer.window import incident_name
@@ -34,7 +35,7 @@ def recover_ring(ring: Path, directory: Path) -> list[Path]:
                 "or recover the ring when it has ended."
             )
         reason = f"recovered from the ring of process {header.identity.pid}"
-        window = salvage(reader, incident_name(reader), [], reason)
+        window = salvage(reader, incident_name(reader), reason, ending=ending_of(None))
         if not window.records:
             return []
         sink = open_sink(str(directory.absolute()))
