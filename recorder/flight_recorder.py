@@ -54,6 +54,8 @@ class Stats:
     payload_interval: int = 1  #: every n-th frame keeps its images and inputs; more than 1 over ``overhead_budget``
     frame_interval: int = 1  #: every n-th frame is recorded at all
     affordable_frames_per_second: float | None = None  #: in full, within the budget; None while it was never exceeded
+    track_rows: int = 0  #: frames in the compact track, by a sealer that may have begun later; ten seconds behind
+    track_seconds: float = 0.0  #: CPU time the sealer's process took to measure and write them
     switched_off: str | None = None  #: why the recorder gave up, None while it works
 
 
@@ -322,6 +324,8 @@ class FlightRecorder:
             payload_interval=session.governor.payload_interval,
             frame_interval=session.governor.frame_interval,
             affordable_frames_per_second=session.governor.affordable_per_second,
+            track_rows=outcomes.track_rows if outcomes is not None else 0,
+            track_seconds=outcomes.track_seconds if outcomes is not None else 0.0,
             switched_off=self._switched_off,
         )
 

@@ -191,4 +191,3 @@ class IncidentBook:
     def _close_if_complete(incident: OpenIncident) -> None:
         if incident.post_frames_left <= 0 and not incident.unfinished and not incident.closed_by:
             incident.closed_by = "frames"
-

@@ -215,7 +215,7 @@ class Limits:
                 return
             elapsed = now - saved if boot and boot == _boot() else time.time() - wall
             elapsed = min(max(0.0, elapsed), DAY_SECONDS)
-            past = {}
+            past: dict[_Key, deque[float]] = {}
             for key, times in content["past"][: 2 * MAX_REMEMBERED]:
                 # Neither from the future nor out of order, whatever the file says.
                 ages = sorted((max(0.0, saved - float(moment)) for moment in times[-MAX_STORED_TIMES:]), reverse=True)
@@ -224,7 +224,7 @@ class Limits:
                 past[tuple(str(part)[:200] for part in key)] = deque(
                     (now - elapsed - age for age in ages), maxlen=len(ages)
                 )
-            suppressed = {
+            suppressed: dict[_Key, int] = {
                 (str(stream)[:200], str(signature)[:16]): min(max(0, int(number)), 2**53)
                 for stream, signature, number in content["suppressed"][:MAX_REMEMBERED]
             }

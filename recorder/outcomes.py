@@ -34,6 +34,7 @@ class Outcomes:
         self.sealed = 0
         self.suppressed = Counts()
         self.failures = Counts()
+        self.track_rows, self.track_seconds = 0, 0.0
 
     def poll(self) -> None:
         """Take in what the sealer has said since the last time."""
@@ -57,6 +58,9 @@ class Outcomes:
                         self.open.discard(incident)
                         self.failures.add(str(event.get("reason", "other")))
                         self._remember(self._ended, incident, "failed")
+                    case "track":
+                        self.track_rows = int(event.get("rows", 0))
+                        self.track_seconds = float(event.get("seconds", 0.0))
                     case "flushed":
                         self._flushed = max(self._flushed, int(event.get("flush", 0)))
 

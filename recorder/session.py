@@ -139,7 +139,7 @@ class Session:
         self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
         self._keeper: Keeper | None = None
         self._signal: OperatorSignal | None = None
-        self._warned_of_age = False
+        self._warned_of_age = self._warned_of_size = False
         self._next_digest = 0.0
         if self._ring is not None:
             if len(self._ring.lanes) > 1:
@@ -473,6 +473,7 @@ class Session:
         """What the keeper does once a second."""
         self._report_losses()
         self._check_age()
+        self._check_sizes()
         if self._signal is not None and self._signal.has_arrived():
             self.trigger(self._signal.reason, kind="signal")
 
@@ -488,6 +489,19 @@ class Session:
                 f"At the present rate the flight recorder's ring holds {held:.0f} seconds, not the {wanted:g} of "
                 f"min_age_seconds; raise max_bytes about {wanted / max(held, 1.0):.1f} times, or record less."
             )
+
+    def _check_sizes(self) -> None:
+        """Say once what no count can: how large a record may be, and what would make room for a larger one."""
+        ring = self._ring
+        if ring is None or self._warned_of_size or not ring.losses.get("frames-too-large"):
+            return
+        self._warned_of_size = True
+        most = ring.capacity(FRAMES)[0] / 2**20
+        self._warn(
+            f"A frame's image or a call's tensors are larger than the {most:.1f} MiB that the flight recorder keeps of "
+            "one record, a stream's share of the ring: they are left out (frames-too-large). Raise max_bytes, or lower "
+            f"streams, of which {len(ring.lanes)} have a share."
+        )
 
     def _refuse_signal(self, reason: str) -> None:
         self.errors.add(reason)

@@ -36,6 +36,8 @@ IDLE_SECONDS = 0.1
 BUSY_SECONDS = 0.01
 #: A service that restarts finds its sealer still there.
 LINGER_SECONDS = 2.0
+#: How often a host is told what its history costs: seldom enough that its other news stay in the file.
+TELL_SECONDS = 10.0
 
 
 class _Served:
@@ -50,6 +52,8 @@ class _Served:
         self._flushes: list[tuple[int, int]] = []
         self._sealed = 0
         self._submitted = 0
+        self._told_at = time.monotonic()
+        self._told_rows = 0
         self._progress = Progress(path)
         self._sealed_before = sealed_before(path)
         self._resumed = self._progress.found != (0, 0)
@@ -86,7 +90,9 @@ class _Served:
                 self.follower.close("close", "closed", now)
             else:
                 self._seal_death(now, status)
-        self._answer_flushes()
+        if now - self._told_at >= TELL_SECONDS:
+            self._tell_cost(now)
+        self._answer_flushes(now)
         self._progress.store(self.follower.settled)
         return busy
 
@@ -169,7 +175,17 @@ class _Served:
         else:
             self.status.append(event)
 
-    def _answer_flushes(self) -> None:
+    def _tell_cost(self, now: float) -> None:
+        """Tell the host what its history costs, when there is news."""
+        self._told_at = now
+        if self._tracking is not None and self._tracking.frames != self._told_rows:
+            self._told_rows = self._tracking.frames
+            cost = round(self._tracking.spent_seconds, 6)
+            self.status.append({"event": "track", "rows": self._told_rows, "seconds": cost})
+
+    def _answer_flushes(self, now: float) -> None:
+        if self._flushes and self._sealed >= self._flushes[0][1]:
+            self._tell_cost(now)
         while self._flushes and self._sealed >= self._flushes[0][1]:
             self.status.append({"event": "flushed", "flush": self._flushes.pop(0)[0]})
 

@@ -158,7 +158,9 @@ class Sealing:
 
 
 def bundle_name(window: ClosedWindow) -> str:
-    """Name a bundle by when it happened and its random id, so that a listing is in order and nothing collides."""
+    """Name a bundle by when it happened, to the microsecond, and its id: a listing is in order, nothing collides."""
     incident = window.incident
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(incident.opened_ns / 1e9))
-    return f"{stamp}-{incident.id[:12]}.zst"
+    # Any number may stand in a ring: the years 1970 to 2242.
+    seconds, nanoseconds = divmod(min(max(0, incident.opened_ns), 2**63 - 1), 10**9)
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
+    return f"{stamp}.{nanoseconds // 1_000:06d}Z-{incident.id[:12]}.zst"

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from recorder.bundle.errors import BundleUnavailable
+from recorder.track.layout import MAX_TRACK_BYTES, MIN_TRACK_BYTES
 from replay.commands.options import json_option
 from replay.show.terminal import print_json, print_line, print_note
 
@@ -26,9 +27,34 @@ __all__ = ["seal"]
     metavar="N",
     help="What the open windows of one ring may take in DIR.",
 )
+@click.option(
+    "--history-seconds",
+    type=click.FloatRange(min=0, max=86_400),
+    default=3_600.0,
+    show_default=True,
+    metavar="S",
+    help="How far back the compact track of a ring reaches that has none yet; 0: none is begun.",
+)
+@click.option(
+    "--track-bytes",
+    type=click.IntRange(min=MIN_TRACK_BYTES, max=MAX_TRACK_BYTES),
+    default=16 * 2**20,
+    show_default=True,
+    metavar="N",
+    help="Size of such a track, in DIR.",
+)
 @json_option
 @click.pass_context
-def seal(context: click.Context, directory: str, sink: str, once: bool, spool_bytes: int, as_json: bool) -> None:
+def seal(
+    context: click.Context,
+    directory: str,
+    sink: str,
+    once: bool,
+    spool_bytes: int,
+    history_seconds: float,
+    track_bytes: int,
+    as_json: bool,
+) -> None:
     """Do what the recorder's own sealer does, for every ring in DIR that belongs to the same user.
 
     Rings of living processes are followed, those of dead ones sealed and removed; each incident once, also after a
@@ -47,7 +73,14 @@ def seal(context: click.Context, directory: str, sink: str, once: bool, spool_by
     if not path.is_dir():
         raise click.BadParameter(f"{directory} is no directory; name the one in which the rings are")
     where = str(Path(sink).absolute()) if "://" not in sink and ":" not in sink else sink
-    settings = SealerSettings(sink=where, sink_options={}, notify=None, spool_bytes=spool_bytes)
+    settings = SealerSettings(
+        sink=where,
+        sink_options={},
+        notify=None,
+        spool_bytes=spool_bytes,
+        track_bytes=track_bytes if history_seconds else 0,
+        history_seconds=history_seconds,
+    )
     signal.signal(signal.SIGTERM, _interrupt)
     if not once:
         print_note(f"replay: sealing the rings of {directory} into {sink}; end with Ctrl-C")
