@@ -19,6 +19,7 @@ from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Model
 from recorder.capture import Description, device
 from recorder.capture.leaf import ALIGNMENT_BYTES as _ALIGNMENT
+from recorder.comparisons import Comparable, Comparisons
 from recorder.contexts import ContextLog
 from recorder.counts import Counts
 from recorder.faults import MAX_FAULTS, WITHIN_SECONDS, FaultRow
@@ -60,6 +61,7 @@ _REGIONS = {
     Kind.TRIGGER: EVENTS,
     Kind.FLUSH: EVENTS,
     Kind.LOSSES: EVENTS,
+    Kind.VERIFIED: EVENTS,
     Kind.CONFIG: CONTEXTS,
     Kind.CONTEXT: CONTEXTS,
     Kind.MODEL: CONTEXTS,
@@ -126,6 +128,7 @@ class Session:
         self._calls = itertools.count(1)
         self.calls_begun = 0  #: id of the newest call
         self._models = itertools.count(1)
+        self._weights = Comparisons(self)
         self._flushes = itertools.count(1)
         self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
         self._reported: dict[str, int] = {}
@@ -184,6 +187,10 @@ class Session:
         """
         if first < last and not self.write_head(Kind.DOUBT, {"model": model, "first": first, "before": last}):
             self.lost.add("contexts-full")
+
+    def compared(self, model: Comparable) -> None:
+        """Take in a model whose weights were compared at a call, to do so between calls too."""
+        self._weights.add(model)
 
     def next_model(self) -> int:
         """Return a new model id."""
@@ -340,6 +347,7 @@ class Session:
         """Ask the sealer for an incident; returns at once."""
         incident = secrets.token_hex(16)
         self._report_losses()
+        self._weights.compare()
         written = self.write_head(
             Kind.TRIGGER,
             {
@@ -392,6 +400,7 @@ class Session:
         self.jobs.wait_idle(timeout_seconds)
         self._exports.wait_idle(max(0.0, deadline - time.monotonic()))
         self._report_losses()
+        self._weights.compare()
         number = next(self._flushes)
         self.write_head(Kind.FLUSH, {"flush": number, "after": self._last_number()})
         self._keeper.wake_sealer()
@@ -407,6 +416,7 @@ class Session:
         """End the recording. The sealer, which outlives this process, seals what was triggered."""
         if self._signal is not None:
             self._signal.close()
+        self._weights.compare()
         self._identifier.close()
         self._exports.stop()
         self.jobs.stop()
@@ -472,6 +482,7 @@ class Session:
     def _beat(self) -> None:
         """What the keeper does once a second."""
         self._report_losses()
+        self._weights.compare()
         self._check_age()
         self._check_sizes()
         if self._signal is not None and self._signal.has_arrived():

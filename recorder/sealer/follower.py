@@ -294,6 +294,10 @@ class Follower:
         match kind:
             case Kind.LOSSES:
                 self._host_losses = {str(reason): int(number) for reason, number in head["lost"].items()}
+            case Kind.VERIFIED:
+                # What the comparison found was latched before this was written: it must be read before it counts.
+                self._read_contexts()
+                self.latched.verified_calls = max(self.latched.verified_calls, int(head["calls"]))
             case Kind.FLUSH:
                 for incident in self._book.close_all("flush", now):
                     self._hand_over(incident, "alive")

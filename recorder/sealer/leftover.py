@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
 from recorder.limits import signature_of
 from recorder.records import Kind, RecordInvalid
-from recorder.ring import CONTEXTS, FrameScan, RingReader, Scan
+from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
 from recorder.sealer.stages import StageRecord, read_stage
 from recorder.sealer.tracking import TrackSource
@@ -42,6 +44,7 @@ def salvage(reader: RingReader, incident: str, reason: str, *, ending: str) -> C
                 found.append(stage)
     for stage in contexts:
         latched.take(stage.kind, stage.head)
+    latched.verified_calls = _verified_calls(reader)
     begun = {stage.key for stage in frames if stage.kind == Kind.BEGIN}
     ended = {stage.key for stage in frames if stage.kind == Kind.END}
     in_flight = sorted(begun - ended)
@@ -79,3 +82,14 @@ def salvage(reader: RingReader, incident: str, reason: str, *, ending: str) -> C
         latched,
         track=track,
     )
+
+
+def _verified_calls(reader: RingReader) -> int:
+    """How many calls had begun when the host last compared its models' weights."""
+    newest = 0
+    for record in reader.scan(EVENTS, skip_pending=True):
+        if record.kind == Kind.VERIFIED:
+            with contextlib.suppress(RecordInvalid, KeyError, TypeError, ValueError):
+                stage = read_stage(reader, record)
+                newest = max(newest, int(stage.head["calls"])) if stage is not None else newest
+    return newest

@@ -40,5 +40,12 @@ def recover_ring(ring: Path, directory: Path) -> list[Path]:
             return []
         sink = open_sink(str(directory.absolute()))
         with tempfile.TemporaryDirectory(prefix="flight-recorder-") as scratch:
-            path = assemble(window.incident, window.records, window.latched, Path(scratch), track=window.track)
+            path = assemble(
+                window.incident,
+                window.records,
+                window.latched,
+                Path(scratch),
+                track=window.track,
+                unverified=window.unverified_calls,
+            )
             return [Path(sink.publish(path, bundle_name(window)))]

@@ -21,6 +21,8 @@ __all__ = ["Sealing", "bundle_name"]
 
 #: How long an incident waits for its model's digest and graph, while the host is still working on them.
 MODEL_WAIT_SECONDS = 60.0
+#: How long it waits for its models' weights to be compared once more: a host does so every second.
+COMPARE_WAIT_SECONDS = 2.5
 #: How often incidents that wait are looked at.
 LOOK_SECONDS = 0.05
 
@@ -37,8 +39,12 @@ class _Order:
     def is_ready(self) -> bool:
         """Whether all that the host will tell of its models and environment is known, or the time for it is over."""
         window = self.window
-        awaited = window.latched.awaited(window.contexts, window.models)
-        return not awaited or not self.host_is_there() or time.monotonic() > self.deadline
+        if not self.host_is_there():
+            return True
+        now = time.monotonic()
+        if window.unverified_calls and now < self.deadline - MODEL_WAIT_SECONDS + COMPARE_WAIT_SECONDS:
+            return False
+        return not window.latched.awaited(window.contexts, window.models) or now > self.deadline
 
 
 class Sealing:
@@ -141,6 +147,7 @@ class Sealing:
                 window.latched,
                 Path(scratch),
                 track=window.track,
+                unverified=window.unverified_calls,
                 pace=Pace(self._quota),
             )
             location = self._sink.publish(path, bundle_name(window))
