@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recorder.sealer.assemble import assemble
+from recorder.sealer.memory import give_back
 from recorder.sealer.pacing import Pace, cpu_quota
 from recorder.sealer.window import ClosedWindow
 from recorder.sinks import Sink, SinkUnavailable
@@ -128,6 +129,7 @@ class Sealing:
         finally:
             order.window.release()
             order.done(sealed)
+            give_back()
             with self._lock:
                 self._pending -= 1
 
