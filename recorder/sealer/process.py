@@ -19,6 +19,7 @@ from recorder.ring import RingError, RingReader, RingState, is_alive
 from recorder.sealer.exit_status import ending_of, exit_status, is_orderly
 from recorder.sealer.follower import Follower
 from recorder.sealer.leftover import salvage
+from recorder.sealer.memory import give_back
 from recorder.sealer.progress import Progress, progress_path, sealed_before
 from recorder.sealer.scratch import close_scratch, open_scratch
 from recorder.sealer.sealing import Sealing
@@ -34,6 +35,8 @@ __all__ = ["main", "serve"]
 #: How long the sealer sleeps when nothing happens; a host that triggers wakes it at once.
 IDLE_SECONDS = 0.1
 BUSY_SECONDS = 0.01
+#: After so long without anything new, what reading and measuring took is given back.
+CALM_SECONDS = 1.0
 #: A service that restarts finds its sealer still there.
 LINGER_SECONDS = 2.0
 #: How often a host is told what its history costs: seldom enough that its other news stay in the file.
@@ -289,9 +292,15 @@ class _Sealer:
 
     def run(self) -> None:
         empty_since = time.monotonic()
+        busy_at: float | None = empty_since
         while True:
             now = time.monotonic()
             busy = self._poll(now)
+            if busy or self._sealing.pending:
+                busy_at = now
+            elif busy_at is not None and now - busy_at > CALM_SECONDS:
+                busy_at = None
+                give_back()
             if self._rings or self._sealing.pending:
                 empty_since = now
             elif self._linger and now - empty_since > (0.0 if self._leftovers_only else LINGER_SECONDS):
