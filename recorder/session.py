@@ -76,6 +76,12 @@ _REGIONS = {
 LATE_SECONDS = 1.0
 
 
+class _Evaluating(threading.local):
+    """The frame that a `when` predicate is looking at on this thread."""
+
+    frame: Frame | None = None
+
+
 class _Guard:
     """Nothing that goes wrong inside reaches the host: it is counted. The time spent inside is the recorder's."""
 
@@ -131,6 +137,7 @@ class Session:
         self._weights = Comparisons(self)
         self._flushes = itertools.count(1)
         self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
+        self._evaluating = _Evaluating()
         self._reported: dict[str, int] = {}
         self._ring = self._open_ring(settings)
         self._lanes: Lanes | None = None
@@ -322,7 +329,20 @@ class Session:
             self.faults.end()
 
     def fire_predicates(self, frame: Frame) -> None:
-        """Evaluate the `when` triggers on a frame that has just ended."""
+        """Evaluate the `when` triggers on a frame that has just ended.
+
+        Frames that a predicate begins, by calling an attached model, are recorded and not evaluated: they would never
+        end.
+        """
+        if not self._predicates or self._evaluating.frame is not None:
+            return
+        self._evaluating.frame = frame
+        try:
+            self._evaluate_predicates(frame)
+        finally:
+            self._evaluating.frame = None
+
+    def _evaluate_predicates(self, frame: Frame) -> None:
         for trigger in self._predicates:
             predicate = trigger.predicate
             try:
