@@ -49,8 +49,8 @@ def main(sink: Path) -> int:
         triggers=[triggers.when(face_lost)],
         pre_frames=4,
         post_frames=2,
-        cooldown_seconds=0,  # a service leaves these alone: this may be run twice within the hour
-        dedupe_seconds=0,
+        cooldown_seconds=10,  # a service leaves these alone: this may be run twice within the hour
+        dedupe_seconds=10,
     ) as recorder:
         networks = mtcnn.factory()
         for name in names:
