@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from recorder.batch import Batch
 from recorder.bundle.values import JsonValue
 from recorder.capture import looks_like_image
 from recorder.counts import Counts
-from recorder.frame import Batch, Frame, current_group
+from recorder.frame import Frame, current_group
 from recorder.outcomes import Incident
 from recorder.session import Session
 from recorder.settings import RecorderSettings

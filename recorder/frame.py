@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from ctypes import addressof, c_char
 from time import monotonic_ns, perf_counter_ns, time_ns
@@ -13,27 +13,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recorder.capture import Description, align, capture_image, describe, plain_metadata
+from recorder.exception_head import exception_head
 from recorder.governor import Admission
-from recorder.head_template import HeadTemplate, pack_plain_end
+from recorder.head_template import HeadTemplate, Hole
 from recorder.records import Kind, pack_value
 
 if TYPE_CHECKING:
+    from recorder.batch import Batch
     from recorder.session import Session
 
-__all__ = ["Batch", "Frame", "current_group", "exception_head", "frame_metadata"]
-
-#: Outermost traceback entries kept of an exception; recursion errors have thousands.
-MAX_TRACEBACK_ENTRIES = 64
-MAX_MESSAGE_CHARS = 2_000
+__all__ = ["Frame", "current_group", "enter", "frame_metadata", "leave"]
 
 _ids = itertools.count(1)
 #: Metadata that every frame takes over which begins in this task or thread; set by adapters, around a request.
 frame_metadata: ContextVar[dict[str, object] | None] = ContextVar("flight_recorder_frame_metadata", default=None)
 _current: ContextVar[Frame | Batch | None] = ContextVar("flight_recorder_frames", default=None)
 
-#: What differs from one beginning to the next of the same stream and image shape; metadata come last.
-_BEGIN_HOLES = {"time": "integer", "monotonic": "integer", "context": "integer"}
 _BEGIN, _END = int(Kind.BEGIN), int(Kind.END)
+_PLAIN_END = HeadTemplate(
+    {"latency": Hole.FLOAT, "output": None, "exception": None, "lost": {}, "metadata": None}, last="metadata"
+)
+
+
+def enter(group: Frame | Batch) -> Token[Frame | Batch | None]:
+    """Make frames the open ones of this thread or task; `leave` takes what this returns."""
+    return _current.set(group)
+
+
+def leave(session: Session, token: Token[Frame | Batch | None]) -> None:
+    """Make the frames the open ones that were so before."""
+    try:
+        _current.reset(token)
+    except ValueError:
+        # Left in another task than it was entered in: the variable of that task is not ours to reset.
+        session.errors.add("frame-left-elsewhere")
 
 
 def current_group(session: Session | None) -> Frame | Batch | None:
@@ -45,13 +58,36 @@ def current_group(session: Session | None) -> Frame | Batch | None:
 class Frame:
     """One inference.
 
-    Used as a context manager around the model call; calls of attached models inside it join the frame.
+    Used as a context manager around the model call; calls of attached models inside it join the frame. A call outside
+    of any frame makes one of its own, whose beginning and end share the records of the call (`recorder.hooks.call`).
 
     Attributes:
         id: a sequence number of this process.
         output: what the service answered; set it to any nesting of tensors, arrays and plain values.
         metadata: JSON-like values; ``frame["key"] = value`` sets one.
     """
+
+    # A dictionary only where the host gives the frame attributes of its own: one is made for every call.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_began_ns",
+        "_faults",
+        "_images",
+        "_lost",
+        "_plain",
+        "_sensor_time",
+        "_token",
+        "admission",
+        "exception",
+        "id",
+        "ids",
+        "latency_seconds",
+        "metadata",
+        "output",
+        "session",
+        "stream",
+    )
 
     def __init__(
         self,
@@ -61,12 +97,12 @@ class Frame:
         metadata: Mapping[str, object] | None = None,
         sensor_time: object = None,
     ) -> None:
-        self.id = next(_ids)
-        self.ids = (self.id,)
+        self.id = number = next(_ids)
+        self.ids = (number,)
         self.session = session
         self.output: object = None
         around = frame_metadata.get()
-        self.metadata: dict[str, object] = {**around, **(metadata or {})} if around else dict(metadata or {})
+        self.metadata: dict[str, object] = {**around, **(metadata or {})} if around else dict(metadata or ())
         self.stream = ""
         self.latency_seconds: float | None = None
         self.exception: BaseException | None = None
@@ -96,9 +132,14 @@ class Frame:
     def __enter__(self) -> Frame:
         session = self.session
         if session is not None:
-            began = perf_counter_ns()
-            self.open(session)
-            session.spent_ns += perf_counter_ns() - began
+            clock = perf_counter_ns()
+            self._token = _current.set(self)
+            # Written out, here and below: a guard's context manager costs as much as a record's head.
+            try:
+                self.begin(session)
+            except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
+                session.fault("begin", error)
+            session.spent_ns += perf_counter_ns() - clock
         return self
 
     def __exit__(
@@ -106,18 +147,9 @@ class Frame:
     ) -> None:
         session = self.session
         if session is not None:
-            began = perf_counter_ns()
+            clock = perf_counter_ns()
             self.close(session, error)
-            session.spent_ns += perf_counter_ns() - began
-
-    def open(self, session: Session) -> None:
-        """Enter, where the time is counted already: a model's call outside of any frame makes one of its own."""
-        self._token = _current.set(self)
-        # Written out, here and below: a guard's context manager costs as much as a record's head.
-        try:
-            self._begin(session)
-        except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
-            session.fault("begin", error)
+            session.spent_ns += perf_counter_ns() - clock
 
     def close(self, session: Session, error: BaseException | None) -> None:
         """Leave, where the time is counted already."""
@@ -125,29 +157,107 @@ class Frame:
         if token is None:
             return
         try:
-            _leave(session, token)
-            self._end(session, error)
+            leave(session, token)
+            self.end(session, error)
         except Exception as fault:  # noqa: BLE001  # see above
             session.fault("end", fault)
 
-    def _begin(self, session: Session) -> None:
+    def begin(self, session: Session) -> None:
         """Commit the image and what is known before the model runs."""
-        self._began_ns = monotonic_ns()
-        self._faults = session.faults.total
-        self.admission = session.admit(self._began_ns)
-        self.stream = str(self.metadata.get(session.stream_key, ""))[:200]
-        session.frame_begins(self.id, self.stream)
-        self._plain, dropped = plain_metadata(self.metadata)
-        if dropped:
-            self._lose(session, "metadata-unsupported", dropped)
+        self._prepare(session)
         images, self._images = self._images, None  # once the ring has them, the caller's buffers are the caller's again
         if self.admission:
-            self._lose(session, "payload-thinned" if self.admission == Admission.WITHOUT_PAYLOAD else "frame-thinned")
             if self.admission == Admission.NOTHING:
                 return
             images = None
-        if not self._begin_quickly(session, images):
+        if self._sensor_time is not None or not self._begin_quickly(session, images):
             self._begin_plainly(session, images)
+
+    def open_around_call(self, session: Session) -> None:
+        """Enter without a record: the call that the frame is made for writes `beginning` into its own."""
+        self._token = _current.set(self)
+        self._prepare(session)
+
+    def beginning(self, session: Session) -> dict[str, Any]:
+        """Return the head of the beginning of a frame without images."""
+        return {
+            "stream": self.stream,
+            "time": time_ns(),
+            "monotonic": self._began_ns,
+            "context": session.contexts.latest,
+            "metadata": self._plain,
+            "sensor_time": plain_metadata({"time": self._sensor_time})[0].get("time"),
+            "images": [],
+        }
+
+    def begin_alone(self, session: Session) -> None:
+        """Commit the beginning of a frame whose call could not take it along."""
+        session.records.write(Kind.BEGIN, self.id, self.beginning(session))
+
+    def ending(self) -> dict[str, Any]:
+        """Return the head of the end of a frame that was made for a call, which has just returned."""
+        return {
+            "latency": self.take_time(),
+            "metadata": self._plain,
+            "output": None,
+            "exception": None,
+            "lost": self._lost,
+        }
+
+    def take_time(self) -> float:
+        """Return the frame's latency in seconds, as of now."""
+        self.latency_seconds = latency = (monotonic_ns() - self._began_ns) / 1e9
+        return latency
+
+    def close_around_call(self, session: Session) -> None:
+        """Leave a frame whose end the call's record holds."""
+        token, self._token = self._token, None
+        if token is not None:
+            leave(session, token)
+        session.frame_ended(self.admission == Admission.FULL, self._faults)
+
+    def end(self, session: Session, error: BaseException | None) -> None:
+        """Commit what was answered, and say that the frame is over."""
+        self.exception = error
+        if error is not None and not isinstance(error, Exception):
+            # A cancelled task (a client that hung up), an interrupt, an exit: the frame was left, it did not fail.
+            self._lose(session, "left-early")
+            error = None
+        latency = self.take_time()
+        metadata = self._plain
+        if _differ(self.metadata, metadata):
+            metadata, dropped = plain_metadata(self.metadata)
+            if dropped and "metadata-unsupported" not in self._lost:
+                self._lose(session, "metadata-unsupported", dropped)
+        if session.predicates:
+            session.fire_predicates(self)
+        if self.admission == Admission.NOTHING:
+            if error is None:
+                return
+            self._begin_plainly(session, None)  # frames that raise are kept, with what there is
+        if (
+            self.output is not None
+            or error is not None
+            or self._lost
+            or not session.records.append(_END, self.id, _PLAIN_END.pack_with(pack_value(metadata), latency))
+        ):
+            self._end_plainly(session, metadata, error)
+        session.frame_ended(self.admission == Admission.FULL, self._faults)
+
+    def _prepare(self, session: Session) -> None:
+        """Decide how much of it is recorded, and in whose share of the ring."""
+        self._began_ns = now_ns = monotonic_ns()
+        self._faults = session.faults.total
+        self.admission = admission = session.admit(now_ns)
+        metadata = self.metadata
+        if metadata:
+            self.stream = str(metadata.get(session.stream_key, ""))[:200]
+            self._plain, dropped = plain_metadata(metadata)
+            if dropped:
+                self._lose(session, "metadata-unsupported", dropped)
+        session.records.frame_begins(self.id, self.stream)
+        if admission:
+            self._lose(session, "payload-thinned" if admission == Admission.WITHOUT_PAYLOAD else "frame-thinned")
 
     def _begin_quickly(self, session: Session, images: Mapping[str, object] | None) -> bool:
         """Write the record by a template, if there is one for this stream and image shape; say whether it was."""
@@ -159,15 +269,17 @@ class Frame:
             flags = image.flags
             if known is None or not (flags.c_contiguous and flags.writeable):
                 return False
+            template, size_bytes = known
             # A third of the time that the array interface takes; it asks for a writable buffer.
-            address = addressof(c_char.from_buffer(image))  # type: ignore[arg-type]  # an array is one
+            parts = [(addressof(c_char.from_buffer(image)), 0, size_bytes)]  # type: ignore[arg-type]  # it has one
         else:
-            known, address = session.beginnings.get((self.stream, None, None)), 0
-        if known is None or self._sensor_time is not None:
-            return False
-        template, size_bytes = known
-        head = template.pack_with(time_ns(), self._began_ns, session.contexts.latest, pack_value(self._plain))
-        return session.write_packed(_BEGIN, self.id, head, address, size_bytes)
+            known = session.beginnings.get((self.stream, None, None))
+            if known is None:
+                return False
+            template, size_bytes = known
+            parts = []
+        head = template.pack_with(pack_value(self._plain), time_ns(), self._began_ns, session.contexts.latest)
+        return session.records.append(_BEGIN, self.id, head, size_bytes, parts)
 
     def _begin_plainly(self, session: Session, images: Mapping[str, object] | None) -> None:
         payload = Description({})
@@ -184,59 +296,26 @@ class Frame:
             payload.offsets.append(align(payload.size_bytes))
             payload.size_bytes = payload.offsets[-1] + captured.leaf.size_bytes
             heads.append({**captured.head, "offset": payload.offsets[-1]})
-        head = {
-            "stream": self.stream,
-            "time": time_ns(),
-            "monotonic": self._began_ns,
-            "context": session.contexts.latest,
-            "metadata": self._plain,
-            "sensor_time": plain_metadata({"time": self._sensor_time})[0].get("time"),
-            "images": heads,
-        }
-        if not session.write(Kind.BEGIN, self.id, head, payload):
+        head = {**self.beginning(session), "images": heads}
+        if not session.records.write(Kind.BEGIN, self.id, head, payload):
             self._lose(session, "image-not-recorded", len(heads))
-            left_out = session.describe_left_out(heads, payload)
-            session.write(Kind.BEGIN, self.id, {**head, "images": [], "left_out": left_out})
+            left_out = session.records.describe_left_out(heads, payload)
+            session.records.write(Kind.BEGIN, self.id, {**head, "images": [], "left_out": left_out})
         elif self._sensor_time is None:
             self._learn(session, images, head)
 
     def _learn(self, session: Session, images: Mapping[str, object] | None, head: Mapping[str, Any]) -> None:
         """Remember the head just written, for frames of the same stream and image shape."""
-        template = HeadTemplate(_BEGIN_HOLES, head, last="metadata")
+        holes = {"time": Hole.INTEGER, "monotonic": Hole.INTEGER, "context": Hole.INTEGER}
+        template = HeadTemplate({**head, **holes}, last="metadata")
         if not images:
-            session.beginnings.learn((self.stream, None, None), template, 0)
+            session.beginnings.learn((self.stream, None, None), (template, 0))
             return
         image = images.get("image")
         if len(images) != 1 or type(image) is not np.ndarray or len(head["images"]) != 1:
             return
         if image.flags.c_contiguous and image.dtype.isnative:
-            session.beginnings.learn((self.stream, image.shape, image.dtype), template, image.nbytes)
-
-    def _end(self, session: Session, error: BaseException | None) -> None:
-        """Commit what was answered, and say that the frame is over."""
-        self.exception = error
-        if error is not None and not isinstance(error, Exception):
-            # A cancelled task (a client that hung up), an interrupt, an exit: the frame was left, it did not fail.
-            self._lose(session, "left-early")
-            error = None
-        self.latency_seconds = (monotonic_ns() - self._began_ns) / 1e9
-        metadata = self._plain
-        if _differ(self.metadata, metadata):
-            metadata, dropped = plain_metadata(self.metadata)
-            if dropped and "metadata-unsupported" not in self._lost:
-                self._lose(session, "metadata-unsupported", dropped)
-        session.fire_predicates(self)
-        if self.admission == Admission.NOTHING:
-            if error is None:
-                return
-            self._begin_plainly(session, None)  # frames that raise are kept, with what there is
-        if self.output is not None or error is not None or self._lost or not self._end_quickly(session, metadata):
-            self._end_plainly(session, metadata, error)
-        session.frame_ended(self.admission == Admission.FULL, self._faults)
-
-    def _end_quickly(self, session: Session, metadata: dict[str, Any]) -> bool:
-        head = pack_plain_end(self.latency_seconds or 0.0, pack_value(metadata))
-        return session.write_packed(_END, self.id, head, 0, 0)
+            session.beginnings.learn((self.stream, image.shape, image.dtype), (template, image.nbytes))
 
     def _end_plainly(self, session: Session, metadata: dict[str, Any], error: BaseException | None) -> None:
         output = describe(self.output) if self.output is not None else None
@@ -249,63 +328,13 @@ class Frame:
             "exception": exception_head(error, "frame") if error is not None else None,
             "lost": self._lost,
         }
-        if not session.write(Kind.END, self.id, head, output):
+        if not session.records.write(Kind.END, self.id, head, output):
             head["lost"] = {**self._lost, "output-not-recorded": 1}
-            session.write(Kind.END, self.id, {**head, "output": None})
+            session.records.write(Kind.END, self.id, {**head, "output": None})
 
     def _lose(self, session: Session, reason: str, number: int = 1) -> None:
         self._lost[reason] = self._lost.get(reason, 0) + number
         session.lost.add(reason, number)
-
-
-class Batch(Sequence[Frame]):
-    """The items of a dynamic batch in order: frames that are open together."""
-
-    def __init__(self, session: Session | None, frames: Sequence[Frame]) -> None:
-        self.session = session
-        self.ids = tuple(frame.id for frame in frames)
-        self._frames = list(frames)
-        self._token: Token[Frame | Batch | None] | None = None
-
-    @property
-    def first(self) -> Frame | None:
-        """The first frame; None of an empty batch."""
-        return self._frames[0] if self._frames else None
-
-    @property
-    def admission(self) -> int:
-        """How much is recorded: tensors belong to all items, so as much as the fullest item."""
-        return min((frame.admission for frame in self._frames), default=Admission.FULL)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._frames[index]
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __iter__(self) -> Iterator[Frame]:
-        return iter(self._frames)
-
-    def __enter__(self) -> Batch:
-        session = self.session
-        if session is not None:
-            self._token = _current.set(self)
-            with session.guard("begin"):
-                for frame in self._frames:
-                    frame._begin(session)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        session, token = self.session, self._token
-        self._token = None
-        if session is None or token is None:
-            return
-        with session.guard("end"):
-            _leave(session, token)
-            for frame in self._frames:
-                frame._end(session, error)
 
 
 def _differ(metadata: dict[str, object], plain: dict[str, Any]) -> bool:
@@ -313,33 +342,3 @@ def _differ(metadata: dict[str, object], plain: dict[str, Any]) -> bool:
         return metadata != plain
     except Exception:  # noqa: BLE001  # arrays do not compare to a truth value
         return True
-
-
-def _leave(session: Session, token: Token[Frame | Batch | None]) -> None:
-    try:
-        _current.reset(token)
-    except ValueError:
-        # Left in another task than it was entered in: the variable of that task is not ours to reset.
-        session.errors.add("frame-left-elsewhere")
-
-
-def exception_head(error: BaseException, stage: str) -> dict[str, Any]:
-    """Describe an exception without its source lines, paths or a call of its ``__repr__``."""
-    kind = type(error)
-    try:
-        message = str(error)[:MAX_MESSAGE_CHARS]
-    except Exception:  # noqa: BLE001  # a host's __str__ may do anything
-        message = ""
-    entries: list[str] = []
-    traceback = error.__traceback__
-    while traceback is not None and len(entries) < MAX_TRACEBACK_ENTRIES:
-        frame = traceback.tb_frame
-        module = str(frame.f_globals.get("__name__", "?"))
-        entries.append(f"{module}:{frame.f_code.co_qualname}:{traceback.tb_lineno}"[:300])
-        traceback = traceback.tb_next
-    return {
-        "type": f"{kind.__module__}.{kind.__qualname__}"[:300],
-        "message": message,
-        "stage": stage,
-        "traceback": entries,
-    }

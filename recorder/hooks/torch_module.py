@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recorder.environment import call_settings, plain_settings
+from recorder.fingerprint import call_settings
 from recorder.governor import Admission
 from recorder.hooks.call import begin, end, pop, write_input, write_output
 from recorder.hooks.compiling import note_compiling
-from recorder.hooks.usual_call import tensor_key
+from recorder.hooks.usual_call import input_key, output_key
 
 if TYPE_CHECKING:
     from recorder.hooks.attached import AttachedModel
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModuleHook", "inert_hook"]
 
+_NOTHING = Admission.NOTHING
 _tracing_state = torch._C._get_tracing_state
 _transform = torch._C._functorch.peek_interpreter_stack
 
@@ -75,31 +76,27 @@ def _make_inert() -> Any:
 def _before(
     session: Session, attached: AttachedModel, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    call = begin(session, _module_call(sys._getframe(2)))
-    if call.admission == Admission.NOTHING:
+    call = begin(session, _module_call())
+    if call.admission == _NOTHING:
         return
     call.model = attached.current_id(session, module)
     random_state = attached.random_state(module)
-    usual = None
-    if len(args) == 1 and len(call.frames) == 1 and not kwargs and random_state is None:
-        settings = plain_settings(module.training)
-        if settings is not None:
-            context = session.contexts.current()
-            usual = tensor_key(args[0], call.model, context, call.parent, settings, call.admission)
-    if usual is None or not attached.usual.write_input(session, usual, call.id, call.key, monotonic_ns()):
+    usual = input_key(session, call, module.training, args, kwargs) if random_state is None else None
+    if usual is None or not attached.usual.write_input(session, call, usual):
+        begin_head = call.beginning(session)
         written = write_input(session, call, call_settings(module.training), args, kwargs, random_state)
         if written is not None:
             head, described = written
             if call.parent is None and not call.admission and not described.opaque:
                 call.signature = attached.new_signature(call.model, head, described)
             if usual is not None:
-                attached.usual.learn_input(usual, head, described, thinned=call.admission != Admission.FULL)
+                attached.usual.learn_input(usual, call, head, begin_head, described)
     call.started_ns = monotonic_ns()
 
 
 def _after(session: Session, attached: AttachedModel, module: Any, output: Any) -> None:
     ended_ns = monotonic_ns()
-    caller = _module_call(sys._getframe(2))
+    caller = _module_call()
     call = pop(caller)
     if call is None:
         session.lost.add("call-without-input")
@@ -107,22 +104,27 @@ def _after(session: Session, attached: AttachedModel, module: Any, output: Any) 
     error = _error_through(caller) if output is None else None
     if error is not None:
         attached.verify()
-    if call.admission == Admission.NOTHING:
+    if call.admission == _NOTHING:
         end(session, call, error)
         return
-    latency = (ended_ns - call.started_ns) / 1e9
-    usual = tensor_key(output) if error is None and len(call.frames) == 1 and not call.admission else None
-    if usual is None or not attached.usual.write_output(session, usual, call.id, call.key, latency):
-        written = write_output(session, call, latency, output, error)
+    latency_seconds = (ended_ns - call.started_ns) / 1e9
+    usual = output_key(session, call, output) if error is None else None
+    if usual is None or not attached.usual.write_output(session, call, usual, latency_seconds):
+        end_head = call.ending(session)
+        written = write_output(session, call, latency_seconds, output, error)
         if usual is not None and written is not None:
-            attached.usual.learn_output(usual, *written)
+            attached.usual.learn_output(usual, written[0], end_head, written[1])
     end(session, call, error)
     if call.signature is not None and error is None:
         attached.export(session, module, call.signature)
 
 
-def _module_call(frame: FrameType) -> FrameType:
+def _module_call() -> FrameType:
     """Return the frame of the module's own ``_call_impl``: it is there before, after, and while an error passes."""
+    frame = sys._getframe(4)  # this function, the one of ours, the hook, one inside `_call_impl`
+    if frame.f_code.co_name == "_call_impl":
+        return frame
+    first = frame = sys._getframe(3)  # torch calls some hooks from `_call_impl` itself
     above: FrameType | None = frame
     for _ in range(_FRAMES_ABOVE_HOOK):
         if above is None:
@@ -130,7 +132,7 @@ def _module_call(frame: FrameType) -> FrameType:
         if above.f_code.co_name == "_call_impl":
             return above
         above = above.f_back
-    return frame
+    return first
 
 
 #: torch calls a hook from `_call_impl` or from one function inside it.

@@ -8,7 +8,7 @@ from recorder.incident import signature_of
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
-from recorder.sealer.stages import StageRecord, read_stage
+from recorder.sealer.stages import StageRecord, read_stages
 from recorder.sealer.tracking import TrackSource
 from recorder.sealer.window import ClosedWindow
 
@@ -37,12 +37,9 @@ def salvage(
     for scan, found in zip(scans, (contexts, frames), strict=True):
         for record in scan:
             try:
-                stage = read_stage(reader, record)
+                found += read_stages(reader, record)
             except RecordInvalid:
                 lost.add("record-malformed")
-                continue
-            if stage is not None:
-                found.append(stage)
     for stage in contexts:
         latched.take(stage.kind, stage.head)
     begun = {stage.key for stage in frames if stage.kind == Kind.BEGIN}
