@@ -20,7 +20,8 @@ from recorder.batch import Batch
 from recorder.bundle.values import JsonValue
 from recorder.capture import looks_like_image
 from recorder.counts import Counts
-from recorder.frame import Frame, current_group
+from recorder.frame import Frame
+from recorder.hooks.call import frames_at_hand
 from recorder.outcomes import Incident
 from recorder.session import Session
 from recorder.settings import RecorderSettings
@@ -280,7 +281,7 @@ class FlightRecorder:
         if session is None:
             return Incident("0" * 32, None)
         with session.guard("trigger"):
-            group = current_group(session)
+            group = frames_at_hand(session)
             return session.trigger(reason, severity=severity, frame=group.first if group is not None else None)
         return Incident("0" * 32, None)
 
@@ -400,7 +401,7 @@ class FlightRecorder:
 
     def _watched(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Frame:
         session = self._active_session()
-        group = current_group(session)
+        group = frames_at_hand(session)
         if group is not None:
             return Frame(None)
         image = next((value for value in (*args, *kwargs.values()) if looks_like_image(value)), None)

@@ -29,6 +29,8 @@ _ids = itertools.count(1)
 frame_metadata: ContextVar[dict[str, object] | None] = ContextVar("flight_recorder_frame_metadata", default=None)
 _current: ContextVar[Frame | Batch | None] = ContextVar("flight_recorder_frames", default=None)
 
+#: What most frames have lost, and frames that are made for a call have of metadata; nobody writes to it.
+_NONE: dict[str, Any] = {}
 _BEGIN, _END = int(Kind.BEGIN), int(Kind.END)
 _PLAIN_END = HeadTemplate(
     {"latency": Hole.FLOAT, "output": None, "exception": None, "lost": {}, "metadata": None}, last="metadata"
@@ -50,7 +52,10 @@ def leave(session: Session, token: Token[Frame | Batch | None]) -> None:
 
 
 def current_group(session: Session | None) -> Frame | Batch | None:
-    """Return the frames that are open in this thread or task for a session, None outside of any."""
+    """Return the frames that were entered in this thread or task for a session, None outside of any.
+
+    Not those made for a call (`recorder.hooks.call.frames_at_hand`).
+    """
     group = _current.get()
     return group if group is not None and group.session is session else None
 
@@ -74,6 +79,7 @@ class Frame:
         "_began_ns",
         "_faults",
         "_images",
+        "_is_open",
         "_lost",
         "_plain",
         "_sensor_time",
@@ -110,9 +116,10 @@ class Frame:
         self._images = images
         self._sensor_time = sensor_time
         self._began_ns = 0
-        self._lost: dict[str, int] = {}
-        self._plain: dict[str, Any] = {}
+        self._lost: Mapping[str, int] = _NONE
+        self._plain: Mapping[str, Any] = _NONE
         self._faults = 0
+        self._is_open = False
         self._token: Token[Frame | Batch | None] | None = None
 
     def __setitem__(self, key: str, value: object) -> None:
@@ -133,6 +140,7 @@ class Frame:
         session = self.session
         if session is not None:
             clock = perf_counter_ns()
+            self._is_open = True
             self._token = _current.set(self)
             # Written out, here and below: a guard's context manager costs as much as a record's head.
             try:
@@ -153,11 +161,10 @@ class Frame:
 
     def close(self, session: Session, error: BaseException | None) -> None:
         """Leave, where the time is counted already."""
-        token, self._token = self._token, None
-        if token is None:
+        if not self._is_open:
             return
         try:
-            leave(session, token)
+            self._leave(session)
             self.end(session, error)
         except Exception as fault:  # noqa: BLE001  # see above
             session.fault("end", fault)
@@ -173,9 +180,16 @@ class Frame:
         if self._sensor_time is not None or not self._begin_quickly(session, images):
             self._begin_plainly(session, images)
 
-    def open_around_call(self, session: Session) -> None:
-        """Enter without a record: the call that the frame is made for writes `beginning` into its own."""
-        self._token = _current.set(self)
+    def open_around_call(self, session: Session, *, enters: bool) -> None:
+        """Open without a record: the call that the frame is made for writes `beginning` into its own.
+
+        Args:
+            session: the recording.
+            enters: whether it becomes the open frame of this task; of a thread the open calls tell that.
+        """
+        self._is_open = True
+        if enters:
+            self._token = _current.set(self)
         self._prepare(session)
 
     def beginning(self, session: Session) -> dict[str, Any]:
@@ -211,9 +225,7 @@ class Frame:
 
     def close_around_call(self, session: Session) -> None:
         """Leave a frame whose end the call's record holds."""
-        token, self._token = self._token, None
-        if token is not None:
-            leave(session, token)
+        self._leave(session)
         session.frame_ended(self.admission == Admission.FULL, self._faults)
 
     def end(self, session: Session, error: BaseException | None) -> None:
@@ -243,6 +255,12 @@ class Frame:
         ):
             self._end_plainly(session, metadata, error)
         session.frame_ended(self.admission == Admission.FULL, self._faults)
+
+    def _leave(self, session: Session) -> None:
+        self._is_open = False
+        if self._token is not None:
+            token, self._token = self._token, None
+            leave(session, token)
 
     def _prepare(self, session: Session) -> None:
         """Decide how much of it is recorded, and in whose share of the ring."""
@@ -317,7 +335,7 @@ class Frame:
         if image.flags.c_contiguous and image.dtype.isnative:
             session.beginnings.learn((self.stream, image.shape, image.dtype), (template, image.nbytes))
 
-    def _end_plainly(self, session: Session, metadata: dict[str, Any], error: BaseException | None) -> None:
+    def _end_plainly(self, session: Session, metadata: Mapping[str, Any], error: BaseException | None) -> None:
         output = describe(self.output) if self.output is not None else None
         if output is not None and output.opaque:
             self._lose(session, "output-unsupported", len(output.opaque))
@@ -333,11 +351,11 @@ class Frame:
             session.records.write(Kind.END, self.id, {**head, "output": None})
 
     def _lose(self, session: Session, reason: str, number: int = 1) -> None:
-        self._lost[reason] = self._lost.get(reason, 0) + number
+        self._lost = {**self._lost, reason: self._lost.get(reason, 0) + number}
         session.lost.add(reason, number)
 
 
-def _differ(metadata: dict[str, object], plain: dict[str, Any]) -> bool:
+def _differ(metadata: Mapping[str, object], plain: Mapping[str, Any]) -> bool:
     try:
         return metadata != plain
     except Exception:  # noqa: BLE001  # arrays do not compare to a truth value

@@ -21,9 +21,20 @@ from recorder.governor import Admission
 from recorder.records import Kind
 
 if TYPE_CHECKING:
+    from recorder.batch import Batch
     from recorder.session import Session
 
-__all__ = ["OpenCall", "begin", "drop_stale", "end", "pop", "write_input", "write_output"]
+__all__ = [
+    "OpenCall",
+    "begin",
+    "drop_stale",
+    "end",
+    "frames_at_hand",
+    "open_calls",
+    "pop",
+    "write_input",
+    "write_output",
+]
 
 
 #: Outputs of thinned frames are kept up to this: triggers look at them, and they cost as little as the metadata.
@@ -36,6 +47,7 @@ _THINNED = "left out to keep within overhead_budget"
 class OpenCall:
     """A call between its beginning and its end."""
 
+    session: Session
     id: int
     model: int
     #: The interpreter frame the call happens in, held so that its identity stays unique; None of a coroutine.
@@ -71,6 +83,21 @@ class _Stack(threading.local):
 _stack = _Stack()
 
 
+def open_calls() -> list[OpenCall]:
+    """Return the open calls of this thread, outermost first."""
+    return _stack.calls
+
+
+def frames_at_hand(session: Session | None) -> Frame | Batch | None:
+    """Return the frames that a call made now on this thread or task belongs to, None where it gets one of its own."""
+    group = current_group(session)
+    if group is None:
+        for call in reversed(_stack.calls):
+            if call.implicit is not None and call.session is session:
+                return call.implicit
+    return group
+
+
 def begin(session: Session, python_frame: FrameType | None) -> OpenCall:
     """Open a call in the frame at hand, or in a frame of its own.
 
@@ -84,14 +111,15 @@ def begin(session: Session, python_frame: FrameType | None) -> OpenCall:
     if calls and python_frame is not None:
         drop_stale(python_frame)
         parent = calls[-1].id if calls else None
-    group = current_group(session)
+    group = frames_at_hand(session)
     implicit = None
     if group is None:
         group = implicit = Frame(session)
-        implicit.open_around_call(session)
+        implicit.open_around_call(session, enters=python_frame is None)
     ids = group.ids
     admission = group.admission
     call = OpenCall(
+        session,
         session.next_call(),
         0,
         python_frame,

@@ -11,7 +11,7 @@ import torch
 
 from recorder.fingerprint import call_settings
 from recorder.governor import Admission
-from recorder.hooks.call import begin, end, pop, write_input, write_output
+from recorder.hooks.call import OpenCall, begin, end, open_calls, pop, write_input, write_output
 from recorder.hooks.compiling import note_compiling
 from recorder.hooks.usual_call import input_key, output_key
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from recorder.hooks.attached import AttachedModel
     from recorder.session import Session
 
-__all__ = ["ModuleHook", "inert_hook"]
+__all__ = ["AfterCall", "BeforeCall", "inert_hook"]
 
 _NOTHING = Admission.NOTHING
+_getframe = sys._getframe
+_is_compiling = torch.compiler.is_compiling
 _tracing_state = torch._C._get_tracing_state
 _transform = torch._C._functorch.peek_interpreter_stack
 
@@ -30,33 +32,60 @@ def inert_hook(*_args: object, **_kwargs: object) -> None:
     """What a copied or unpickled hook becomes: the copy of an attached model is not attached."""
 
 
-class ModuleHook:
-    """Both hooks of one attached module; ``before`` and ``after`` share the stack of open calls."""
+class _Hook:
+    """One of the two hooks of an attached module."""
 
-    def __init__(self, attached: AttachedModel, *, before: bool) -> None:
+    __slots__ = ("_attached",)
+
+    def __init__(self, attached: AttachedModel) -> None:
         self._attached = attached
-        self._is_before = before
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return (_make_inert, ())
 
-    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *output: Any) -> None:
-        if torch.compiler.is_compiling():
+
+class BeforeCall(_Hook):
+    """Commits the inputs."""
+
+    __slots__ = ()
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _is_compiling():
             note_compiling()
             return
         session = self._attached.session()
         if session is None or _is_transforming(session):
             return
-        began = perf_counter_ns()
+        clock = perf_counter_ns()
         # Written out: a guard's context manager costs as much as a record's head.
         try:
-            if self._is_before:
-                _before(session, self._attached, module, args, kwargs)
-            else:
-                _after(session, self._attached, module, output[0] if output else None)
+            _before(session, self._attached, module, args, kwargs)
         except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
             session.fault("model-call", error)
-        session.spent_ns += perf_counter_ns() - began
+        session.spent_ns += perf_counter_ns() - clock
+
+
+class AfterCall(_Hook):
+    """Commits the output."""
+
+    __slots__ = ()
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
+        if _is_compiling():
+            note_compiling()
+            return
+        clock = perf_counter_ns()
+        calls = open_calls()
+        # `inner` of torch calls us, called by the module's `_call_impl`; while an error passes, that does it itself.
+        call = calls.pop() if calls and calls[-1].python_frame is _getframe(2) else None
+        session = call.session if call is not None else self._attached.session()
+        if session is None:
+            return
+        try:
+            _after(session, self._attached, module, call, output)
+        except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
+            session.fault("model-call", error)
+        session.spent_ns += perf_counter_ns() - clock
 
 
 def _is_transforming(session: Session) -> bool:
@@ -94,14 +123,16 @@ def _before(
     call.started_ns = monotonic_ns()
 
 
-def _after(session: Session, attached: AttachedModel, module: Any, output: Any) -> None:
+def _after(session: Session, attached: AttachedModel, module: Any, call: OpenCall | None, output: Any) -> None:
     ended_ns = monotonic_ns()
-    caller = _module_call()
-    call = pop(caller)
     if call is None:
-        session.lost.add("call-without-input")
-        return
-    error = _error_through(caller) if output is None else None
+        if _is_transforming(session):
+            return
+        call = pop(_module_call())
+        if call is None:
+            session.lost.add("call-without-input")
+            return
+    error = _error_through(call.python_frame) if output is None else None
     if error is not None:
         attached.verify()
     if call.admission == _NOTHING:
@@ -121,11 +152,11 @@ def _after(session: Session, attached: AttachedModel, module: Any, output: Any) 
 
 def _module_call() -> FrameType:
     """Return the frame of the module's own ``_call_impl``: it is there before, after, and while an error passes."""
-    frame = sys._getframe(4)  # this function, the one of ours, the hook, one inside `_call_impl`
+    frame = _getframe(4)  # above this function, the one of ours, the hook, and torch's `inner`
     if frame.f_code.co_name == "_call_impl":
         return frame
-    first = frame = sys._getframe(3)  # torch calls some hooks from `_call_impl` itself
-    above: FrameType | None = frame
+    first = _getframe(3)  # while an error passes, or in another torch, `_call_impl` calls the hook itself
+    above: FrameType | None = first
     for _ in range(_FRAMES_ABOVE_HOOK):
         if above is None:
             break
@@ -139,7 +170,7 @@ def _module_call() -> FrameType:
 _FRAMES_ABOVE_HOOK = 3
 
 
-def _error_through(caller: FrameType) -> BaseException | None:
+def _error_through(caller: FrameType | None) -> BaseException | None:
     """The exception that is passing through the module's call, not one that the host was handling all along.
 
     torch runs our hook for a raising forward inside `_call_impl`'s own except block, so that frame stands in the

@@ -7,7 +7,7 @@ tensor, dtype, shape, strides and alignment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from recorder.records import Kind
 
 if TYPE_CHECKING:
     from recorder.hooks.call import OpenCall
+    from recorder.record_writer import Part
     from recorder.session import Session
 
 __all__ = ["UsualCalls", "input_key", "layout_of", "output_key"]
@@ -59,7 +60,7 @@ class UsualCalls:
         if known is None:
             return False
         template, payload_bytes, places = known
-        parts = [(address, *place) for address, place in zip(key[1], places, strict=False)]
+        parts = _parts(key[1], places)
         if call.is_begun or call.implicit is None:
             parent = () if call.parent is None else (call.parent,)
             head = template.pack(call.id, call.key, *parent, monotonic_ns())
@@ -75,7 +76,7 @@ class UsualCalls:
         if known is None:
             return False
         template, payload_bytes, places = known
-        parts = [(address, *place) for address, place in zip(key[1], places, strict=False)]
+        parts = _parts(key[1], places)
         implicit = call.implicit
         if implicit is None or session.predicates:
             head = template.pack(call.id, call.key, latency_seconds)
@@ -148,6 +149,12 @@ def output_key(session: Session, call: OpenCall, output: object) -> Key | None:
     addresses: list[int] = []
     layout = layout_of(output, addresses)
     return None if layout is None else ((layout, implicit is None), addresses)
+
+
+def _parts(addresses: list[int], places: tuple[tuple[int, int], ...]) -> Sequence[Part]:
+    if len(places) == 1:  # nearly always, and without a function's frame for the loop
+        return ((addresses[0], *places[0]),)
+    return [(address, *place) for address, place in zip(addresses, places, strict=False)]
 
 
 def _learn(

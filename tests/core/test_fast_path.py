@@ -66,7 +66,7 @@ class Memory:
 
 
 def call_of(number: int, frame: int, parent: int | None = None) -> OpenCall:
-    return OpenCall(number, 3, None, None, (frame,), frame, parent, 0, None, Admission.FULL, True)
+    return OpenCall(None, number, 3, None, None, (frame,), frame, parent, 0, None, Admission.FULL, True)  # type: ignore[arg-type]  # no session
 
 
 def plain_input(call: OpenCall, args: Any, kwargs: Any, started: int) -> tuple[dict[str, Any], Any]:
