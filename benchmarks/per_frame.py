@@ -109,8 +109,8 @@ def _section(times: dict[str, list[float]], missing: list[str], lost: dict[str, 
         "is a multiple of copying the same bytes into a mapped file of the same size, all interleaved on one core. "
         f"The recorder takes the memcpy plus **{added:.0f} µs** on this machine (goal: 1.05 × the memcpy + 30 µs, "
         f"which is the memcpy plus {0.05 * memcpy + 30:.0f} µs here); the model's own call is subtracted. The sketch, "
-        f"which only hooks, packs a ready head, copies and commits, takes the memcpy plus {floor:.0f} µs: after a copy or a "
-        "forward pass nothing that Python touches is in a cache."
+        f"which only hooks, packs a ready head, copies and commits, takes the memcpy plus {floor:.0f} µs: after a copy "
+        "or a forward pass nothing that Python touches is in a cache."
     )
     if missing:
         text += f" Not installed here: {', '.join(missing)}."

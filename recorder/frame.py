@@ -5,14 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
-from ctypes import addressof, c_char
 from time import monotonic_ns, perf_counter_ns, time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from recorder.capture import Description, align, capture_image, describe, plain_metadata
+from recorder.capture import describe, plain_metadata
 from recorder.exception_head import exception_head
 from recorder.governor import Admission
 from recorder.head_template import HeadTemplate, Hole
@@ -76,21 +73,21 @@ class Frame:
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_began_ns",
         "_faults",
         "_images",
         "_is_open",
         "_lost",
-        "_plain",
-        "_sensor_time",
         "_token",
         "admission",
+        "began_ns",
         "exception",
         "id",
         "ids",
         "latency_seconds",
         "metadata",
         "output",
+        "plain_metadata",
+        "sensor_time",
         "session",
         "stream",
     )
@@ -114,10 +111,10 @@ class Frame:
         self.exception: BaseException | None = None
         self.admission = Admission.FULL  #: how much of it is recorded, decided when it begins
         self._images = images
-        self._sensor_time = sensor_time
-        self._began_ns = 0
+        self.sensor_time = sensor_time
+        self.began_ns = 0
         self._lost: Mapping[str, int] = _NONE
-        self._plain: Mapping[str, Any] = _NONE
+        self.plain_metadata: Mapping[str, Any] = _NONE
         self._faults = 0
         self._is_open = False
         self._token: Token[Frame | Batch | None] | None = None
@@ -177,8 +174,7 @@ class Frame:
             if self.admission == Admission.NOTHING:
                 return
             images = None
-        if self._sensor_time is not None or not self._begin_quickly(session, images):
-            self._begin_plainly(session, images)
+        session.beginnings.write(session, self, images)
 
     def open_around_call(self, session: Session, *, enters: bool) -> None:
         """Open without a record: the call that the frame is made for writes `beginning` into its own.
@@ -197,10 +193,10 @@ class Frame:
         return {
             "stream": self.stream,
             "time": time_ns(),
-            "monotonic": self._began_ns,
+            "monotonic": self.began_ns,
             "context": session.contexts.latest,
-            "metadata": self._plain,
-            "sensor_time": plain_metadata({"time": self._sensor_time})[0].get("time"),
+            "metadata": self.plain_metadata,
+            "sensor_time": plain_metadata({"time": self.sensor_time})[0].get("time"),
             "images": [],
         }
 
@@ -212,7 +208,7 @@ class Frame:
         """Return the head of the end of a frame that was made for a call, which has just returned."""
         return {
             "latency": self.take_time(),
-            "metadata": self._plain,
+            "metadata": self.plain_metadata,
             "output": None,
             "exception": None,
             "lost": self._lost,
@@ -220,7 +216,7 @@ class Frame:
 
     def take_time(self) -> float:
         """Return the frame's latency in seconds, as of now."""
-        self.latency_seconds = latency = (monotonic_ns() - self._began_ns) / 1e9
+        self.latency_seconds = latency = (monotonic_ns() - self.began_ns) / 1e9
         return latency
 
     def close_around_call(self, session: Session) -> None:
@@ -233,20 +229,20 @@ class Frame:
         self.exception = error
         if error is not None and not isinstance(error, Exception):
             # A cancelled task (a client that hung up), an interrupt, an exit: the frame was left, it did not fail.
-            self._lose(session, "left-early")
+            self.lose(session, "left-early")
             error = None
         latency = self.take_time()
-        metadata = self._plain
+        metadata = self.plain_metadata
         if _differ(self.metadata, metadata):
             metadata, dropped = plain_metadata(self.metadata)
             if dropped and "metadata-unsupported" not in self._lost:
-                self._lose(session, "metadata-unsupported", dropped)
+                self.lose(session, "metadata-unsupported", dropped)
         if session.predicates:
             session.fire_predicates(self)
         if self.admission == Admission.NOTHING:
             if error is None:
                 return
-            self._begin_plainly(session, None)  # frames that raise are kept, with what there is
+            self.begin_alone(session)  # frames that raise are kept, with what there is
         if (
             self.output is not None
             or error is not None
@@ -264,81 +260,23 @@ class Frame:
 
     def _prepare(self, session: Session) -> None:
         """Decide how much of it is recorded, and in whose share of the ring."""
-        self._began_ns = now_ns = monotonic_ns()
+        self.began_ns = now_ns = monotonic_ns()
         self._faults = session.faults.total
         self.admission = admission = session.admit(now_ns)
         metadata = self.metadata
         if metadata:
             self.stream = str(metadata.get(session.stream_key, ""))[:200]
-            self._plain, dropped = plain_metadata(metadata)
+            self.plain_metadata, dropped = plain_metadata(metadata)
             if dropped:
-                self._lose(session, "metadata-unsupported", dropped)
+                self.lose(session, "metadata-unsupported", dropped)
         session.records.frame_begins(self.id, self.stream)
         if admission:
-            self._lose(session, "payload-thinned" if admission == Admission.WITHOUT_PAYLOAD else "frame-thinned")
-
-    def _begin_quickly(self, session: Session, images: Mapping[str, object] | None) -> bool:
-        """Write the record by a template, if there is one for this stream and image shape; say whether it was."""
-        if images:
-            image = images.get("image")
-            if len(images) > 1 or type(image) is not np.ndarray:
-                return False
-            known = session.beginnings.get((self.stream, image.shape, image.dtype))
-            flags = image.flags
-            if known is None or not (flags.c_contiguous and flags.writeable):
-                return False
-            template, size_bytes = known
-            # A third of the time that the array interface takes; it asks for a writable buffer.
-            parts = [(addressof(c_char.from_buffer(image)), 0, size_bytes)]  # type: ignore[arg-type]  # it has one
-        else:
-            known = session.beginnings.get((self.stream, None, None))
-            if known is None:
-                return False
-            template, size_bytes = known
-            parts = []
-        head = template.pack_with(pack_value(self._plain), time_ns(), self._began_ns, session.contexts.latest)
-        return session.records.append(_BEGIN, self.id, head, size_bytes, parts)
-
-    def _begin_plainly(self, session: Session, images: Mapping[str, object] | None) -> None:
-        payload = Description({})
-        heads = []
-        for name, image in (images or {}).items():
-            if image is None:
-                continue
-            try:
-                captured = capture_image(str(name)[:64], image)
-            except (ValueError, OSError):
-                self._lose(session, "image-unsupported")
-                continue
-            payload.leaves.append(captured.leaf)
-            payload.offsets.append(align(payload.size_bytes))
-            payload.size_bytes = payload.offsets[-1] + captured.leaf.size_bytes
-            heads.append({**captured.head, "offset": payload.offsets[-1]})
-        head = {**self.beginning(session), "images": heads}
-        if not session.records.write(Kind.BEGIN, self.id, head, payload):
-            self._lose(session, "image-not-recorded", len(heads))
-            left_out = session.records.describe_left_out(heads, payload)
-            session.records.write(Kind.BEGIN, self.id, {**head, "images": [], "left_out": left_out})
-        elif self._sensor_time is None:
-            self._learn(session, images, head)
-
-    def _learn(self, session: Session, images: Mapping[str, object] | None, head: Mapping[str, Any]) -> None:
-        """Remember the head just written, for frames of the same stream and image shape."""
-        holes = {"time": Hole.INTEGER, "monotonic": Hole.INTEGER, "context": Hole.INTEGER}
-        template = HeadTemplate({**head, **holes}, last="metadata")
-        if not images:
-            session.beginnings.learn((self.stream, None, None), (template, 0))
-            return
-        image = images.get("image")
-        if len(images) != 1 or type(image) is not np.ndarray or len(head["images"]) != 1:
-            return
-        if image.flags.c_contiguous and image.dtype.isnative:
-            session.beginnings.learn((self.stream, image.shape, image.dtype), (template, image.nbytes))
+            self.lose(session, "payload-thinned" if admission == Admission.WITHOUT_PAYLOAD else "frame-thinned")
 
     def _end_plainly(self, session: Session, metadata: Mapping[str, Any], error: BaseException | None) -> None:
         output = describe(self.output) if self.output is not None else None
         if output is not None and output.opaque:
-            self._lose(session, "output-unsupported", len(output.opaque))
+            self.lose(session, "output-unsupported", len(output.opaque))
         head = {
             "latency": self.latency_seconds,
             "metadata": metadata,
@@ -350,7 +288,7 @@ class Frame:
             head["lost"] = {**self._lost, "output-not-recorded": 1}
             session.records.write(Kind.END, self.id, {**head, "output": None})
 
-    def _lose(self, session: Session, reason: str, number: int = 1) -> None:
+    def lose(self, session: Session, reason: str, number: int = 1) -> None:
         self._lost = {**self._lost, reason: self._lost.get(reason, 0) + number}
         session.lost.add(reason, number)
 

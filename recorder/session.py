@@ -10,9 +10,9 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from recorder.beginnings import Beginnings
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Model
 from recorder.contexts import ContextLog
@@ -20,7 +20,7 @@ from recorder.counts import Counts
 from recorder.faults import MAX_FAULTS, WITHIN_SECONDS, FaultRow
 from recorder.frame import Frame
 from recorder.governor import Admission, Governor
-from recorder.head_template import Templates
+from recorder.guard import Guard
 from recorder.identify import FileToRead, Identifier, WeightsToRead
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
@@ -43,30 +43,6 @@ __all__ = ["Session"]
 LATE_SECONDS = 1.0
 
 
-class _Guard:
-    """Nothing that goes wrong inside reaches the host: it is counted. The time spent inside is the recorder's."""
-
-    __slots__ = ("_began", "_name", "_session", "_timed")
-
-    def __init__(self, session: Session, name: str, timed: bool) -> None:
-        self._session = session
-        self._name = name
-        self._timed = timed
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter_ns()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        if self._timed:
-            self._session.spent_ns += time.perf_counter_ns() - self._began
-        if not isinstance(error, Exception):
-            return False
-        self._session.fault(self._name, error)
-        return True
-
-
 class Session:
     """Everything of a recorder that belongs to one process.
 
@@ -82,7 +58,7 @@ class Session:
         self.lost = Counts()
         self.errors = Counts()
         self.spent_ns = 0
-        self.beginnings: Templates[Any] = Templates()
+        self.beginnings = Beginnings()
         self.governor = Governor(settings.overhead_budget, time.monotonic_ns())
         self.faults = FaultRow()
         self._give_up = give_up
@@ -125,12 +101,12 @@ class Session:
         """Size of the ring file."""
         return self._ring.size_bytes if self._ring is not None else 0
 
-    def guard(self, name: str, *, timed: bool = True) -> _Guard:
+    def guard(self, name: str, *, timed: bool = True) -> Guard:
         """Return a context manager that keeps faults from the host and counts them under ``name``.
 
         ``timed`` adds the time inside to ``spent_ns``; not where the host asked to wait.
         """
-        return _Guard(self, name, timed)
+        return Guard(self, name, timed)
 
     def next_call(self) -> int:
         """Return a new call id."""
