@@ -111,7 +111,7 @@ def begin(session: Session, python_frame: FrameType | None) -> OpenCall:
     if calls and python_frame is not None:
         drop_stale(python_frame)
         parent = calls[-1].id if calls else None
-    group = frames_at_hand(session)
+    group = frames_at_hand(session) if calls else current_group(session)
     implicit = None
     if group is None:
         group = implicit = Frame(session)
