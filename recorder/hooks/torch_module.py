@@ -75,17 +75,20 @@ class AfterCall(_Hook):
             note_compiling()
             return
         clock = perf_counter_ns()
-        calls = open_calls()
-        # `inner` of torch calls us, called by the module's `_call_impl`; while an error passes, that does it itself.
-        call = calls.pop() if calls and calls[-1].python_frame is _getframe(2) else None
-        session = call.session if call is not None else self._attached.session()
-        if session is None:
-            return
+        session = None
         try:
+            calls = open_calls()
+            # `inner` of torch calls us, the module's `_call_impl` calls that; while an error passes, it calls us itself.
+            call = calls.pop() if calls and calls[-1].python_frame is _getframe(2) else None
+            session = call.session if call is not None else self._attached.session()
+            if session is None:
+                return
             _after(session, self._attached, module, call, output)
         except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
-            session.fault("model-call", error)
-        session.spent_ns += perf_counter_ns() - clock
+            if session is not None:
+                session.fault("model-call", error)
+        if session is not None:
+            session.spent_ns += perf_counter_ns() - clock
 
 
 def _is_transforming(session: Session) -> bool:
