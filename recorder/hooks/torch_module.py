@@ -78,7 +78,7 @@ class AfterCall(_Hook):
         session = None
         try:
             calls = open_calls()
-            # `inner` of torch calls us, the module's `_call_impl` calls that; while an error passes, it calls us itself.
+            # Called by torch's `inner`, which the module's `_call_impl` calls; while an error passes, by that itself.
             call = calls.pop() if calls and calls[-1].python_frame is _getframe(2) else None
             session = call.session if call is not None else self._attached.session()
             if session is None:
