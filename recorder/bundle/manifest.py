@@ -39,6 +39,7 @@ __all__ = [
     "Trigger",
     "Weights",
     "Window",
+    "was_redacted",
 ]
 
 FORMAT_NAME = "vision-flight-recorder"
@@ -353,3 +354,12 @@ class Manifest:
     format: str = FORMAT_NAME
     format_version: FormatVersion = FormatVersion(major=FORMAT_MAJOR, minor=FORMAT_MINOR)
     required_features: tuple[str, ...] = ()  #: a reader that does not know one of these refuses
+
+
+def was_redacted(manifest: Manifest, name: str) -> bool:
+    """Whether an image of this name is stored otherwise than it was recorded, more than its position cut out."""
+    fields = ("image", f"image.{name}")
+    return any(
+        each.field in fields and each.level == "redacted" and each.method not in ("removed", "location")
+        for each in manifest.redactions
+    )

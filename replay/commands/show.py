@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from recorder.bundle.codec import to_json
 from recorder.bundle.custody import custody
 from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
 from replay.commands.options import bundle_argument, json_option, open_bundle
@@ -92,6 +93,7 @@ def show_json(bundle_id: str, manifest: Manifest) -> dict[str, Any]:
         ],
         "frames": [_frame(frame, calls) for frame in manifest.frames],
         "lost": dict(incident.lost),
+        "redactions": [to_json(each) for each in manifest.redactions],
     }
 
 

@@ -62,6 +62,7 @@ def tell(manifest: Manifest, answers: dict[int, str], say: Say) -> list[Section]
         _models(manifest, say),
         _environment(manifest, say),
         _lost(manifest, say),
+        _privacy(manifest, say),
     )
     return [section for section in sections if section is not None]
 
@@ -232,3 +233,19 @@ def _lost(manifest: Manifest, say: Say) -> Section:
         reasons = sorted({say(reason, 60) for frame in manifest.frames for reason in list(frame.lost)[:8]})[:8]
         sentences.append(f"Frames with missing parts: {id_ranges(partial)} ({', '.join(reasons)}).")
     return Section(title="Lost", sentences=tuple(sentences), header=("reason", "count"), rows=rows)
+
+
+def _privacy(manifest: Manifest, say: Say) -> Section | None:
+    if not manifest.redactions:
+        return None
+    rows = tuple(
+        (
+            say(each.field, 60) + (f" (from {say(each.derived_from[-1], 40)})" if each.derived_from else ""),
+            each.level,
+            say(each.method, 40),
+            str(each.count),
+        )
+        for each in manifest.redactions
+    )
+    header = ("field", "level", "method", "values")
+    return Section(title="Removed for privacy", sentences=(), header=header, rows=rows)

@@ -304,6 +304,8 @@ def test_a_bundle_without_its_inputs_cannot_be_replayed_and_says_why(
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "removed for privacy" in done.stdout + done.stderr
+    shown = subprocess.run([*command[:3], "show", str(bundle)], capture_output=True, text=True, timeout=60)
+    assert "Removed for privacy" in shown.stdout and "model_output (from image)" in shown.stdout
 
 
 def test_the_key_is_nowhere(make_recorder: Make, key_file: Path) -> None:
@@ -318,3 +320,15 @@ def test_the_key_is_nowhere(make_recorder: Make, key_file: Path) -> None:
     assert not places_of([secret, secret.encode().hex()], files)
     assert secret not in repr(recorder._settings) and secret not in recorder._settings.sealer.to_json()
     assert secret not in repr(PrivacyKey(secret.encode()))
+
+
+def test_a_pipeline_is_not_given_a_redacted_image(make_recorder: Make, bundles: Bundles, tmp_path: Path) -> None:
+    """It would see another picture than the service did, and what it answers would accuse the wrong part."""
+    policy = PrivacyPolicy(levels={**REDACTED, "model_input": "full"}, redactors={"image": Redactor.fill()})
+    recorder = make_recorder(privacy=policy)
+    seal(recorder, echo(), scene())
+    [bundle] = (tmp_path / "incidents").glob("*.zst")
+    command = [sys.executable, "-m", "replay", "run", str(bundle), "--pipeline", "tests.privacy.faces:faces"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "redacted for privacy" in done.stdout + done.stderr
