@@ -48,13 +48,15 @@ class Stats:
     incidents_sealed: int = 0
     incidents_suppressed: dict[str, int] = field(
         default_factory=dict
-    )  #: "cooldown", "duplicate", "hour-cap", "day-cap"
+    )  #: "cooldown", "duplicate", "hour-cap", "day-cap", "signature-cap"
     ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
     overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
     errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
     payload_interval: int = 1  #: every n-th frame keeps its images and inputs; more than 1 over ``overhead_budget``
     frame_interval: int = 1  #: every n-th frame is recorded at all
     affordable_frames_per_second: float | None = None  #: in full, within the budget; None while it was never exceeded
+    track_rows: int = 0  #: frames in the compact track, by a sealer that may have begun later; ten seconds behind
+    track_seconds: float = 0.0  #: CPU time the sealer's process took to measure and write them
     switched_off: str | None = None  #: why the recorder gave up, None while it works
 
 
@@ -84,9 +86,9 @@ class FlightRecorder:
             Above it the images and inputs of some frames are left out, then whole frames; every n-th payload and all
             frames that raise are kept. 1 never leaves anything out.
         cooldown_seconds: after an incident, the same kind of trigger on the same stream is suppressed for so long.
-        dedupe_seconds: after an incident, one of the same signature (`recorder.incident`) on the same stream is
+        dedupe_seconds: after an incident, one of the same signature (`recorder.limits`) on the same stream is
             suppressed for so long; the next one says how often it recurred.
-        max_incidents_per_hour: cap of what triggers detect, in any 60 minutes, all streams of this process together;
+        max_incidents_per_hour: cap of what triggers detect, in any 60 minutes, all streams and workers together;
         max_incidents_per_day: and in any 24 hours. Manual ones have caps of their own, ten times as high.
         trigger_file: touching this file seals an incident of every stream, also when the host hangs. The sealer looks
             at it once a second and never opens it.
@@ -340,6 +342,8 @@ class FlightRecorder:
             payload_interval=session.governor.payload_interval,
             frame_interval=session.governor.frame_interval,
             affordable_frames_per_second=session.governor.affordable_per_second,
+            track_rows=outcomes.track_rows if outcomes is not None else 0,
+            track_seconds=outcomes.track_seconds if outcomes is not None else 0.0,
             switched_off=self._switched_off,
         )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recorder.capture import Description, align, capture_image, describe, plain_metadata
+from recorder.exception_head import exception_head
 from recorder.governor import Admission
 from recorder.head_template import HeadTemplate, pack_plain_end
 from recorder.records import Kind, pack_value
@@ -20,11 +21,7 @@ from recorder.records import Kind, pack_value
 if TYPE_CHECKING:
     from recorder.session import Session
 
-__all__ = ["Batch", "Frame", "current_group", "exception_head", "frame_metadata"]
-
-#: Outermost traceback entries kept of an exception; recursion errors have thousands.
-MAX_TRACEBACK_ENTRIES = 64
-MAX_MESSAGE_CHARS = 2_000
+__all__ = ["Batch", "Frame", "current_group", "frame_metadata"]
 
 _ids = itertools.count(1)
 #: Metadata that every frame takes over which begins in this task or thread; set by adapters, around a request.
@@ -339,25 +336,3 @@ def _leave(session: Session, token: Token[Frame | Batch | None]) -> None:
     except ValueError:
         # Left in another task than it was entered in: the variable of that task is not ours to reset.
         session.errors.add("frame-left-elsewhere")
-
-
-def exception_head(error: BaseException, stage: str) -> dict[str, Any]:
-    """Describe an exception without its source lines, paths or a call of its ``__repr__``."""
-    kind = type(error)
-    try:
-        message = str(error)[:MAX_MESSAGE_CHARS]
-    except Exception:  # noqa: BLE001  # a host's __str__ may do anything
-        message = ""
-    entries: list[str] = []
-    traceback = error.__traceback__
-    while traceback is not None and len(entries) < MAX_TRACEBACK_ENTRIES:
-        frame = traceback.tb_frame
-        module = str(frame.f_globals.get("__name__", "?"))
-        entries.append(f"{module}:{frame.f_code.co_qualname}:{traceback.tb_lineno}"[:300])
-        traceback = traceback.tb_next
-    return {
-        "type": f"{kind.__module__}.{kind.__qualname__}"[:300],
-        "message": message,
-        "stage": stage,
-        "traceback": entries,
-    }

@@ -35,6 +35,7 @@ class Outcomes:
         self.suppressed = Counts()
         self.failures = Counts()
         self.faults = Counts()  #: of incidents that were sealed all the same
+        self.track_rows, self.track_seconds = 0, 0.0
 
     def poll(self) -> None:
         """Take in what the sealer has said since the last time."""
@@ -60,6 +61,9 @@ class Outcomes:
                         self._remember(self._ended, incident, "failed")
                     case "fault":
                         self.faults.add(str(event.get("reason", "other")))
+                    case "track":
+                        self.track_rows = int(event.get("rows", 0))
+                        self.track_seconds = float(event.get("seconds", 0.0))
                     case "flushed":
                         self._flushed = max(self._flushed, int(event.get("flush", 0)))
 

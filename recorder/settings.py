@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from recorder.bundle.values import JsonValue
-from recorder.incident import MAX_CAP
+from recorder.limits import MAX_CAP
 from recorder.operator_requests import checked_signal
 from recorder.privacy import Level, PrivacyKey, PrivacyPolicy, load_key
 from recorder.track.layout import MIN_TRACK_BYTES

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from recorder.bundle.manifest import CallSettings
 from recorder.capture import Description, describe, without_tensors
-from recorder.frame import Frame, current_group, exception_head
+from recorder.exception_head import exception_head
+from recorder.frame import Frame, current_group
 from recorder.records import Kind
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def write_input(
     if session.write(Kind.INPUT, call.key, head, described):
         return head, described
     session.lost.add("input-not-recorded")
-    session.write(Kind.INPUT, call.key, head | _without_tensors(args_tagged, kwargs_tagged))
+    session.write(Kind.INPUT, call.key, head | _without_tensors(args_tagged, kwargs_tagged, described.why_refused))
     return None
 
 
@@ -151,12 +152,12 @@ def write_output(
     if session.write(Kind.OUTPUT, call.key, head, described):
         return head, described
     session.lost.add("output-not-recorded")
-    session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged)})
+    session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged, described.why_refused)})
     return None
 
 
-def _without_tensors(args: dict[str, Any], kwargs: dict[str, Any], *why: str) -> dict[str, Any]:
-    return {"args": without_tensors(args, *why), "kwargs": without_tensors(kwargs, *why), "rng": None}
+def _without_tensors(args: dict[str, Any], kwargs: dict[str, Any], why: str) -> dict[str, Any]:
+    return {"args": without_tensors(args, why), "kwargs": without_tensors(kwargs, why), "rng": None}
 
 
 def end(session: Session, call: OpenCall, error: BaseException | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from recorder.bundle.manifest import (
     ImageLeftOut,
     Incident,
     Manifest,
+    Model,
     Parent,
 )
 from recorder.bundle.values import (
@@ -50,6 +51,7 @@ def assemble(
     *,
     privacy: Redacting | None = None,
     track: TrackSource | None = None,
+    unverified: Mapping[int, int] | None = None,
     complete: bool = True,
     parent: Parent | None = None,
     pace: Callable[[], None] = lambda: None,
@@ -66,6 +68,7 @@ def assemble(
         scratch: a directory of the caller's, removed by the caller.
         privacy: what may be written of them, and how; for this bundle alone. None: the default policy, without a key.
         track: the history before the window, if there is one.
+        unverified: how many calls began after their model's weights were last compared, by model.
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
         pace: called between records; it may sleep.
@@ -95,7 +98,10 @@ def assemble(
             producer=f"vision-flight-recorder {__version__}",
             incident=privacy.incident(dataclasses.replace(incident, lost=draft.lost.snapshot())),
             contexts=tuple(latched.contexts.get(number, placeholder_context(number)) for number in context_ids),
-            models=tuple(privacy.model(latched.model(number)) for number in sorted({call.model for call in calls})),
+            models=tuple(
+                privacy.model(_with_doubt(latched.model(number), (unverified or {}).get(number, 0)))
+                for number in sorted({call.model for call in calls})
+            ),
             frames=tuple(privacy.frame(frame) for frame in frames),
             calls=tuple(privacy.call(call) for call in calls),
             members=(),
@@ -106,6 +112,15 @@ def assemble(
         manifest = dataclasses.replace(manifest, redactions=privacy.redactions())
         writer.finish(path, manifest, annotate)
     return path
+
+
+def _with_doubt(model: Model, unverified: int) -> Model:
+    """Say of a model which of its calls nobody can vouch for."""
+    if not unverified or model.weights is None:
+        return model
+    calls = "call" if unverified == 1 else f"{unverified} calls"
+    sentence = f"Its weights were not compared again after its last {calls} here had begun: a change then is not seen."
+    return dataclasses.replace(model, problems=(*model.problems, sentence))
 
 
 class _Draft:

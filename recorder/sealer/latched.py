@@ -10,7 +10,8 @@ from typing import Any
 from recorder.bundle.codec import from_json
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Context, Environment, Graph, Model, Weights
-from recorder.incident import MAX_CAP, WindowPolicy
+from recorder.incident import WindowPolicy
+from recorder.limits import MAX_CAP
 from recorder.privacy import FIELDS, Level, PrivacyPolicy
 from recorder.records import Kind
 
@@ -47,6 +48,7 @@ class Latched:
     failed: set[tuple[int, str | None]] = field(default_factory=set)  #: (model, signature), None: the weights
     exports: set[tuple[int, str]] = field(default_factory=set)
     doubts: list[tuple[int, int, int]] = field(default_factory=list)  #: (model, first call, call before which it ends)
+    verified_calls: int = 0  #: when so many had begun, the weights of all models were known
     malformed: int = 0
 
     def take(self, kind: int, head: dict[str, Any]) -> None:
@@ -116,6 +118,11 @@ class Latched:
         if weights is None and not problems:
             problems.append("The process ended before its weights were read, so no digest can name them.")
         return dataclasses.replace(model, weights=weights, graphs=graphs, problems=tuple(problems))
+
+    def is_comparable(self, model_id: int) -> bool:
+        """Whether a model's weights are in memory and could change: a torch module's."""
+        model = self.models.get(model_id)
+        return model is not None and model.framework == "torch"
 
     def awaited(self, contexts: Iterable[int], models: Iterable[int]) -> bool:
         """Whether the host is still working on something that these contexts and models lack."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from recorder.privacy import load_key
 from recorder.ring import RingInvalid, RingReader, is_alive
 from recorder.sealer.assemble import assemble
+from recorder.sealer.exit_status import ending_of
 from recorder.sealer.leftover import salvage
 from recorder.sealer.redacting import Redacting
 from recorder.sealer.sealing import bundle_name
@@ -40,7 +41,7 @@ def recover_ring(ring: Path, directory: Path) -> list[Path]:
                 "or recover the ring when it has ended."
             )
         reason = f"recovered from the ring of process {header.identity.pid}"
-        window = salvage(reader, incident_name(reader), [], reason)
+        window = salvage(reader, incident_name(reader), reason, ending=ending_of(None))
         if not window.records:
             return []
         sink = open_sink(str(directory.absolute()))
@@ -52,5 +53,6 @@ def recover_ring(ring: Path, directory: Path) -> list[Path]:
                 Path(scratch),
                 privacy=Redacting(window.latched.privacy, load_key()),
                 track=window.track,
+                unverified=window.unverified_calls,
             )
             return [Path(sink.publish(path, bundle_name(window)))]

@@ -14,6 +14,7 @@ from typing import Any
 
 from recorder.privacy import PrivacyKey, PrivacyPolicy
 from recorder.sealer.assemble import assemble
+from recorder.sealer.memory import give_back
 from recorder.sealer.pacing import Pace, cpu_quota
 from recorder.sealer.redacting import Redacting, import_functions
 from recorder.sealer.window import ClosedWindow
@@ -24,6 +25,8 @@ __all__ = ["Sealing", "bundle_name"]
 
 #: How long an incident waits for its model's digest and graph, while the host is still working on them.
 MODEL_WAIT_SECONDS = 60.0
+#: How long it waits for its models' weights to be compared once more: a host does so every second.
+COMPARE_WAIT_SECONDS = 2.5
 #: How often incidents that wait are looked at.
 LOOK_SECONDS = 0.05
 
@@ -40,8 +43,12 @@ class _Order:
     def is_ready(self) -> bool:
         """Whether all that the host will tell of its models and environment is known, or the time for it is over."""
         window = self.window
-        awaited = window.latched.awaited(window.contexts, window.models)
-        return not awaited or not self.host_is_there() or time.monotonic() > self.deadline
+        if not self.host_is_there():
+            return True
+        now = time.monotonic()
+        if window.unverified_calls and now < self.deadline - MODEL_WAIT_SECONDS + COMPARE_WAIT_SECONDS:
+            return False
+        return not window.latched.awaited(window.contexts, window.models) or now > self.deadline
 
 
 class Sealing:
@@ -140,6 +147,7 @@ class Sealing:
         finally:
             order.window.release()
             order.done(sealed)
+            give_back()
             with self._lock:
                 self._pending -= 1
 
@@ -163,6 +171,7 @@ class Sealing:
                 Path(scratch),
                 privacy=Redacting(window.latched.privacy, self._privacy_key, self._functions),
                 track=window.track,
+                unverified=window.unverified_calls,
                 pace=Pace(self._quota),
                 annotate=lambda text: self._protection.annotations(text, report),
             )
@@ -181,7 +190,9 @@ class Sealing:
 
 
 def bundle_name(window: ClosedWindow) -> str:
-    """Name a bundle by when it happened and its random id, so that a listing is in order and nothing collides."""
+    """Name a bundle by when it happened, to the microsecond, and its id: a listing is in order, nothing collides."""
     incident = window.incident
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(incident.opened_ns / 1e9))
-    return f"{stamp}-{incident.id[:12]}.zst"
+    # Any number may stand in a ring: the years 1970 to 2242.
+    seconds, nanoseconds = divmod(min(max(0, incident.opened_ns), 2**63 - 1), 10**9)
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
+    return f"{stamp}.{nanoseconds // 1_000:06d}Z-{incident.id[:12]}.zst"

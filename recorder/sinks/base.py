@@ -59,6 +59,10 @@ class Sink(ABC):
     def models_directory(self) -> Path | None:
         """The directory of content-addressed model files beside the bundles; None where that is no local directory."""
 
+    def state_directory(self) -> Path | None:
+        """Where the sealer may keep a small hidden file of its own between its runs; None: nowhere."""
+        return None
+
 
 def check_name(name: str) -> None:
     """ValueError unless ``name`` may name a bundle in a sink."""

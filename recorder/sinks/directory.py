@@ -119,6 +119,10 @@ class DirectorySink(Sink):
         """``models/`` beside the bundles; not made here."""
         return self.path / "models"
 
+    def state_directory(self) -> Path:
+        """The directory itself: what is hidden in it is no bundle."""
+        return self.path
+
     def _place_or_copy(self, local_file: Path, name: str) -> Path:
         try:
             return self._place(local_file, name)

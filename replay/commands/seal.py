@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from recorder.bundle.errors import BundleUnavailable
+from recorder.track.layout import MAX_TRACK_BYTES, MIN_TRACK_BYTES
 from replay.commands.options import json_option
 from replay.show.terminal import print_json, print_line, print_note
 
@@ -28,6 +29,22 @@ __all__ = ["seal"]
 )
 @click.option("--sign-key", metavar="FILE", help="Sign bundles with this Ed25519 private key (PEM).")
 @click.option("--encrypt-to", multiple=True, metavar="RECIPIENT", help="Encrypt bundles to this age recipient.")
+@click.option(
+    "--history-seconds",
+    type=click.FloatRange(min=0, max=86_400),
+    default=3_600.0,
+    show_default=True,
+    metavar="S",
+    help="How far back the compact track of a ring reaches that has none yet; 0: none is begun.",
+)
+@click.option(
+    "--track-bytes",
+    type=click.IntRange(min=MIN_TRACK_BYTES, max=MAX_TRACK_BYTES),
+    default=16 * 2**20,
+    show_default=True,
+    metavar="N",
+    help="Size of such a track, in DIR.",
+)
 @json_option
 @click.pass_context
 def seal(
@@ -38,6 +55,8 @@ def seal(
     spool_bytes: int,
     sign_key: str | None,
     encrypt_to: tuple[str, ...],
+    history_seconds: float,
+    track_bytes: int,
     as_json: bool,
 ) -> None:
     """Do what the recorder's own sealer does, for every ring in DIR that belongs to the same user.
@@ -70,6 +89,8 @@ def seal(
         spool_bytes=spool_bytes,
         sign_key=str(Path(sign_key).absolute()) if sign_key is not None else None,
         encrypt_to=_recipients(encrypt_to),
+        track_bytes=track_bytes if history_seconds else 0,
+        history_seconds=history_seconds,
     )
     signal.signal(signal.SIGTERM, _interrupt)
     if not once:
