@@ -306,7 +306,6 @@ class _Sealer:
             privacy_key,
             Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
         )
-        self._sealing = Sealing(self._sink, settings.notify, self._scratch)
         kept = self._sink.state_directory()
         self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
         self._rings: dict[str, _Served] = {}
