@@ -186,7 +186,11 @@ def _check_tensor(where: str, tensor: TensorValue, members: dict[str, Member]) -
     elif tensor.encoding == "shuffle":
         fits = tensor.offset == 0 and member.size_bytes == size_bytes
     else:
-        fits = tensor.encoding == "table" and tensor.offset == 0 and member.size_bytes >= _fewest_table_bytes(tensor)
+        fits = (
+            tensor.encoding in ("table", "planes")
+            and tensor.offset == 0
+            and member.size_bytes >= _fewest_table_bytes(tensor)
+        )
     if not fits:
         raise BundleInvalid(f"the tensor at {where} does not lie within its member; {_REMEDY}")
 

@@ -9,8 +9,8 @@ from recorder.bundle.manifest import FORMAT_MAJOR, FORMAT_NAME, Manifest
 
 __all__ = ["parse_manifest"]
 
-#: Features a manifest may require of its reader; version 1.0 has none.
-_KNOWN_FEATURES: frozenset[str] = frozenset()
+#: Features a manifest may require of its reader (schemas/FORMAT.md, section 7).
+_KNOWN_FEATURES = frozenset({"planes"})
 
 
 def parse_manifest(text: bytes) -> Manifest:

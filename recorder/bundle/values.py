@@ -87,7 +87,7 @@ class TensorValue:
     member: str  #: path of the member that holds the bytes
     offset: int  #: of the first byte within that member; 0 unless small tensors share one
     size_bytes: int  #: of the decoded bytes: product of shape times item size
-    encoding: str  #: "raw", "shuffle" or "table": how the member's bytes were made (schemas/FORMAT.md)
+    encoding: str  #: "raw", "shuffle", "table" or "planes": how the member's bytes were made (schemas/FORMAT.md)
     sha256: str  #: of the decoded bytes, lower-case hex
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy.typing as npt
 
 from recorder.bundle import archive, codec, encodings, images, png, strictjson, ustar
-from recorder.bundle.check import paths_named
+from recorder.bundle.check import paths_named, tensors_in
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.limits import (
     GROUP_BYTES,
@@ -29,14 +29,12 @@ from recorder.bundle.paths import FOLDERS, MANIFEST_PATH, folder_of, is_member_p
 from recorder.bundle.spool import Spool, SpooledMember
 from recorder.bundle.tensors import size_in_bytes
 from recorder.bundle.values import TensorValue
+from recorder.bundle.zframe import FAST, NOISY, THOROUGH
 
 __all__ = ["BundleWriter"]
 
-#: zstd level of everything that is read before it is known to be worth reading.
-_MANIFEST_LEVEL = 9
-
-#: zstd level of pixels, tensors and files: higher ones cost several times the time for a few percent.
-_LEVEL = 1
+#: Encodings that a bundle which has one lists among its ``required_features``.
+_FEATURES = frozenset({"planes"})
 
 
 class BundleWriter:
@@ -163,11 +161,12 @@ class BundleWriter:
         self._images_of[frame_id] = index + 1
         stem = f"{frame_id:06x}-{index}"
         member = f"images/{stem}.{images.EXTENSIONS[image.encoding]}"
-        self._spool.add(member, content, len(content), level=_LEVEL)
+        level = self._spool.level_for(content) if image.source in ("array", "pil") else FAST
+        self._spool.add(member, content, len(content), level=level)
         small = images.thumbnail(pixels) if pixels is not None else None
         path = f"thumbnails/{stem}.jpg" if small is not None else None
         if small is not None and path is not None:
-            self._spool.add(path, small, len(small), level=_LEVEL)
+            self._spool.add(path, small, len(small))
         return replace(image, member=member, thumbnail=path)
 
     def tensor(
@@ -208,7 +207,7 @@ class BundleWriter:
         else:
             encoding, content = encodings.encode(view, dtype, tuple(shape), tuple(strides))
             member, offset = self._tensor_path(), 0
-            self._spool.add(member, content, len(content), level=_LEVEL)
+            self._spool.add(member, content, len(content), level=NOISY if encoding == "planes" else FAST)
         value = TensorValue(
             **described,  # type: ignore[arg-type]
             member=member,
@@ -236,7 +235,7 @@ class BundleWriter:
 
     def _close_group(self) -> None:
         if self._group_path:
-            self._spool.add(self._group_path, bytes(self._group), len(self._group), level=_LEVEL)
+            self._spool.add(self._group_path, bytes(self._group), len(self._group))
             self._group_path, self._group = "", bytearray()
 
     def add(self, path: str, content: bytes | Iterable[bytes | memoryview], size_bytes: int) -> str:
@@ -255,7 +254,7 @@ class BundleWriter:
         """
         if not is_member_path(path):
             raise ValueError(f"{path!r} is not a path a member may have (schemas/FORMAT.md)")
-        return self._spool.add(path, content, size_bytes, level=_LEVEL, pinned=True).sha256
+        return self._spool.add(path, content, size_bytes, pinned=True).sha256
 
     def finish(self, path: str | os.PathLike[str], manifest: Manifest) -> str:
         """Write the bundle and make it durable; it appears under its name complete or not at all.
@@ -265,7 +264,7 @@ class BundleWriter:
 
         Args:
             path: the file; replaced if it exists.
-            manifest: its ``members`` are filled in here.
+            manifest: its ``members`` and ``required_features`` are completed here.
 
         Returns:
             The bundle id: the sha256 of ``manifest.json``, hex.
@@ -281,7 +280,10 @@ class BundleWriter:
             (member for member in self._spool.members.values() if member.pinned or member.path in named),
             key=lambda member: (list(FOLDERS).index(folder_of(member.path)), member.path),
         )
-        manifest = replace(manifest, members=_numbered(chosen))
+        features = {*manifest.required_features} | {
+            tensor.encoding for _, tensor in tensors_in(manifest) if tensor.encoding in _FEATURES
+        }
+        manifest = replace(manifest, members=_numbered(chosen), required_features=tuple(sorted(features)))
         text = strictjson.dumps(codec.to_json(manifest))
         if len(text) > MAX_MANIFEST_BYTES or len(chosen) > MAX_MEMBERS:
             raise BundleInvalid(
@@ -291,8 +293,8 @@ class BundleWriter:
         parse_manifest(text)  # what the reader would refuse is not written
         digest = hashlib.sha256(text)
         entry = ustar.header(MANIFEST_PATH, len(text)) + text + ustar.padding(len(text))
-        manifest_frame = self._spool.compress(entry, _MANIFEST_LEVEL)
-        end_frame = self._spool.compress(ustar.END_OF_ARCHIVE, _LEVEL)
+        manifest_frame = self._spool.compress(entry, THOROUGH)
+        end_frame = self._spool.compress(ustar.END_OF_ARCHIVE, FAST)
         header = archive.pack_header(len(manifest_frame), len(text), digest.digest())
         frames = [(len(header), 0), (len(manifest_frame), len(entry))]
         frames += [frame for member in chosen for frame in member.frames]

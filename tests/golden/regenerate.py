@@ -61,6 +61,8 @@ FOLDER = Path(__file__).parent
 CONTENTS = FOLDER / "contents.json"
 _T0_NS = 1_760_000_000_000_000_000
 
+_SIGNED: list[type[np.floating[Any] | np.signedinteger[Any]]] = [np.float64, np.float32, np.float16, np.int16]
+
 Parts = tuple[tuple[Frame, ...], tuple[Call, ...]]
 
 
@@ -102,6 +104,18 @@ def tensors(writer: BundleWriter) -> Parts:
         _tensor(writer, np.arange(6, dtype=np.int32).tobytes(), "int32", (2, 3), (0, 1)),
         _tensor(writer, np.arange(6, dtype=np.int32).tobytes(), "int32", (2, 3), (7, 2), container="numpy"),
     ]
+    return (_frame(1, calls=(1,)),), (_call(1, (1,), tuple(args), args[0]),)
+
+
+def planes(writer: BundleWriter) -> Parts:
+    """What became of 8-bit pictures, planes of channels: floats of each size, with and without a sign, and integers."""
+    random = np.random.default_rng(6)
+    shared = np.cumsum(random.integers(-3, 4, (1, 60, 70)), axis=1) + 128
+    seen = (shared + np.reshape([0, 9, 20], (3, 1, 1)) + random.integers(0, 2, (3, 60, 70))).astype(np.uint8)
+    args: list[Value] = [store_array(writer, (seen.astype(kind) - kind(100))) for kind in _SIGNED]
+    args.append(store_array(writer, np.tile(seen, (1, 2, 1))))
+    args.append(store_array(writer, np.stack([seen, seen[:, ::-1]]).astype(np.float32) / np.float32(255)))
+    args.append(store_array(writer, np.repeat(seen[0], 3, axis=0).astype(np.float64)))
     return (_frame(1, calls=(1,)),), (_call(1, (1,), tuple(args), args[0]),)
 
 
@@ -265,6 +279,7 @@ def _finish(writer: BundleWriter, path: Path, parts: Parts, history: Track | Non
 GOLDENS: dict[str, Callable[[BundleWriter], Parts]] = {
     "1.0-images": images,
     "1.0-tensors": tensors,
+    "1.0-planes": planes,
     "1.0-batch": batch,
     "1.0-exception": exception,
     "1.0-open-frame": open_frame,

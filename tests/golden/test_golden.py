@@ -93,7 +93,7 @@ def test_together_they_hold_every_feature_of_the_format() -> None:
             texts += bundle.manifest_bytes.decode()
     from recorder.bundle.values import DTYPES
 
-    assert encodings == {"raw", "shuffle", "table"}
+    assert encodings == {"raw", "shuffle", "table", "planes"}
     assert dtypes == set(DTYPES)
     assert images == {("png", False), ("jpeg", False), ("webp", False), ("raw", False), ("raw", True), ("jpeg", True)}
     assert statuses == {"complete", "raised", "open"}
