@@ -68,6 +68,10 @@ def check_manifest(manifest: Manifest) -> None:
     models = _ids("model", (model.id for model in manifest.models))
     calls = _ids("call", (call.id for call in manifest.calls))
     _ids("frame", (frame.id for frame in manifest.frames))
+    if manifest.incident.thinning is not None:
+        thinned = _ids("thinned frame", manifest.incident.thinning.frames)
+        if not thinned <= {frame.id for frame in manifest.frames}:
+            raise BundleInvalid(f"a frame that is not in the bundle is said to be thinned; {_REMEDY}")
     for call in manifest.calls:
         _check_call(call, contexts, models)
     for frame in manifest.frames:
