@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,6 +35,16 @@ __all__ = ["BundleWriter"]
 
 #: Encodings that a bundle which has one lists among its ``required_features``.
 _FEATURES = frozenset({"planes"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The parts of the file to be."""
+
+    text: bytes  #: manifest.json
+    head: bytes
+    members: list[SpooledMember]
+    tail: bytes
 
 
 class BundleWriter:
@@ -274,6 +284,28 @@ class BundleWriter:
                 what was not stored or is too large.
             OSError: the file cannot be written; nothing is left behind.
         """
+        layout = self._layout(manifest)
+        if len(layout.text) > MAX_MANIFEST_BYTES or len(layout.members) > MAX_MEMBERS:
+            raise BundleInvalid(
+                f"the manifest would take {len(layout.text)} bytes for {len(layout.members)} members, more than a "
+                "bundle may have; record shorter windows or less metadata"
+            )
+        parse_manifest(layout.text)  # what the reader would refuse is not written
+        self._assemble(Path(path), layout)
+        return hashlib.sha256(layout.text).hexdigest()
+
+    def measure(self, manifest: Manifest) -> int:
+        """Return how many bytes the bundle would take with this manifest."""
+        layout = self._layout(manifest)
+        packed = sum(compressed for member in layout.members for compressed, _ in member.frames)
+        return len(layout.head) + packed + len(layout.tail)
+
+    @property
+    def members(self) -> Mapping[str, SpooledMember]:
+        """What is stored, by path."""
+        return self._spool.members
+
+    def _layout(self, manifest: Manifest) -> _Layout:
         self._close_group()
         named = paths_named(manifest)
         chosen = sorted(
@@ -285,32 +317,24 @@ class BundleWriter:
         }
         manifest = replace(manifest, members=_numbered(chosen), required_features=tuple(sorted(features)))
         text = strictjson.dumps(codec.to_json(manifest))
-        if len(text) > MAX_MANIFEST_BYTES or len(chosen) > MAX_MEMBERS:
-            raise BundleInvalid(
-                f"the manifest would take {len(text)} bytes for {len(chosen)} members, more than a bundle may have; "
-                "record shorter windows or less metadata"
-            )
-        parse_manifest(text)  # what the reader would refuse is not written
-        digest = hashlib.sha256(text)
         entry = ustar.header(MANIFEST_PATH, len(text)) + text + ustar.padding(len(text))
         manifest_frame = self._spool.compress(entry, THOROUGH)
         end_frame = self._spool.compress(ustar.END_OF_ARCHIVE, FAST)
-        header = archive.pack_header(len(manifest_frame), len(text), digest.digest())
+        header = archive.pack_header(len(manifest_frame), len(text), hashlib.sha256(text).digest())
         frames = [(len(header), 0), (len(manifest_frame), len(entry))]
         frames += [frame for member in chosen for frame in member.frames]
         frames.append((len(end_frame), len(ustar.END_OF_ARCHIVE)))
-        self._assemble(Path(path), header + manifest_frame, chosen, end_frame + archive.pack_seek_table(frames))
-        return digest.hexdigest()
+        return _Layout(text, header + manifest_frame, chosen, end_frame + archive.pack_seek_table(frames))
 
-    def _assemble(self, path: Path, head: bytes, members: list[SpooledMember], tail: bytes) -> None:
+    def _assemble(self, path: Path, layout: _Layout) -> None:
         """Write under a temporary name beside the target, sync, rename, sync the directory."""
         temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
         try:
             with temporary.open("xb") as file:
-                file.write(head)
-                for member in members:
+                file.write(layout.head)
+                for member in layout.members:
                     self._spool.copy(member, file)
-                file.write(tail)
+                file.write(layout.tail)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

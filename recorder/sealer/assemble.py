@@ -38,6 +38,7 @@ from recorder.records import Kind, RecordInvalid
 from recorder.sealer.latched import Latched, placeholder_context
 from recorder.sealer.placing import placed
 from recorder.sealer.stages import StageRecord
+from recorder.sealer.thinning import thin
 from recorder.sealer.tracking import TrackSource
 
 __all__ = ["assemble"]
@@ -52,6 +53,7 @@ def assemble(
     track: TrackSource | None = None,
     complete: bool = True,
     parent: Parent | None = None,
+    max_bundle_bytes: int | None = None,
     pace: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write a bundle of these records into ``scratch`` and return its path.
@@ -66,6 +68,7 @@ def assemble(
         track: the history before the window, if there is one.
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
+        max_bundle_bytes: how large the bundle may be: payloads far from the trigger are left out. None: any size.
         pace: called between records; it may sleep.
     """
     path = scratch / "bundle.zst"
@@ -97,6 +100,8 @@ def assemble(
             parent=parent,
             track=history,
         )
+        if max_bundle_bytes is not None:
+            manifest = thin(manifest, writer, max_bundle_bytes)
         writer.finish(path, manifest)
     return path
 

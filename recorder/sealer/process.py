@@ -246,7 +246,7 @@ class _Sealer:
         self._directory = directory
         self._settings = settings
         self._sink = open_sink(settings.sink, **settings.sink_options)
-        self._sealing = Sealing(self._sink, settings.notify, self._scratch)
+        self._sealing = Sealing(self._sink, settings.notify, self._scratch, max_bundle_bytes=settings.max_bundle_bytes)
         self._rings: dict[str, _Served] = {}
         self._refused: set[str] = set()
         self._wake = self._open_wake()

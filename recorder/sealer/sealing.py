@@ -48,12 +48,16 @@ class Sealing:
         sink: where bundles go.
         notify: "package.module:function", called with the location of each sealed bundle.
         scratch: where bundles are put together; None: the temp directory.
+        max_bundle_bytes: see `recorder.sealer.thinning`; None: no bound.
     """
 
-    def __init__(self, sink: Sink, notify: str | None, scratch: Path | None = None) -> None:
+    def __init__(
+        self, sink: Sink, notify: str | None, scratch: Path | None = None, *, max_bundle_bytes: int | None = None
+    ) -> None:
         self._sink = sink
         self._notify = notify
         self._scratch = scratch
+        self._max_bundle_bytes = max_bundle_bytes
         self._quota = cpu_quota()
         self._queue: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._pending = 0
@@ -141,6 +145,7 @@ class Sealing:
                 window.latched,
                 Path(scratch),
                 track=window.track,
+                max_bundle_bytes=self._max_bundle_bytes,
                 pace=Pace(self._quota),
             )
             location = self._sink.publish(path, bundle_name(window))

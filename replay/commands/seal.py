@@ -26,9 +26,23 @@ __all__ = ["seal"]
     metavar="N",
     help="What the open windows of one ring may take in DIR.",
 )
+@click.option(
+    "--max-bundle-bytes",
+    type=click.IntRange(min=2**16),
+    metavar="N",
+    help="How large a bundle may be: payloads far from the trigger are left out. Default: no bound.",
+)
 @json_option
 @click.pass_context
-def seal(context: click.Context, directory: str, sink: str, once: bool, spool_bytes: int, as_json: bool) -> None:
+def seal(
+    context: click.Context,
+    directory: str,
+    sink: str,
+    once: bool,
+    spool_bytes: int,
+    max_bundle_bytes: int | None,
+    as_json: bool,
+) -> None:
     """Do what the recorder's own sealer does, for every ring in DIR that belongs to the same user.
 
     Rings of living processes are followed, those of dead ones sealed and removed; each incident once, also after a
@@ -47,7 +61,9 @@ def seal(context: click.Context, directory: str, sink: str, once: bool, spool_by
     if not path.is_dir():
         raise click.BadParameter(f"{directory} is no directory; name the one in which the rings are")
     where = str(Path(sink).absolute()) if "://" not in sink and ":" not in sink else sink
-    settings = SealerSettings(sink=where, sink_options={}, notify=None, spool_bytes=spool_bytes)
+    settings = SealerSettings(
+        sink=where, sink_options={}, notify=None, spool_bytes=spool_bytes, max_bundle_bytes=max_bundle_bytes
+    )
     signal.signal(signal.SIGTERM, _interrupt)
     if not once:
         print_note(f"replay: sealing the rings of {directory} into {sink}; end with Ctrl-C")

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
 from replay.commands.options import bundle_argument, json_option, open_bundle
 from replay.show.terminal import print_json, print_line, print_wrapped, shows_blocks, styled
@@ -90,6 +91,7 @@ def show_json(bundle_id: str, manifest: Manifest) -> dict[str, Any]:
         ],
         "frames": [_frame(frame, calls) for frame in manifest.frames],
         "lost": dict(incident.lost),
+        "thinning": None if incident.thinning is None else to_json(incident.thinning),
     }
 
 

@@ -53,9 +53,10 @@ from recorder.bundle.values import (
     TensorValue,
     Value,
 )
+from recorder.sealer.thinning import thin
 from tests.bundles import environment, picture, store_array
 
-__all__ = ["CONTENTS", "FOLDER", "GOLDENS", "TRACK", "contents_of", "write"]
+__all__ = ["CONTENTS", "FOLDER", "GOLDENS", "THINNED", "THIN_BYTES", "TRACK", "contents_of", "write"]
 
 FOLDER = Path(__file__).parent
 CONTENTS = FOLDER / "contents.json"
@@ -254,7 +255,25 @@ def track(writer: BundleWriter) -> Track:
     )
 
 
-def _finish(writer: BundleWriter, path: Path, parts: Parts, history: Track | None = None) -> None:
+def thinned(writer: BundleWriter) -> Parts:
+    """Seven frames of noise, the fifth and sixth of one batch; too much for THIN_BYTES."""
+    random = np.random.default_rng(7)
+    frames, calls = [], []
+    for served in ((1,), (2,), (3,), (4,), (5, 6), (7,)):
+        large = store_array(writer, random.integers(0, 2**32, 4096, np.uint32).view(np.float32))
+        small = store_array(writer, random.normal(0, 1, (len(served), 3)).astype(np.float32))
+        calls.append(_call(served[0], served, (large,), small))
+        for number in served:
+            image = writer.image(number, "image", random.integers(0, 256, (30, 40, 3)).astype(np.uint8))
+            frames.append(_frame(number, calls=(served[0],), images=(image,)))
+    encoded = writer.encoded_image(7, "left", _file(random.integers(0, 256, (20, 20, 3)).astype(np.uint8), "PNG"))
+    frames[-1] = replace(frames[-1], images=(*frames[-1].images, encoded))
+    return tuple(frames), tuple(calls)
+
+
+def _finish(
+    writer: BundleWriter, path: Path, parts: Parts, history: Track | None = None, max_bundle_bytes: int | None = None
+) -> None:
     trigger = Trigger(kind="manual", reason="golden", frame=1, time_ns=_T0_NS + 5, value=0.25, threshold=0.5)
     window = Window(pre_frames=16, post_frames=4, post_seconds=5.0, closed_by="frames")
     manifest = Manifest(
@@ -272,7 +291,7 @@ def _finish(writer: BundleWriter, path: Path, parts: Parts, history: Track | Non
         ),
         frames=parts[0], calls=parts[1], track=history,
     )  # fmt: skip
-    writer.finish(path, manifest)
+    writer.finish(path, manifest if max_bundle_bytes is None else thin(manifest, writer, max_bundle_bytes))
 
 
 #: File name without its suffix to what fills it. "salvaged" is made of the first by damage.
@@ -288,6 +307,8 @@ GOLDENS: dict[str, Callable[[BundleWriter], Parts]] = {
 SALVAGED = "1.0-salvaged"
 #: An exception with its history.
 TRACK = "1.0-track"
+#: Kept within a size.
+THINNED, THIN_BYTES = "1.0-thinned", 56_000
 
 
 def write(directory: Path, name: str) -> Path:
@@ -302,7 +323,8 @@ def write(directory: Path, name: str) -> Path:
         return path
     with BundleWriter(directory) as writer:
         history = track(writer) if name == TRACK else None
-        _finish(writer, path, (exception if name == TRACK else GOLDENS[name])(writer), history)
+        fill = {TRACK: exception, THINNED: thinned}.get(name) or GOLDENS[name]
+        _finish(writer, path, fill(writer), history, THIN_BYTES if name == THINNED else None)
     return path
 
 
@@ -346,7 +368,7 @@ def main() -> None:
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     contents_path = directory / CONTENTS.name
     contents = json.loads(contents_path.read_text()) if contents_path.exists() else {}
-    for name in (*GOLDENS, SALVAGED, TRACK):
+    for name in (*GOLDENS, SALVAGED, TRACK, THINNED):
         if not (directory / f"{name}.zst").exists():
             contents[name] = contents_of(write(directory, name))
     contents_path.write_text(json.dumps(contents, indent=1, sort_keys=True) + "\n")
