@@ -14,7 +14,7 @@ from recorder.bundle.manifest import Frame, Image, Manifest, Model, Thinning, Tr
 from recorder.bundle.values import JsonValue
 from replay.show.text import duration, id_ranges, size, utc
 
-__all__ = ["Say", "Section", "headline", "tell"]
+__all__ = ["Say", "Section", "headline", "near_trigger", "tell"]
 
 #: `replay.show.text.inert` or `inert_markdown`: (text, limit) to safe text.
 Say = Callable[[object, int], str]
@@ -118,7 +118,8 @@ def _cause(cause: dict[str, JsonValue] | None, say: Say) -> str:
 
 
 def _frames(manifest: Manifest, answers: dict[int, str], say: Say) -> Section:
-    shown, left_out = _near_trigger(manifest)
+    shown = near_trigger(manifest)
+    left_out = len(manifest.frames) - len(shown)
     zero = _zero_ns(manifest)
     triggered = {trigger.frame for trigger in manifest.incident.triggers}
     thinned = manifest.incident.thinning.frames if manifest.incident.thinning is not None else ()
@@ -143,13 +144,14 @@ def _frames(manifest: Manifest, answers: dict[int, str], say: Say) -> Section:
     )
 
 
-def _near_trigger(manifest: Manifest) -> tuple[Sequence[Frame], int]:
+def near_trigger(manifest: Manifest) -> Sequence[Frame]:
+    """Return the frames that are shown: all of a usual window, of a longer one those about the trigger."""
     frames = manifest.frames
     if len(frames) <= _FRAMES_SHOWN:
-        return frames, 0
+        return frames
     zero = _zero_ns(manifest)
     nearest = sorted(frames, key=lambda frame: abs(frame.time_ns - zero))[:_FRAMES_SHOWN]
-    return sorted(nearest, key=lambda frame: frame.id), len(frames) - _FRAMES_SHOWN
+    return sorted(nearest, key=lambda frame: frame.id)
 
 
 def _zero_ns(manifest: Manifest) -> int:
