@@ -74,7 +74,7 @@ class Reader:
         need(hashlib.sha256(text).digest() == digest, "manifest altered")
         self.id = digest.hex()
         self.manifest: Json = json.loads(text)
-        need({*self.manifest.get("required_features", ())} <= {"planes"}, "needs a newer reader")
+        need({*self.manifest.get("required_features", ())} <= {"planes", "removed-values"}, "needs a newer reader")
         self.members = {member["path"]: member for member in self.manifest["members"]}
 
     def _entry(self, path: str, size: int, first: int, count: int, most: int = MAX_FRAME_BYTES) -> bytes:

@@ -21,6 +21,7 @@ from recorder.capture import looks_like_image
 from recorder.counts import Counts
 from recorder.frame import Batch, Frame, current_group
 from recorder.outcomes import Incident
+from recorder.privacy import PrivacyPolicy
 from recorder.session import Session
 from recorder.settings import RecorderSettings
 from recorder.triggers import Trigger
@@ -94,8 +95,16 @@ class FlightRecorder:
             at it once a second and never opens it.
         trigger_signal: the same on this signal: SIGUSR1, SIGUSR2 or a real-time one. Left alone where the host
             handles it already.
+        sign_key: path of an Ed25519 private key (PEM) that bundles are signed with, read by the sealer alone. A bundle
+            is sealed unsigned, counted as "not-signed", where the key cannot be used.
+        encrypt_to: age recipients ("age1…"): bundles are sealed as ``….zst.age``, which only these can open. Where that
+            is not possible nothing is sealed, rather than in the clear. The ring and the model store are not encrypted.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
             ``max_age_seconds``: the oldest incidents go first.
+        privacy: what may leave the machine, field by field (docs/privacy.md): a `recorder.PrivacyPolicy` or a
+            dictionary of its parts; None: everything but metadata under keys such as "password" or "email".
+        privacy_key: path of a file with a secret of at least 16 bytes, for pseudonyms and digests of what was removed;
+            None: from ``FLIGHT_RECORDER_PRIVACY_KEY``, if it is set. It is never written anywhere.
 
     Raises:
         ValueError: an argument is out of range.
@@ -124,7 +133,11 @@ class FlightRecorder:
         max_incidents_per_day: int = 100,
         trigger_file: str | os.PathLike[str] | None = None,
         trigger_signal: int | None = None,
+        sign_key: str | os.PathLike[str] | None = None,
+        encrypt_to: Sequence[str] = (),
         sink_options: Mapping[str, JsonValue] | None = None,
+        privacy: PrivacyPolicy | Mapping[str, Any] | None = None,
+        privacy_key: str | os.PathLike[str] | None = None,
     ) -> None:
         self._settings = RecorderSettings.checked(
             sink=sink,
@@ -148,6 +161,10 @@ class FlightRecorder:
             max_bundle_bytes=max_bundle_bytes,
             ring=ring,
             notify=notify,
+            sign_key=sign_key,
+            encrypt_to=encrypt_to,
+            privacy=privacy,
+            privacy_key=privacy_key,
         )
         self._lock = threading.RLock()
         self._enabled = not self._settings.disabled
@@ -311,6 +328,7 @@ class FlightRecorder:
             suppressed, sealed = outcomes.suppressed.snapshot(), outcomes.sealed
             for reason, number in outcomes.failures.snapshot().items():
                 errors.add(f"not-sealed: {reason}", number)
+            errors.update(outcomes.faults.snapshot())
         lost = session.losses()
         unseen = max((attached.unseen_graphs for attached in self._attached), default=0)
         if unseen:

@@ -19,6 +19,7 @@ from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Model
 from recorder.capture import Description, device
 from recorder.capture.leaf import ALIGNMENT_BYTES as _ALIGNMENT
+from recorder.capture.withheld import Withheld
 from recorder.contexts import ContextLog
 from recorder.counts import Counts
 from recorder.faults import MAX_FAULTS, WITHIN_SECONDS, FaultRow
@@ -44,6 +45,7 @@ from recorder.ring import (
 )
 from recorder.settings import RecorderSettings
 from recorder.status import StatusReader, status_path
+from recorder.trust.protection import complaints
 
 if TYPE_CHECKING:
     import torch
@@ -105,11 +107,13 @@ class Session:
         lost: what could not be recorded, by reason.
         errors: faults of the recorder or of user code it called, by reason.
         spent_ns: time spent in the recorder on calling threads.
+        withheld: keeps fields out of the ring; None, most often: there is none to be kept out.
     """
 
     def __init__(self, settings: RecorderSettings, give_up: Callable[[Session, str], None]) -> None:
         self.settings = settings
         self.stream_key = settings.stream_key
+        self.withheld = Withheld.of(settings.privacy, settings.privacy_key, settings.stream_key)
         self.lost = Counts()
         self.errors = Counts()
         self.spent_ns = 0
@@ -136,6 +140,9 @@ class Session:
         self._exports = Jobs(self.errors)  # an export takes seconds, and another model's digest must not wait for it
         self._identifier = Identifier(self.write_head, self._model_directory(), self.jobs.stopping)
         self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, str(Path.cwd()))
+        for reason, sentence in complaints(settings.sealer.sign_key, settings.sealer.encrypt_to):
+            self.errors.add(reason)
+            self._warn(sentence)
         self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
         self._keeper: Keeper | None = None
         self._signal: OperatorSignal | None = None
@@ -148,7 +155,7 @@ class Session:
             self._write_config(settings)
             if settings.trigger_signal is not None:
                 self._signal = OperatorSignal(settings.trigger_signal, self._refuse_signal)
-            self._keeper = Keeper(self._ring, settings.sealer, self._beat, self.errors)
+            self._keeper = Keeper(self._ring, settings.sealer, self._beat, self.errors, settings.privacy_key)
             self._keeper.start()
         self.contexts.current()
 
@@ -452,6 +459,7 @@ class Session:
                 "dedupe_seconds": settings.dedupe_seconds,
                 "max_incidents_per_hour": settings.max_incidents_per_hour,
                 "max_incidents_per_day": settings.max_incidents_per_day,
+                "privacy": settings.privacy.to_json() if settings.privacy is not None else None,
                 "triggers": [
                     {"kind": trigger.kind, "parameters": trigger.parameters}
                     for trigger in settings.triggers

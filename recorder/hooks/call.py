@@ -92,6 +92,8 @@ def write_input(
         The record's head and what it describes; None when the ring had no room for it.
     """
     described = describe((args, kwargs, random_state))
+    if session.withheld is not None:
+        described = session.withheld.arguments(described)
     args_tagged, kwargs_tagged, random_tagged = described.tagged["tuple"]
     head = {
         "call": call.id,
@@ -132,9 +134,14 @@ def write_output(
     """
     head: dict[str, Any] = {"call": call.id, "frames": call.frames, "latency": latency_seconds}
     if error is not None:
-        session.write(Kind.OUTPUT, call.key, {**head, "exception": exception_head(error, "model")})
+        exception = exception_head(error, "model")
+        if session.withheld is not None:
+            exception = session.withheld.exception(exception)
+        session.write(Kind.OUTPUT, call.key, {**head, "exception": exception})
         return None
     described = describe(output)
+    if session.withheld is not None:
+        described = session.withheld.value("model_output", described)
     head["output"] = described.tagged
     if described.opaque:
         session.lost.add("output-unsupported", len(described.opaque))

@@ -16,6 +16,7 @@ from recorder.incident import Decision, IncidentBook, OpenIncident, WindowPolicy
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
+from recorder.sealer.redacting import stream_name
 from recorder.sealer.rules import Rules
 from recorder.sealer.stages import SpooledStages, StageRecord, read_stage
 from recorder.sealer.tracking import Tracking
@@ -183,6 +184,8 @@ class Follower:
             if stage.kind == Kind.CONFIG:
                 self._book.policy = self.latched.policy
                 self._rules = Rules(self.latched.rules, self.lost, self._model_name)
+                if self._tracking is not None:
+                    self._tracking.policy = self.latched.privacy
         return busy
 
     def _model_name(self, model: int) -> str:
@@ -224,7 +227,7 @@ class Follower:
             self.lost.add("record-malformed")
 
     def _begin(self, stage: StageRecord) -> None:
-        track = _Track(stage.key, str(stage.head["stream"]), int(stage.head["time"]), [stage])
+        track = _Track(stage.key, stream_name(str(stage.head["stream"])), int(stage.head["time"]), [stage])
         self._open[track.id] = track
         if len(self._open) > MAX_OPEN_FRAMES:
             self._open.popitem(last=False)
@@ -284,7 +287,7 @@ class Follower:
 
     def _take_trigger(self, head: dict[str, Any], now: float) -> None:
         kind, frame, name = str(head["kind"]), head["frame"], str(head["incident"])
-        streams = [str(head["stream"]) if head["stream"] is not None else self._last_stream]
+        streams = [stream_name(str(head["stream"])) if head["stream"] is not None else self._last_stream]
         if kind in EVERYWHERE_KINDS:
             streams = self._latest_streams() or streams
         for stream in streams:

@@ -11,6 +11,7 @@ from recorder.bundle.codec import from_json
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Context, Environment, Graph, Model, Weights
 from recorder.incident import MAX_CAP, WindowPolicy
+from recorder.privacy import FIELDS, Level, PrivacyPolicy
 from recorder.records import Kind
 
 __all__ = ["Latched", "TriggerRule", "placeholder_context", "placeholder_model"]
@@ -36,6 +37,7 @@ class Latched:
     """The contexts region, read so far. Malformed records are counted and passed over: a ring is untrusted."""
 
     policy: WindowPolicy = field(default_factory=WindowPolicy)
+    privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
     rules: list[TriggerRule] = field(default_factory=list)
     contexts: dict[int, Context] = field(default_factory=dict)
     models: dict[int, Model] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Latched:
     def _take(self, kind: int, head: dict[str, Any]) -> None:
         match kind:
             case Kind.CONFIG:
+                self.privacy = _privacy(head.get("privacy"))
                 self.policy = WindowPolicy(
                     pre_frames=min(int(head["pre_frames"]), 10_000),
                     post_frames=min(int(head["post_frames"]), 10_000),
@@ -129,6 +132,14 @@ class Latched:
             and (model_id, signature) not in self.failed
             for model_id, signature in self.exports
         )
+
+
+def _privacy(given: Any) -> PrivacyPolicy:
+    """The recording's policy; one that cannot be read lets nothing leave."""
+    try:
+        return PrivacyPolicy() if given is None else PrivacyPolicy.from_json(given)
+    except (ValueError, TypeError):
+        return PrivacyPolicy(levels=dict.fromkeys(FIELDS, Level.DIGEST_ONLY))
 
 
 def placeholder_context(context_id: int) -> Context:

@@ -13,6 +13,7 @@ from typing import Any
 
 from recorder.keeper import lock_path, wake_path
 from recorder.operator_requests import OperatorFile
+from recorder.privacy import PrivacyKey
 from recorder.ring import RingError, RingReader, RingState, is_alive
 from recorder.sealer.exit_status import ending_of, exit_status, is_orderly
 from recorder.sealer.follower import Follower
@@ -26,6 +27,7 @@ from recorder.settings import SealerSettings
 from recorder.sinks import open_sink
 from recorder.status import StatusWriter, status_path
 from recorder.track import track_path
+from recorder.trust.protection import Protection
 
 __all__ = ["main", "serve"]
 
@@ -173,14 +175,19 @@ class _Served:
 
 
 def main(arguments: list[str]) -> int:
-    """Serve the directory named by the first argument; settings come as JSON on standard input."""
+    """Serve the directory named by the first argument; on standard input come the settings, then the privacy key.
+
+    The settings are a line of JSON, the key a line of hexadecimal digits, empty where there is none.
+    """
     directory = Path(arguments[0])
-    settings = SealerSettings.from_json(sys.stdin.read())
+    given, _, secret = sys.stdin.read().partition("\n")
+    settings = SealerSettings.from_json(given)
+    key = PrivacyKey(bytes.fromhex(secret)) if secret else None
     sys.path.extend(path for path in settings.python_path if path not in sys.path)
     with contextlib.suppress(OSError):
         os.nice(10)
     if _take_lock(lock_path(directory)):
-        sealer = _Sealer(directory, settings)
+        sealer = _Sealer(directory, settings, key)
         sealer.run()
         sealer.end()
     return 0
@@ -202,13 +209,16 @@ def _take_lock(path: Path) -> bool:
         os.close(lock)
 
 
-def serve(directory: Path, settings: SealerSettings, *, once: bool = False) -> bool:
+def serve(
+    directory: Path, settings: SealerSettings, *, once: bool = False, privacy_key: PrivacyKey | None = None
+) -> bool:
     """Seal what is and what comes into a ring directory, in this process, until interrupted.
 
     Args:
         directory: where the rings are.
         settings: sink and bounds.
         once: seal what dead processes have left, and return.
+        privacy_key: for pseudonyms and digests.
 
     Returns:
         Whether there was anything to do here: False when another sealer serves the directory.
@@ -219,7 +229,7 @@ def serve(directory: Path, settings: SealerSettings, *, once: bool = False) -> b
     """
     if not _take_lock(lock_path(directory)):
         return False
-    sealer = _Sealer(directory, settings, linger=once, leftovers_only=once)
+    sealer = _Sealer(directory, settings, privacy_key, linger=once, leftovers_only=once)
     try:
         sealer.run()
     finally:
@@ -233,12 +243,19 @@ class _Sealer:
     Args:
         directory: where the rings are.
         settings: sink and bounds.
+        privacy_key: for pseudonyms and digests.
         linger: whether to end when there is no ring left.
         leftovers_only: leave the rings of living processes alone.
     """
 
     def __init__(
-        self, directory: Path, settings: SealerSettings, *, linger: bool = True, leftovers_only: bool = False
+        self,
+        directory: Path,
+        settings: SealerSettings,
+        privacy_key: PrivacyKey | None = None,
+        *,
+        linger: bool = True,
+        leftovers_only: bool = False,
     ) -> None:
         self._linger = linger
         self._leftovers_only = leftovers_only
@@ -246,7 +263,15 @@ class _Sealer:
         self._directory = directory
         self._settings = settings
         self._sink = open_sink(settings.sink, **settings.sink_options)
-        self._sealing = Sealing(self._sink, settings.notify, self._scratch, max_bundle_bytes=settings.max_bundle_bytes)
+        self._sealing = Sealing(
+            self._sink,
+            settings.notify,
+            self._scratch,
+            settings.privacy_policy,
+            privacy_key,
+            Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
+            max_bundle_bytes=settings.max_bundle_bytes,
+        )
         self._rings: dict[str, _Served] = {}
         self._refused: set[str] = set()
         self._wake = self._open_wake()

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recorder.privacy import PrivacyKey, PrivacyPolicy
 from recorder.sealer.assemble import assemble
 from recorder.sealer.pacing import Pace, cpu_quota
+from recorder.sealer.redacting import Redacting, import_functions
 from recorder.sealer.window import ClosedWindow
 from recorder.sinks import Sink, SinkUnavailable
+from recorder.trust.protection import Protection
 
 __all__ = ["Sealing", "bundle_name"]
 
@@ -48,12 +51,27 @@ class Sealing:
         sink: where bundles go.
         notify: "package.module:function", called with the location of each sealed bundle.
         scratch: where bundles are put together; None: the temp directory.
+        privacy: the running configuration's policy, whose redacting functions may be imported. What is applied to a
+            window is the policy in its ring.
+        privacy_key: for pseudonyms and digests.
+        protection: how bundles are signed and encrypted.
         max_bundle_bytes: see `recorder.sealer.thinning`; None: no bound.
     """
 
     def __init__(
-        self, sink: Sink, notify: str | None, scratch: Path | None = None, *, max_bundle_bytes: int | None = None
+        self,
+        sink: Sink,
+        notify: str | None,
+        scratch: Path | None = None,
+        privacy: PrivacyPolicy | None = None,
+        privacy_key: PrivacyKey | None = None,
+        protection: Protection | None = None,
+        *,
+        max_bundle_bytes: int | None = None,
     ) -> None:
+        self._protection = protection or Protection()
+        self._functions = import_functions(privacy)
+        self._privacy_key = privacy_key
         self._sink = sink
         self._notify = notify
         self._scratch = scratch
@@ -115,7 +133,7 @@ class Sealing:
         sealed = False
         try:
             found = self._published(order.window) if order.once else None
-            location = found or self._seal(order.window)
+            location = found or self._seal(order.window, order.report)
             sealed = True
             order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
             if found is None:
@@ -130,13 +148,16 @@ class Sealing:
                 self._pending -= 1
 
     def _published(self, window: ClosedWindow) -> str | None:
-        name = bundle_name(window)
+        name = self._name(window)
         try:
             return next((listing.location for listing in self._sink.bundles() if listing.name == name), None)
         except SinkUnavailable:
             return None  # publishing will tell
 
-    def _seal(self, window: ClosedWindow) -> str:
+    def _name(self, window: ClosedWindow) -> str:
+        return bundle_name(window) + self._protection.suffix()
+
+    def _seal(self, window: ClosedWindow, report: Callable[[dict[str, Any]], None]) -> str:
         # Encoded members go to the temp directory, on disk where there is one: the ring's tmpfs is memory.
         with tempfile.TemporaryDirectory(prefix="flight-recorder-", dir=self._scratch) as scratch:
             path = assemble(
@@ -144,11 +165,13 @@ class Sealing:
                 window.records,
                 window.latched,
                 Path(scratch),
+                privacy=Redacting(window.latched.privacy, self._privacy_key, self._functions),
                 track=window.track,
                 max_bundle_bytes=self._max_bundle_bytes,
                 pace=Pace(self._quota),
+                annotate=lambda text: self._protection.annotations(text, report),
             )
-            location = self._sink.publish(path, bundle_name(window))
+            location = self._sink.publish(self._protection.encrypted(path), self._name(window))
         self._sink.sweep()
         return location
 

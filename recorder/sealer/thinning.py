@@ -8,7 +8,7 @@ Frames that one batch served keep or lose their payloads together: they share th
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -27,7 +27,12 @@ OVER_LIMIT = "bundle-over-limit"
 RULE = "every-other-from-afar"
 
 
-def thin(manifest: Manifest, writer: BundleWriter, max_bundle_bytes: int) -> Manifest:
+def thin(
+    manifest: Manifest,
+    writer: BundleWriter,
+    max_bundle_bytes: int,
+    annotate: Callable[[bytes], Sequence[bytes]] = lambda text: (),
+) -> Manifest:
     """Return the manifest of a bundle of at most so many bytes, as far as that is possible.
 
     Unchanged when the bundle is small enough. Frames are dropped in the order of `_drop_order` until it is; the exact
@@ -37,8 +42,9 @@ def thin(manifest: Manifest, writer: BundleWriter, max_bundle_bytes: int) -> Man
         manifest: of everything the writer holds.
         writer: knows what each member takes.
         max_bundle_bytes: the bound.
+        annotate: what signs the manifest; signatures count.
     """
-    if writer.measure(manifest) <= max_bundle_bytes:
+    if writer.measure(manifest, annotate) <= max_bundle_bytes:
         return manifest
     order = _drop_order(manifest)
 
@@ -48,7 +54,7 @@ def thin(manifest: Manifest, writer: BundleWriter, max_bundle_bytes: int) -> Man
         )
 
     counts = range(len(order) + 1)
-    count = bisect.bisect_left(counts, True, key=lambda k: writer.measure(thinned(k)) <= max_bundle_bytes)
+    count = bisect.bisect_left(counts, True, key=lambda k: writer.measure(thinned(k), annotate) <= max_bundle_bytes)
     found = thinned(min(count, len(order)))
     if count > len(order):
         lost = {**found.incident.lost, OVER_LIMIT: 1}

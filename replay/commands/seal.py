@@ -32,6 +32,8 @@ __all__ = ["seal"]
     metavar="N",
     help="How large a bundle may be: payloads far from the trigger are left out. Default: no bound.",
 )
+@click.option("--sign-key", metavar="FILE", help="Sign bundles with this Ed25519 private key (PEM).")
+@click.option("--encrypt-to", multiple=True, metavar="RECIPIENT", help="Encrypt bundles to this age recipient.")
 @json_option
 @click.pass_context
 def seal(
@@ -41,6 +43,8 @@ def seal(
     once: bool,
     spool_bytes: int,
     max_bundle_bytes: int | None,
+    sign_key: str | None,
+    encrypt_to: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Do what the recorder's own sealer does, for every ring in DIR that belongs to the same user.
@@ -53,6 +57,7 @@ def seal(
         replay seal --watch /rings --sink /incidents
         replay seal --watch /rings --sink /incidents --once
     """
+    from recorder.privacy import load_key
     from recorder.sealer.process import serve
     from recorder.settings import SealerSettings
     from recorder.sinks import SinkUnavailable
@@ -60,16 +65,26 @@ def seal(
     path = Path(directory)
     if not path.is_dir():
         raise click.BadParameter(f"{directory} is no directory; name the one in which the rings are")
+    try:
+        key = load_key()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     where = str(Path(sink).absolute()) if "://" not in sink and ":" not in sink else sink
     settings = SealerSettings(
-        sink=where, sink_options={}, notify=None, spool_bytes=spool_bytes, max_bundle_bytes=max_bundle_bytes
+        sink=where,
+        sink_options={},
+        notify=None,
+        spool_bytes=spool_bytes,
+        max_bundle_bytes=max_bundle_bytes,
+        sign_key=str(Path(sign_key).absolute()) if sign_key is not None else None,
+        encrypt_to=_recipients(encrypt_to),
     )
     signal.signal(signal.SIGTERM, _interrupt)
     if not once:
         print_note(f"replay: sealing the rings of {directory} into {sink}; end with Ctrl-C")
     served = True
     try:
-        served = serve(path.absolute(), settings, once=once)
+        served = serve(path.absolute(), settings, once=once, privacy_key=key)
     except KeyboardInterrupt:
         pass  # that is how it ends
     except SinkUnavailable as error:
@@ -81,6 +96,15 @@ def seal(
     elif not served:
         print_line(f"another sealer serves {directory}: there is nothing to do")
     context.exit(0 if served else 1)
+
+
+def _recipients(recipients: tuple[str, ...]) -> tuple[str, ...]:
+    from recorder.trust.recipients import checked_recipients
+
+    try:
+        return checked_recipients(recipients)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _interrupt(number: int, frame: object) -> None:

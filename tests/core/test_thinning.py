@@ -26,7 +26,7 @@ from tests.golden.regenerate import FOLDER
 class Scale:
     """Stands for a writer: every member takes a thousand bytes, the rest nothing."""
 
-    def measure(self, manifest: Manifest) -> int:
+    def measure(self, manifest: Manifest, annotate: Any = None) -> int:
         from recorder.bundle.check import paths_named
 
         return 1_000 * len(paths_named(manifest))
