@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import forward, per_frame, replaying, sealing, soak
+from benchmarks import bundle, forward, per_frame, replaying, sealing, soak
 from benchmarks.results import Section
 
 _BUSY = (
@@ -32,6 +32,7 @@ def main() -> None:
         "per-frame": lambda: per_frame.measure(options.rounds),
         "forward": lambda: forward.measure(max(20, options.rounds // 4)),
         "sealing": lambda: sealing.measure(options.window),
+        "bundle": lambda: bundle.measure(options.window),
         "replaying": lambda: replaying.measure(32),
         "soak": lambda: soak.measure(options.frames),
     }

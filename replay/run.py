@@ -107,7 +107,11 @@ class _Replay:
         self._bundle = bundle
         self._manifest: Manifest = bundle.manifest
         self._options = options
-        self._frames = _chosen(self._manifest, options.frames)
+        chosen = _chosen(self._manifest, options.frames)
+        thinning = self._manifest.incident.thinning
+        thinned = frozenset(thinning.frames) if thinning is not None else frozenset[int]()
+        self._frames = [frame for frame in chosen if frame.id not in thinned]
+        self._thinned = [frame.id for frame in chosen if frame.id in thinned]
         self._judge = Judge(self._manifest, options.truth) if options.changes else None
         self._changes: dict[int, FrameChange] = {}
         self._pipeline: dict[int, PipelineVerdict] = {}
@@ -283,7 +287,8 @@ class _Replay:
 
     def _sum_up(self, session: Session, remedies: list[str]) -> ReplayResult:
         options = self._options
-        frames = tuple(self._frame_verdict(frame) for frame in self._frames)
+        replayed = [self._frame_verdict(frame) for frame in self._frames]
+        frames = tuple(sorted([*replayed, *map(_thinned, self._thinned)], key=lambda frame: frame.id))
         verdict = worst([frame.level for frame in frames if frame.compared] or [frame.level for frame in frames])
         not_restored = list(dict.fromkeys(item for lacking in session.not_restored.values() for item in lacking))
         notes = list(dict.fromkeys(note for job in self._jobs for note in session.notes_of(job)))
@@ -291,6 +296,9 @@ class _Replay:
         if any(shown is not None for shown in self._failure):
             shows = any(self._failure)
         unchecked = [*notes, *(["preprocessing was not re-run: no --pipeline"] if options.pipeline is None else [])]
+        if self._thinned:
+            count = f"{len(self._thinned)} of {len(frames)} frames"
+            unchecked.append(f"{count} were not replayed: thinned, to keep the bundle within its size")
         if options.repeat == 1:
             unchecked.append("replay was not compared with itself: --repeat 1")
         if self._interrupted:
@@ -311,6 +319,7 @@ class _Replay:
             frames=frames,
             conclusion=conclude(frames, verdict, failure_reproduced=shows, unchecked=unchecked, what_if=what_if),
             interrupted=self._interrupted,
+            thinned=len(self._thinned),
             exit_code=exit_code_of(verdict, options.require, self._manifest.complete, what_if),
             remedies=tuple(remedies),
             what_if=what_if,
@@ -360,6 +369,11 @@ def _chosen(manifest: Manifest, wanted: frozenset[int] | None) -> list[Frame]:
         held = f"{min(known)} to {max(known)}" if known else "none"
         raise ValueError(f"the bundle has no frame {missing[0]}; it holds frames {held}")
     return [frame for frame in manifest.frames if frame.id in wanted]
+
+
+def _thinned(frame: int) -> FrameVerdict:
+    reason = "thinned: its images and inputs were left out to keep the bundle within its size"
+    return FrameVerdict(id=frame, level=Level.NOT_REPLAYABLE, reason=reason, compared=False, thinned=True)
 
 
 def _doubt(

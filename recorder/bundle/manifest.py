@@ -32,6 +32,7 @@ __all__ = [
     "Parent",
     "Redaction",
     "TensorLayout",
+    "Thinning",
     "Track",
     "TrackLevel",
     "TrackSignal",
@@ -85,11 +86,11 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLeftOut:
-    """An image that is not here: larger than the ring allows, or kept back for privacy."""
+    """An image that is not here: larger than the ring allows, kept back for privacy, or left out by a `Thinning`."""
 
     name: str
     source: str  #: as of an Image
-    encoding: str  #: "pixels" (an array's), "png", "jpeg" or "webp"
+    encoding: str  #: "pixels" (an array's), "png", "jpeg", "webp" or "raw" (a file that is none of these)
     size_bytes: int
     sha256: str | None  #: of the pixels in C order, or of the encoded bytes; null: not taken
     height: int = 0  #: with width and channels 0 and dtype "" where only encoded bytes were seen
@@ -186,6 +187,15 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Thinning:
+    """Images and tensors that were left out on purpose, so that the bundle stays within a size (FORMAT.md)."""
+
+    max_bundle_bytes: int  #: what was asked for
+    rule: str  #: which frames went first: "every-other-from-afar"
+    frames: tuple[int, ...]  #: ids of the frames that lost images or tensors, ascending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """What happened."""
 
@@ -200,6 +210,7 @@ class Incident:
     cause: dict[str, JsonValue] | None = None  #: the diagnosis, when a profile was there to make one
     signature: str | None = None  #: names the defect: kind and identity of the first trigger (FORMAT.md)
     recurrences_since_last: int = 0  #: triggers of these signatures suppressed since an incident last had them
+    thinning: Thinning | None = None  #: null: nothing was left out for the size of the bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -305,6 +305,7 @@ class _Sealer:
             settings.privacy_policy,
             privacy_key,
             Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
+            max_bundle_bytes=settings.max_bundle_bytes,
         )
         kept = self._sink.state_directory()
         self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
