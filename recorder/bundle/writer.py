@@ -275,20 +275,7 @@ class BundleWriter:
                 what was not stored or is too large.
             OSError: the file cannot be written; nothing is left behind.
         """
-        self._close_group()
-        named = paths_named(manifest)
-        chosen = sorted(
-            (member for member in self._spool.members.values() if member.pinned or member.path in named),
-            key=lambda member: (list(FOLDERS).index(folder_of(member.path)), member.path),
-        )
-        manifest = replace(manifest, members=_numbered(chosen))
-        text = strictjson.dumps(codec.to_json(manifest))
-        if len(text) > MAX_MANIFEST_BYTES or len(chosen) > MAX_MEMBERS:
-            raise BundleInvalid(
-                f"the manifest would take {len(text)} bytes for {len(chosen)} members, more than a bundle may have; "
-                "record shorter windows or less metadata"
-            )
-        parse_manifest(text)  # what the reader would refuse is not written
+        text, chosen = self._checked(manifest)
         digest = hashlib.sha256(text)
         entry = ustar.header(MANIFEST_PATH, len(text)) + text + ustar.padding(len(text))
         manifest_frame = self._spool.compress(entry, _MANIFEST_LEVEL)
@@ -299,6 +286,31 @@ class BundleWriter:
         frames.append((len(end_frame), len(ustar.END_OF_ARCHIVE)))
         self._assemble(Path(path), header + manifest_frame, chosen, end_frame + archive.pack_seek_table(frames))
         return digest.hexdigest()
+
+    def check(self, manifest: Manifest) -> None:
+        """Say whether `finish` would take a manifest, or a part of one: other frames than those of the whole, say.
+
+        Raises:
+            BundleInvalid: as `finish`.
+        """
+        self._checked(manifest)
+
+    def _checked(self, manifest: Manifest) -> tuple[bytes, list[SpooledMember]]:
+        """The manifest's text with the members it names; what the reader would refuse is not written."""
+        self._close_group()
+        named = paths_named(manifest)
+        chosen = sorted(
+            (member for member in self._spool.members.values() if member.pinned or member.path in named),
+            key=lambda member: (list(FOLDERS).index(folder_of(member.path)), member.path),
+        )
+        text = strictjson.dumps(codec.to_json(replace(manifest, members=_numbered(chosen))))
+        if len(text) > MAX_MANIFEST_BYTES or len(chosen) > MAX_MEMBERS:
+            raise BundleInvalid(
+                f"the manifest would take {len(text)} bytes for {len(chosen)} members, more than a bundle may have; "
+                "record shorter windows or less metadata"
+            )
+        parse_manifest(text)
+        return text, chosen
 
     def _assemble(self, path: Path, head: bytes, members: list[SpooledMember], tail: bytes) -> None:
         """Write under a temporary name beside the target, sync, rename, sync the directory."""

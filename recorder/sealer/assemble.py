@@ -13,7 +13,6 @@ import numpy as np
 from recorder import __version__
 from recorder.bundle import BundleWriter
 from recorder.bundle.codec import from_json, value_from_json
-from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import (
     Call,
     CallSettings,
@@ -34,10 +33,11 @@ from recorder.bundle.values import (
     Value,
 )
 from recorder.counts import Counts
-from recorder.records import Kind, RecordInvalid
+from recorder.records import Kind
 from recorder.sealer.latched import Latched, placeholder_context
 from recorder.sealer.placing import placed
-from recorder.sealer.stages import StageRecord
+from recorder.sealer.sound import finish_sound
+from recorder.sealer.stages import MALFORMED, StageRecord
 from recorder.sealer.tracking import TrackSource
 
 __all__ = ["assemble"]
@@ -74,7 +74,7 @@ def assemble(
         for record in records:
             try:
                 draft.take(record)
-            except (BundleInvalid, RecordInvalid, KeyError, TypeError, ValueError, AttributeError):
+            except MALFORMED:
                 draft.lost.add("record-malformed")
             pace()
         draft.lost.update(incident.lost)
@@ -87,7 +87,7 @@ def assemble(
         manifest = Manifest(
             created_ns=time.time_ns(),
             producer=f"vision-flight-recorder {__version__}",
-            incident=dataclasses.replace(incident, lost=draft.lost.snapshot()),
+            incident=dataclasses.replace(incident, lost=_countable(draft.lost)),
             contexts=tuple(latched.contexts.get(number, placeholder_context(number)) for number in context_ids),
             models=tuple(latched.model(number) for number in sorted({call.model for call in calls})),
             frames=frames,
@@ -97,7 +97,7 @@ def assemble(
             parent=parent,
             track=history,
         )
-        writer.finish(path, manifest)
+        finish_sound(writer, path, manifest)
     return path
 
 
@@ -148,12 +148,12 @@ class _Draft:
             if image is not None:
                 images.append(image)
         self._frames[record.key] = Frame(
-            id=record.key,
+            id=_id(record.key),
             stream=str(head["stream"]),
             status="open",
             time_ns=int(head["time"]),
             monotonic_ns=int(head["monotonic"]),
-            context=int(head["context"]),
+            context=_id(head["context"]),
             calls=(),
             images=tuple(images),
             images_left_out=tuple(_left_out(entry) for entry in head.get("left_out", ())),
@@ -182,9 +182,9 @@ class _Draft:
         if not isinstance(args, SequenceValue) or not isinstance(kwargs, MappingValue):
             raise TypeError("the arguments of a call are a tuple and a dictionary")
         call = Call(
-            id=int(head["call"]),
-            model=self._latched.model_of(int(head["call"]), int(head["model"])),
-            context=int(head["context"]),
+            id=_id(head["call"]),
+            model=self._latched.model_of(int(head["call"]), _id(head["model"])),
+            context=_id(head["context"]),
             frames=tuple(int(frame) for frame in head["frames"]),
             parent=None if head["parent"] is None else int(head["parent"]),
             status="open",
@@ -254,6 +254,18 @@ class _Draft:
                 stored = tuple((name, self._store(item, record)) for name, item in fields)
                 return dataclasses.replace(value, fields=stored)
         return value
+
+
+def _id(value: Any) -> int:
+    """An id that a manifest may hold: contexts and models are named by it even where nothing else is known of them."""
+    if not 0 <= int(value) < 2**63:
+        raise ValueError("an id that the host never gives")
+    return int(value)
+
+
+def _countable(lost: Counts) -> dict[str, int]:
+    """Counts as a manifest may hold them; a damaged ring claims more losses than there can be."""
+    return {reason: min(number, 2**63 - 1) for reason, number in lost.snapshot().items()}
 
 
 def _left_out(entry: dict[str, Any]) -> ImageLeftOut:

@@ -45,14 +45,15 @@ def salvage(
                 found.append(stage)
     for stage in contexts:
         latched.take(stage.kind, stage.head)
-    begun = {stage.key for stage in frames if stage.kind == Kind.BEGIN}
+    begun = {stage.key for stage in frames if stage.kind == Kind.BEGIN and stage.key < 2**63}
     ended = {stage.key for stage in frames if stage.kind == Kind.END}
     in_flight = sorted(begun - ended)
     about = in_flight[-1] if in_flight else max(begun, default=None)
     header = reader.refresh()
     lost.update(header.losses)
     track = TrackSource.beside(reader)
-    trigger = Trigger(kind=kind, reason=reason, frame=about, time_ns=header.heartbeat_ns, severity="high")
+    ended_ns = min(header.heartbeat_ns, 2**63 - 1)  # a damaged ring claims any number
+    trigger = Trigger(kind=kind, reason=reason, frame=about, time_ns=ended_ns, severity="high")
     policy = latched.policy
     return ClosedWindow(
         Incident(
