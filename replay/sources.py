@@ -23,7 +23,7 @@ _ONNX_REMEDY = "name code that returns a function of (output names, inputs): --m
 class Candidate:
     """One way to get a model: what `replay.worker.loading.load_model` is asked for."""
 
-    origin: str  #: "graph" or "factory"
+    origin: str  #: "graph", "onnx" or "factory"
     request: dict[str, Any]
     graph: bytes = b""
     graph_digest: str | None = None
@@ -67,18 +67,40 @@ def candidates(
     """List the ways to get a model for calls of one signature, most wanted first, and why others are none.
 
     The user's own choice and then nothing else: a verdict about another model would answer another question. Without
-    one, the graph that serves calls of this signature; then the factory that the bundle names, only if the user has
-    listed exactly that one in the config.
+    one, the ONNX file, or the graph that serves calls of this signature; then the factory that the bundle names, only
+    if the user has listed exactly that one in the config.
     """
-    found: list[Candidate] = []
-    reasons: list[str] = []
     weights, missing = _weights(model, locations)
     chosen = factories.of(model)
     if chosen is not None:
         return [_factory(model, chosen, weights, factories.directory)], []
     if model.framework == "onnxruntime":
-        reasons.append(f"it is an ONNX model, which this version cannot run by itself; {_ONNX_REMEDY}.")
-        return found, reasons
+        found, reasons = _onnx(model, locations)
+    else:
+        found, reasons = _graph(model, signature, weights, missing, locations)
+    if model.factory is not None and model.factory in config.trusted_factories:
+        found.append(_factory(model, model.factory, weights, None))
+    return found, reasons
+
+
+def _onnx(model: Model, locations: ModelLocations) -> tuple[list[Candidate], list[str]]:
+    if model.weights is None:
+        why = "; ".join(inert(problem.rstrip("."), 200) for problem in model.problems) or "its file is not known"
+        return [], [f"it is an ONNX model without a digest: {why}; {_ONNX_REMEDY}."]
+    try:
+        path = locations.onnx(model.weights.digest)
+    except ModelMissing as error:
+        why = "; ".join(inert(problem.rstrip("."), 200) for problem in model.problems)
+        return [], [f"{why}; {_ONNX_REMEDY}." if why else str(error)]
+    request = _request(model, "onnx", None, str(path), None) | {"options": to_json(model.options)}
+    return [Candidate(origin="onnx", request=request)], []
+
+
+def _graph(
+    model: Model, signature: str, weights: str | None, missing: str, locations: ModelLocations
+) -> tuple[list[Candidate], list[str]]:
+    found: list[Candidate] = []
+    reasons: list[str] = []
     graph = next((graph.digest for graph in model.graphs if graph.signature == signature), None)
     if graph is None and model.weights is not None:
         graph = locations.remembered_graph(model.weights.digest, signature)
@@ -98,8 +120,6 @@ def candidates(
     else:
         why = "; ".join(inert(problem.rstrip("."), 200) for problem in model.problems) or "no graph was stored"
         reasons.append(f"{why}; {REMEDY}.")
-    if model.factory is not None and model.factory in config.trusted_factories:
-        found.append(_factory(model, model.factory, weights, None))
     return found, reasons
 
 

@@ -403,7 +403,6 @@ INERT: dict[str, Attack] = {
     "strings-in-values": strings_everywhere,
     "strings-in-exception": lambda: strings_everywhere("1.0-exception"),
     "strings-in-everything": lambda: strings_everywhere("1.0-batch", complete),
-    "strings-in-salvaged": lambda: strings_everywhere("1.0-salvaged"),
     "strings-in-open-frame": lambda: strings_everywhere("1.0-open-frame"),
 }
 
