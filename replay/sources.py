@@ -96,35 +96,37 @@ def candidates(
     if chosen is not None:
         return [_factory(model, chosen, weights, factories.directory)], []
     if model.framework == "onnxruntime":
-        found, reasons = _onnx(model, locations)
+        found, reasons = _onnx(model, locations, weights)
     else:
-        found, reasons = _graph(model, signature, weights, missing, locations)
+        remembered = None
+        if model.weights is not None and factories.weights is None:
+            remembered = locations.remembered_graph(model.weights.digest, signature)
+        graph = next((graph.digest for graph in model.graphs if graph.signature == signature), remembered)
+        found, reasons = _graph(model, graph, weights, missing, locations)
     if model.factory is not None and model.factory in config.trusted_factories:
         found.append(_factory(model, model.factory, weights, None))
     return found, reasons
 
 
-def _onnx(model: Model, locations: ModelLocations) -> tuple[list[Candidate], list[str]]:
+def _onnx(model: Model, locations: ModelLocations, other: str | None) -> tuple[list[Candidate], list[str]]:
+    """The recorded ONNX file, or the one that the user wants to try in its place."""
     if model.weights is None:
         why = "; ".join(inert(problem.rstrip("."), 200) for problem in model.problems) or "its file is not known"
         return [], [f"it is an ONNX model without a digest: {why}; {_ONNX_REMEDY}."]
     try:
-        path = locations.onnx(model.weights.digest)
+        path = other or str(locations.onnx(model.weights.digest))
     except ModelMissing as error:
         why = "; ".join(inert(problem.rstrip("."), 200) for problem in model.problems)
         return [], [f"{why}; {_ONNX_REMEDY}." if why else str(error)]
-    request = _request(model, "onnx", None, str(path), None) | {"options": to_json(model.options)}
+    request = _request(model, "onnx", None, path, None) | {"options": to_json(model.options)}
     return [Candidate(origin="onnx", request=request)], []
 
 
 def _graph(
-    model: Model, signature: str, weights: str | None, missing: str, locations: ModelLocations
+    model: Model, graph: str | None, weights: str | None, missing: str, locations: ModelLocations
 ) -> tuple[list[Candidate], list[str]]:
     found: list[Candidate] = []
     reasons: list[str] = []
-    graph = next((graph.digest for graph in model.graphs if graph.signature == signature), None)
-    if graph is None and model.weights is not None and factories.weights is None:
-        graph = locations.remembered_graph(model.weights.digest, signature)
     if graph is not None and (weights is not None or model.weights is None):
         try:
             document = locations.graph(graph)

@@ -19,6 +19,7 @@ from recorder.bundle import Bundle
 from replay.load import UserConfig
 from replay.run import ReplayOptions, replay_bundle
 from replay.verdict import Level, ReplayResult
+from replay.whatif import parse_changes
 from replay.worker.onnx import OnnxRefused, open_onnx
 from tests.bundle.forge import Forgery
 from tests.hooks.conftest import bundles, make_recorder, tiny_model
@@ -170,7 +171,8 @@ def test_recorded_options_are_restored_by_the_faithful_profile(tmp_path: Path) -
     for profile in ("faithful", "portable", "here"):
         run, notes[profile] = open_onnx(path, digest, recorded, profile)
         options = run.__self__.get_session_options()
-        assert options.execution_mode == onnxruntime.ExecutionMode.ORT_PARALLEL
+        parallel = options.execution_mode == onnxruntime.ExecutionMode.ORT_PARALLEL
+        assert parallel == (profile != "portable")  # with one thread onnxruntime itself falls back to one after another
         assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         threads[profile] = options.intra_op_num_threads, options.inter_op_num_threads
     assert threads == {"faithful": (1, 2), "portable": (1, 1), "here": (0, 0)}
@@ -288,3 +290,13 @@ def test_without_onnxruntime_the_remedy_is_named(
     result = replayed(path)
     assert result.exit_code == 3
     assert "pip install 'vision-flight-recorder[onnx]'" in reason_of(result)
+
+
+def test_another_file_can_be_tried_in_its_place(recorded: Any, tmp_path: Path) -> None:
+    """What if the retrained model had run: `--weights retrained.onnx`."""
+    path = recorded(session_of(network()), once)
+    retrained = tmp_path / "retrained.onnx"
+    retrained.write_bytes(network().SerializeToString())
+    result = replayed(path, changes=parse_changes([], str(retrained)))
+    [call] = result.frames[0].calls
+    assert call.level in (Level.DIVERGED, Level.SAME_DECISION)
