@@ -1,7 +1,7 @@
 """MobileNetV2 as an ONNX file in onnxruntime: the recorder watches the session, and replay runs the same file again.
 
-Run it: ``python examples/onnx_session.py``, with ``pip install onnx onnxruntime``. The session knows no torch, which only
-reads the weights the file is made of.
+Run it: ``python examples/onnx_session.py``, with ``pip install onnx onnxruntime``. The session knows no torch, which
+only reads the weights the file is made of.
 """
 
 from __future__ import annotations

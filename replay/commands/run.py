@@ -117,7 +117,7 @@ class _Factory(click.ParamType[str]):
 @click.option(
     "--weights",
     metavar="FILE|own",
-    help="What if: these weights (safetensors, or an ONNX file), or those of --model's own code.",
+    help="What if: these weights (safetensors or ONNX), or those of --model's own code.",
 )
 @click.option(
     "--truth",
