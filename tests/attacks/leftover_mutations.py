@@ -34,6 +34,7 @@ from recorder.sealer.tracking import Tracking, owner_of
 from recorder.sealer.window import ClosedWindow, incident_name
 from recorder.status import StatusReader, StatusWriter, status_path
 from recorder.track import TrackUnavailable, track_path
+from recorder.track.layout import HEADER_BYTES, seal_slot, unpack_header
 from tests.attacks.leftovers import RING, leave
 
 __all__ = ["BATCH", "Leftovers", "run_batch"]
@@ -60,6 +61,7 @@ class Leftovers:
             path.name.removeprefix(RING): path.read_bytes() for path in sorted(ring.parent.glob(RING + "*"))
         }
         self.heads = _heads(ring)
+        self.slots = _slots(self.genuine[".track"])
         self.directory = directory / "damaged"
         self.directory.mkdir()
         self.ring = self.directory / RING
@@ -99,6 +101,10 @@ def _damage(left: Leftovers, dice: random.Random) -> tuple[str, bytes]:
     data = bytearray(left.genuine[suffix])
     if suffix == "" and dice.random() < 0.6:
         _change_head(data, left.heads, dice)
+        return suffix, bytes(data)
+    if suffix == ".track" and dice.random() < 0.6:
+        for _ in range(dice.choice([1, 3])):
+            _change_slot(data, left.slots, dice)
         return suffix, bytes(data)
     for _ in range(dice.choice([1, 1, 2, 4])):
         place = dice.randrange(len(data) or 1)
@@ -153,6 +159,28 @@ def _change_head(data: bytearray, heads: list[tuple[int, dict[str, Any]]], dice:
         break
     packed = msgpack.packb(changed)
     data[place : place + 4 + len(packed)] = HEAD_LENGTH.pack(len(packed)) + packed  # into the payload, if it is longer
+
+
+def _slots(track: bytes) -> list[tuple[int, int]]:
+    """Where the slots of a track that hold something lie, and how long they are."""
+    layout = unpack_header(track[:HEADER_BYTES], len(track))
+    found = []
+    for start, end, size in zip(layout.offsets, layout.offsets[1:], layout.slot_bytes, strict=False):
+        found += [(place, size) for place in range(start, end, size) if any(track[place : place + size])]
+    assert len(found) > 8
+    return found
+
+
+def _change_slot(data: bytearray, slots: list[tuple[int, int]], dice: random.Random) -> None:
+    """Put extremes into a slot of the track, and let its checksum agree; sometimes into one that was empty."""
+    place, size = dice.choice(slots)
+    target = place + size if dice.random() < 0.2 and place + 2 * size <= len(data) else place
+    slot = bytearray(data[place : place + size])
+    for _ in range(dice.choice([1, 1, 4])):
+        code, width = dice.choice([("<Q", 8), ("<I", 4), ("<H", 2)])
+        number = dice.choice([*_NUMBERS, 0x7FC00000, 0x7F800000, 0xFF800000, dice.getrandbits(64)])
+        struct.pack_into(code, slot, dice.randrange(4, min(size, 80) - width), number % 2 ** (8 * width))
+    data[target : target + size] = seal_slot(bytes(4) + bytes(slot[4:]))
 
 
 def _make_checksums_right(data: bytearray) -> None:
