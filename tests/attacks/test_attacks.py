@@ -109,7 +109,7 @@ def test_the_attack_reaches_every_string_that_the_format_leaves_free() -> None:
         "framework", "git_commit", "host", "id", "member", "operation", "path", "pixels_sha256", "required_features",
         "sha256", "signature", "source", "stage", "status", "thumbnail",
     }  # fmt: skip
-    assert sum(reached.values()) > 40
+    assert sum(reached.values()) > 30
 
 
 def _look(node: Any, reached: dict[tuple[str, str], bool]) -> None:
