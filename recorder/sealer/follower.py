@@ -13,12 +13,14 @@ from typing import Any
 
 from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
-from recorder.incident import Decision, IncidentBook, OpenIncident, WindowPolicy
+from recorder.incident import IncidentBook, OpenIncident, WindowPolicy
+from recorder.limits import Decision, Limits
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
+from recorder.sealer.redacting import stream_name
 from recorder.sealer.rules import Rules
-from recorder.sealer.stages import MALFORMED, SpooledStages, StageRecord, checked, read_stage
+from recorder.sealer.stages import MALFORMED, SpooledStages, StageRecord, checked, read_stages
 from recorder.sealer.tracking import Tracking
 from recorder.sealer.window import ClosedWindow, incident_name
 
@@ -61,6 +63,7 @@ class Follower:
         seal: called with each closed window.
         resume: the marks a former sealer of this ring left (`settled`): up to them no trigger opens an incident again.
         tracking: notes every frame that ends; None: there is no history.
+        limits: the account of the directory's incidents; None: one of this ring's own.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Follower:
         *,
         resume: tuple[int, int] = (0, 0),
         tracking: Tracking | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.reader = reader
         self.latched = Latched()
@@ -85,7 +89,7 @@ class Follower:
         self._frames_after: dict[int, int] = {}
         self._reached = 0  # sequence of the frame records that have been read
         self._tracking = tracking
-        self._book = IncidentBook(WindowPolicy())
+        self._book = IncidentBook(WindowPolicy(), limits)
         self._rules = Rules([])
         self._open: OrderedDict[int, _Track] = OrderedDict()
         self._recent: OrderedDict[str, deque[_Track]] = OrderedDict()
@@ -141,6 +145,23 @@ class Follower:
             self._drop(incident)
         return triggers
 
+    def admit_death(self, death: Incident, now: float) -> bool:
+        """Decide whether the host's death is an incident of its own, or one more of a crash loop: then count it."""
+        [trigger], limits, policy = death.triggers[:1], self._book.limits, self._book.policy
+        refused = limits.refuses(death.stream, trigger, death.id, policy, now)
+        if refused is None:
+            limits.opened(trigger, death.id, policy, now)
+            return True
+        self._suppressed.add(refused.value)
+        return False
+
+    def note_death(self, death: Incident, now: float) -> int:
+        """Note a death that is sealed; return how many before it were not."""
+        [trigger], limits, policy = death.triggers[:1], self._book.limits, self._book.policy
+        recurrences = limits.listed(death.stream, trigger, policy, now)
+        limits.closed(death.stream, trigger, policy, now)
+        return recurrences
+
     def ask(self, kind: str, reason: str, now: float) -> None:
         """Fire a trigger that comes from outside the host, on every stream, as far as its frames have been read."""
         for stream in self._latest_streams():
@@ -186,6 +207,8 @@ class Follower:
             if stage.kind == Kind.CONFIG:
                 self._book.policy = self.latched.policy
                 self._rules = Rules(self.latched.rules, self.lost, self._model_name)
+                if self._tracking is not None:
+                    self._tracking.policy = self.latched.privacy
         return busy
 
     def _model_name(self, model: int) -> str:
@@ -200,14 +223,13 @@ class Follower:
     def _read(self, scan: Scan | FrameScan) -> Iterator[StageRecord]:
         for record in scan:
             try:
-                stage = read_stage(self.reader, record)
+                stages = read_stages(self.reader, record)
             except RecordInvalid:
                 self.lost.add("record-malformed")
                 continue
-            if stage is None:
+            if not stages:
                 self.lost.add("overwritten-before-read")
-            else:
-                yield stage
+            yield from stages
         if scan.lost:
             self.lost.add("overwritten-before-read", scan.lost)
 
@@ -227,7 +249,7 @@ class Follower:
             self.lost.add("record-malformed")
 
     def _begin(self, stage: StageRecord) -> None:
-        track = _Track(stage.key, str(stage.head["stream"]), int(stage.head["time"]), [stage])
+        track = _Track(stage.key, stream_name(str(stage.head["stream"])), int(stage.head["time"]), [stage])
         self._open[track.id] = track
         if len(self._open) > MAX_OPEN_FRAMES:
             self._open.popitem(last=False)
@@ -277,6 +299,10 @@ class Follower:
         match kind:
             case Kind.LOSSES:
                 self._host_losses = {str(reason): abs(int(number)) for reason, number in head["lost"].items()}
+            case Kind.VERIFIED:
+                # What the comparison found was latched before this was written: it must be read before it counts.
+                self._read_contexts()
+                self.latched.verified_calls = max(self.latched.verified_calls, int(head["calls"]))
             case Kind.FLUSH:
                 for incident in self._book.close_all("flush", now):
                     self._hand_over(incident, "alive")
@@ -289,7 +315,7 @@ class Follower:
         kind, frame, name = str(head["kind"]), head["frame"], str(head["incident"])
         if not _INCIDENT.fullmatch(name):
             raise ValueError("an incident's id that the host never gives")  # it names files
-        streams = [str(head["stream"]) if head["stream"] is not None else self._last_stream]
+        streams = [stream_name(str(head["stream"])) if head["stream"] is not None else self._last_stream]
         if kind in EVERYWHERE_KINDS:
             streams = self._latest_streams() or streams
         for stream in streams:
@@ -360,11 +386,11 @@ class Follower:
         if about is not None:
             tracks[about.id] = about
         known = {track.id: track.ended for track in tracks.values()}
-        seen: set[int] = set()  # sequences: a batch's tensors are one record of all its frames
+        seen: set[tuple[int, int]] = set()  # a batch's tensors are one stage of all its frames
         for number in self._book.begin_window(incident, known, about.id if about is not None else None):
             for stage in tracks[number].stages:
-                if stage.source.sequence not in seen:
-                    seen.add(stage.source.sequence)
+                if (stage.source.sequence, stage.kind) not in seen:
+                    seen.add((stage.source.sequence, stage.kind))
                     self._spool(incident, stage)
 
     def _spool_for(self, tracks: list[_Track], stage: StageRecord) -> None:
@@ -382,7 +408,7 @@ class Follower:
             lost.add("spool-unavailable")
             return
         self._spooled = [other for other in self._spooled if not other.is_closed]
-        if sum(other.size_bytes for other in self._spooled) + stage.source.size_bytes > self._spool_bytes:
+        if sum(other.size_bytes for other in self._spooled) + spool.cost_bytes(stage) > self._spool_bytes:
             lost.add("spool-full")
             return
         try:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
-from recorder.incident import signature_of
+from recorder.limits import signature_of
 from recorder.records import Kind, RecordInvalid
-from recorder.ring import CONTEXTS, FrameScan, RingReader, Scan
+from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
-from recorder.sealer.stages import StageRecord, read_stage
+from recorder.sealer.stages import StageRecord, read_stages
 from recorder.sealer.tracking import TrackSource
 from recorder.sealer.window import ClosedWindow
 
 __all__ = ["salvage"]
 
 
-def salvage(
-    reader: RingReader, incident: str, earlier: list[Trigger], reason: str, *, kind: str = "process_died"
-) -> ClosedWindow:
+def salvage(reader: RingReader, incident: str, reason: str, *, ending: str) -> ClosedWindow:
     """Make one window of everything a dead process left in its ring, straight from the ring.
 
     Args:
         reader: the ring; nobody writes it any more.
         incident: the id to seal under.
-        earlier: triggers whose windows were still open.
         reason: the sentence of the trigger.
-        kind: its kind.
+        ending: how the process ended: it tells one cause of death from another.
     """
     latched, lost = Latched(), Counts()
     contexts: list[StageRecord] = []
@@ -37,15 +36,13 @@ def salvage(
     for scan, found in zip(scans, (contexts, frames), strict=True):
         for record in scan:
             try:
-                stage = read_stage(reader, record)
+                found += read_stages(reader, record)
             except RecordInvalid:
                 lost.add("record-malformed")
-                continue
-            if stage is not None:
-                found.append(stage)
     for stage in contexts:
         latched.take(stage.kind, stage.head)
     begun = {stage.key for stage in frames if stage.kind == Kind.BEGIN and stage.key < 2**63}
+    latched.verified_calls = _verified_calls(reader)
     ended = {stage.key for stage in frames if stage.kind == Kind.END}
     in_flight = sorted(begun - ended)
     about = in_flight[-1] if in_flight else max(begun, default=None)
@@ -53,7 +50,14 @@ def salvage(
     lost.update(header.losses)
     track = TrackSource.beside(reader)
     ended_ns = min(header.heartbeat_ns, 2**63 - 1)  # a damaged ring claims any number
-    trigger = Trigger(kind=kind, reason=reason, frame=about, time_ns=ended_ns, severity="high")
+    trigger = Trigger(
+        kind="process_died",
+        reason=reason,
+        frame=about,
+        time_ns=ended_ns,
+        severity="high",
+        parameters={"ending": ending},
+    )
     policy = latched.policy
     return ClosedWindow(
         Incident(
@@ -65,9 +69,9 @@ def salvage(
                 pre_frames=policy.pre_frames,
                 post_frames=policy.post_frames,
                 post_seconds=policy.post_seconds,
-                closed_by="death" if kind == "process_died" else "recover",
+                closed_by="death",
             ),
-            triggers=(trigger, *earlier),
+            triggers=(trigger,),
             host="died",
             lost=lost.snapshot(),
             signature=signature_of(trigger),
@@ -76,3 +80,13 @@ def salvage(
         latched,
         track=track,
     )
+
+
+def _verified_calls(reader: RingReader) -> int:
+    """How many calls had begun when the host last compared its models' weights."""
+    newest = 0
+    for record in reader.scan(EVENTS, skip_pending=True):
+        if record.kind == Kind.VERIFIED:
+            with contextlib.suppress(RecordInvalid, KeyError, TypeError, ValueError):
+                newest = max([newest, *(int(stage.head["calls"]) for stage in read_stages(reader, record))])
+    return newest

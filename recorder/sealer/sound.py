@@ -7,7 +7,7 @@ have the whole manifest refused; it is left out and counted instead.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from recorder.bundle import BundleWriter
@@ -17,16 +17,18 @@ from recorder.bundle.manifest import Call, Frame, Manifest
 __all__ = ["finish_sound"]
 
 
-def finish_sound(writer: BundleWriter, path: Path, manifest: Manifest) -> None:
+def finish_sound(
+    writer: BundleWriter, path: Path, manifest: Manifest, annotate: Callable[[bytes], Sequence[bytes]]
+) -> None:
     """Write a bundle; if its manifest is refused, without the frames and calls that are to blame.
 
     Raises:
         BundleInvalid: not even the rest may stand in a bundle.
     """
     try:
-        writer.finish(path, manifest)
+        writer.finish(path, manifest, annotate)
     except (BundleInvalid, RecursionError):
-        writer.finish(path, _without_the_unsound(writer, manifest))
+        writer.finish(path, _without_the_unsound(writer, manifest), annotate)
 
 
 def _without_the_unsound(writer: BundleWriter, manifest: Manifest) -> Manifest:

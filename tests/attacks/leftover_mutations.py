@@ -200,7 +200,7 @@ def _read_all(left: Leftovers) -> str:
     try:
         with RingReader(left.ring) as reader:
             _follow(left, reader, progress.found)
-            window = salvage(reader, incident_name(reader), [], "recovered")
+            window = salvage(reader, incident_name(reader), "recovered", ending="unknown")
             return _bundle(left, window)
     except RingError as error:
         assert str(error).isprintable() and str(error).endswith(".")

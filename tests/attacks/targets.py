@@ -346,7 +346,7 @@ def _ring(data: bytes) -> None:
     path = _scratch() / "fuzzed.ring"
     path.write_bytes(data)
     with RingReader(path) as reader:
-        window = salvage(reader, incident_name(reader), [], "recovered")
+        window = salvage(reader, incident_name(reader), "recovered", ending="unknown")
         bundle = assemble(window.incident, window.records, window.latched, _scratch())
     with Bundle.open(bundle) as opened:
         assert not opened.verify()
