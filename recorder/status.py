@@ -96,9 +96,16 @@ class StatusReader:
 def _tail(path: Path) -> bytes:
     """The last whole lines of a status file, KEPT_BYTES at most."""
     try:
-        data = path.read_bytes()[-KEPT_BYTES - 1 :]
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return b""
+    try:
+        start = max(0, os.fstat(descriptor).st_size - KEPT_BYTES - 1)
+        data = os.pread(descriptor, KEPT_BYTES + 1, start)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
     return data if len(data) <= KEPT_BYTES else data[data.find(b"\n") + 1 :]
 
 
@@ -107,8 +114,8 @@ def _events(data: bytes) -> list[dict[str, Any]]:
     for line in data.splitlines():
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(event, dict) and isinstance(event.get("n", 0), int):
+        if isinstance(event, dict) and type(event.get("n", 0)) is int:
             events.append(event)
     return events

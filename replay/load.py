@@ -113,6 +113,14 @@ class ModelLocations:
         """
         return self._find(digest, ".safetensors", "weights")
 
+    def onnx(self, digest: str) -> Path:
+        """Where the ONNX file of that digest stands; verified when it is loaded, over the bytes loaded.
+
+        Raises:
+            ModelMissing: nowhere.
+        """
+        return self._find(digest, ".onnx", "ONNX model")
+
     def graph(self, digest: str) -> bytes:
         """The graph of that digest, verified.
 
@@ -153,7 +161,7 @@ class ModelLocations:
         raise ModelMissing(
             f"the {what} {digest[:12]}… are not in {looked}; name the model store: --models LOCATION."
             if what == "weights"
-            else f"the graph {digest[:12]}… is not in {looked}; name the model store: --models LOCATION."
+            else f"the {what} {digest[:12]}… is not in {looked}; name the model store: --models LOCATION."
         )
 
 

@@ -261,7 +261,8 @@ class Session:
             drop = self._loaded[: max(0, len(self._loaded) - _MAX_LOADED + 1)]
             self._loaded = [key for key in self._loaded if key not in drop]
             try:
-                request = {**candidate.request, "model": loading.key, "drop": drop}
+                profile = self._plan.profile if self._plan is not None else "here"
+                request = {**candidate.request, "model": loading.key, "drop": drop, "profile": profile}
                 loading.notes = self._worker.load(request, candidate.graph)
             except ModelRefused as refused:
                 refusals.append(str(refused))

@@ -25,7 +25,7 @@ _ONNX_REMEDY = "name code that returns a function of (output names, inputs): --m
 class Candidate:
     """One way to get a model: what `replay.worker.loading.load_model` is asked for."""
 
-    origin: str  #: "graph" or "factory"
+    origin: str  #: "graph", "onnx" or "factory"
     request: dict[str, Any]
     graph: bytes = b""
     graph_digest: str | None = None
@@ -84,11 +84,9 @@ def candidates(
     """List the ways to get a model for calls of one signature, most wanted first, and why others are none.
 
     The user's own choice and then nothing else: a verdict about another model would answer another question. Without
-    one, the graph that serves calls of this signature; then the factory that the bundle names, only if the user has
-    listed exactly that one in the config.
+    one, the ONNX file, or the graph that serves calls of this signature; then the factory that the bundle names, only
+    if the user has listed exactly that one in the config.
     """
-    found: list[Candidate] = []
-    reasons: list[str] = []
     weights, missing = _weights(model, locations)
     if factories.weights is not None:
         weights, missing = (None, "") if factories.weights == "own" else (factories.weights, "")
@@ -98,11 +96,37 @@ def candidates(
     if chosen is not None:
         return [_factory(model, chosen, weights, factories.directory)], []
     if model.framework == "onnxruntime":
-        reasons.append(f"it is an ONNX model, which this version cannot run by itself; {_ONNX_REMEDY}.")
-        return found, reasons
-    graph = next((graph.digest for graph in model.graphs if graph.signature == signature), None)
-    if graph is None and model.weights is not None and factories.weights is None:
-        graph = locations.remembered_graph(model.weights.digest, signature)
+        found, reasons = _onnx(model, locations, weights)
+    else:
+        remembered = None
+        if model.weights is not None and factories.weights is None:
+            remembered = locations.remembered_graph(model.weights.digest, signature)
+        graph = next((graph.digest for graph in model.graphs if graph.signature == signature), remembered)
+        found, reasons = _graph(model, graph, weights, missing, locations)
+    if model.factory is not None and model.factory in config.trusted_factories:
+        found.append(_factory(model, model.factory, weights, None))
+    return found, reasons
+
+
+def _onnx(model: Model, locations: ModelLocations, other: str | None) -> tuple[list[Candidate], list[str]]:
+    """The recorded ONNX file, or the one that the user wants to try in its place."""
+    if model.weights is None:
+        why = "; ".join(inert(problem.rstrip("."), 200) for problem in model.problems) or "its file is not known"
+        return [], [f"it is an ONNX model without a digest: {why}; {_ONNX_REMEDY}."]
+    try:
+        path = other or str(locations.onnx(model.weights.digest))
+    except ModelMissing as error:
+        why = "; ".join(inert(problem.rstrip("."), 200) for problem in model.problems)
+        return [], [f"{why}; {_ONNX_REMEDY}." if why else str(error)]
+    request = _request(model, "onnx", None, path, None) | {"options": to_json(model.options)}
+    return [Candidate(origin="onnx", request=request)], []
+
+
+def _graph(
+    model: Model, graph: str | None, weights: str | None, missing: str, locations: ModelLocations
+) -> tuple[list[Candidate], list[str]]:
+    found: list[Candidate] = []
+    reasons: list[str] = []
     if graph is not None and (weights is not None or model.weights is None):
         try:
             document = locations.graph(graph)
@@ -119,8 +143,6 @@ def candidates(
     else:
         why = "; ".join(inert(problem.rstrip("."), 200) for problem in model.problems) or "no graph was stored"
         reasons.append(f"{why}; {REMEDY}.")
-    if model.factory is not None and model.factory in config.trusted_factories:
-        found.append(_factory(model, model.factory, weights, None))
     return found, reasons
 
 

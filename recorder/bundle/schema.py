@@ -47,14 +47,19 @@ def load_schema(name: str) -> dict[str, Any]:
     return schema
 
 
-def validate(data: object, name: str = "manifest") -> None:
-    """Validate JSON data against a published schema.
+def validate(data: object, name: str = "manifest", part: str | None = None) -> None:
+    """Validate JSON data against a published schema, or against one of its definitions.
+
+    Args:
+        data: parsed JSON.
+        name: of the schema.
+        part: of the definition, such as "Trigger"; None: the whole.
 
     Raises:
         BundleInvalid: names the first place that breaks the schema, and the rule.
     """
     try:
-        _compiled(name)(data)
+        _compiled(name, part)(data)
     except _Broken as broken:
         place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in reversed(broken.path))
         raise BundleInvalid(
@@ -63,9 +68,10 @@ def validate(data: object, name: str = "manifest") -> None:
 
 
 @functools.cache
-def _compiled(name: str) -> _Check:
+def _compiled(name: str, part: str | None) -> _Check:
     schema = load_schema(name)
-    return _Compiler(schema.get("$defs", {})).compile(schema)
+    definitions = schema.get("$defs", {})
+    return _Compiler(definitions).compile(schema if part is None else definitions[part])
 
 
 class _Compiler:

@@ -307,19 +307,21 @@ class BundleWriter:
                 what was not stored or is too large.
             OSError: the file cannot be written; nothing is left behind.
         """
-        layout = self._layout(manifest, annotate)
-        if len(layout.text) > MAX_MANIFEST_BYTES or len(layout.members) > MAX_MEMBERS:
-            raise BundleInvalid(
-                f"the manifest would take {len(layout.text)} bytes for {len(layout.members)} members, more than a "
-                "bundle may have; record shorter windows or less metadata"
-            )
-        parse_manifest(layout.text)  # what the reader would refuse is not written
-        self._assemble(Path(path), layout)
-        return hashlib.sha256(layout.text).hexdigest()
+        text, chosen = self._checked(manifest)
+        self._assemble(Path(path), self._layout(text, chosen, annotate))
+        return hashlib.sha256(text).hexdigest()
+
+    def check(self, manifest: Manifest) -> None:
+        """Say whether `finish` would take a manifest, or a part of one: other frames than those of the whole, say.
+
+        Raises:
+            BundleInvalid: as `finish`.
+        """
+        self._checked(manifest)
 
     def measure(self, manifest: Manifest, annotate: Annotate = _plain) -> int:
         """Return how many bytes the bundle would take with this manifest and these annotations."""
-        layout = self._layout(manifest, annotate)
+        layout = self._layout(*self._told(manifest), annotate)
         packed = sum(compressed for member in layout.members for compressed, _ in member.frames)
         return len(layout.head) + packed + len(layout.tail)
 
@@ -328,7 +330,8 @@ class BundleWriter:
         """What is stored, by path."""
         return self._spool.members
 
-    def _layout(self, manifest: Manifest, annotate: Annotate) -> _Layout:
+    def _told(self, manifest: Manifest) -> tuple[bytes, list[SpooledMember]]:
+        """The manifest's text, and the members it names."""
         self._close_group()
         named = paths_named(manifest)
         chosen = sorted(
@@ -336,7 +339,20 @@ class BundleWriter:
             key=lambda member: (list(FOLDERS).index(folder_of(member.path)), member.path),
         )
         manifest = replace(manifest, members=_numbered(chosen), required_features=features_of(manifest))
-        text = strictjson.dumps(codec.to_json(manifest))
+        return strictjson.dumps(codec.to_json(manifest)), chosen
+
+    def _checked(self, manifest: Manifest) -> tuple[bytes, list[SpooledMember]]:
+        """As `_told`; what the reader would refuse is not written."""
+        text, chosen = self._told(manifest)
+        if len(text) > MAX_MANIFEST_BYTES or len(chosen) > MAX_MEMBERS:
+            raise BundleInvalid(
+                f"the manifest would take {len(text)} bytes for {len(chosen)} members, more than a bundle may have; "
+                "record shorter windows or less metadata"
+            )
+        parse_manifest(text)
+        return text, chosen
+
+    def _layout(self, text: bytes, chosen: list[SpooledMember], annotate: Annotate) -> _Layout:
         entry = ustar.header(MANIFEST_PATH, len(text)) + text + ustar.padding(len(text))
         manifest_frame = self._spool.compress(entry, THOROUGH)
         end_frame = self._spool.compress(ustar.END_OF_ARCHIVE, FAST)

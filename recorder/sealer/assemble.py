@@ -11,7 +11,6 @@ from typing import Any
 from recorder import __version__
 from recorder.bundle import BundleWriter
 from recorder.bundle.codec import from_json, value_from_json
-from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import (
     Call,
     CallSettings,
@@ -33,11 +32,12 @@ from recorder.bundle.values import (
     Value,
 )
 from recorder.counts import Counts
-from recorder.records import Kind, RecordInvalid
+from recorder.records import Kind
 from recorder.sealer.latched import Latched, placeholder_context
 from recorder.sealer.placing import placed
 from recorder.sealer.redacting import Redacting
-from recorder.sealer.stages import StageRecord
+from recorder.sealer.sound import finish_sound
+from recorder.sealer.stages import MALFORMED, StageRecord
 from recorder.sealer.thinning import thin
 from recorder.sealer.tracking import TrackSource
 
@@ -84,7 +84,7 @@ def assemble(
         for record in records:
             try:
                 draft.take(record)
-            except (BundleInvalid, RecordInvalid, KeyError, TypeError, ValueError, AttributeError):
+            except MALFORMED:
                 draft.lost.add("record-malformed")
             pace()
         draft.lost.update(incident.lost)
@@ -99,7 +99,7 @@ def assemble(
         manifest = Manifest(
             created_ns=time.time_ns(),
             producer=f"vision-flight-recorder {__version__}",
-            incident=privacy.incident(dataclasses.replace(incident, lost=draft.lost.snapshot())),
+            incident=privacy.incident(dataclasses.replace(incident, lost=_countable(draft.lost))),
             contexts=tuple(latched.contexts.get(number, placeholder_context(number)) for number in context_ids),
             models=tuple(
                 privacy.model(_with_doubt(latched.model(number), (unverified or {}).get(number, 0)))
@@ -115,7 +115,7 @@ def assemble(
         manifest = dataclasses.replace(manifest, redactions=privacy.redactions())
         if max_bundle_bytes is not None:
             manifest = thin(manifest, writer, max_bundle_bytes, annotate)
-        writer.finish(path, manifest, annotate)
+        finish_sound(writer, path, manifest, annotate)
     return path
 
 
@@ -182,12 +182,12 @@ class _Draft:
             elif image is not None:
                 left_out.append(image)
         self._frames[record.key] = Frame(
-            id=record.key,
+            id=_id(record.key),
             stream=str(head["stream"]),
             status="open",
             time_ns=int(head["time"]),
             monotonic_ns=int(head["monotonic"]),
-            context=int(head["context"]),
+            context=_id(head["context"]),
             calls=(),
             images=tuple(images),
             images_left_out=tuple(left_out),
@@ -212,9 +212,9 @@ class _Draft:
         if not isinstance(args, SequenceValue) or not isinstance(kwargs, MappingValue):
             raise TypeError("the arguments of a call are a tuple and a dictionary")
         call = Call(
-            id=int(head["call"]),
-            model=self._latched.model_of(int(head["call"]), int(head["model"])),
-            context=int(head["context"]),
+            id=_id(head["call"]),
+            model=self._latched.model_of(int(head["call"]), _id(head["model"])),
+            context=_id(head["context"]),
             frames=tuple(int(frame) for frame in head["frames"]),
             parent=None if head["parent"] is None else int(head["parent"]),
             status="open",
@@ -287,6 +287,18 @@ class _Draft:
                 stored = tuple((name, self._store(item, record)) for name, item in fields)
                 return dataclasses.replace(value, fields=stored)
         return value
+
+
+def _id(value: Any) -> int:
+    """An id that a manifest may hold: contexts and models are named by it even where nothing else is known of them."""
+    if not 0 <= int(value) < 2**63:
+        raise ValueError("an id that the host never gives")
+    return int(value)
+
+
+def _countable(lost: Counts) -> dict[str, int]:
+    """Counts as a manifest may hold them; a damaged ring claims more losses than there can be."""
+    return {reason: min(number, 2**63 - 1) for reason, number in lost.snapshot().items()}
 
 
 def _last_metadata(records: Sequence[StageRecord]) -> dict[int, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections import OrderedDict, deque
@@ -19,7 +20,7 @@ from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
 from recorder.sealer.redacting import stream_name
 from recorder.sealer.rules import Rules
-from recorder.sealer.stages import SpooledStages, StageRecord, read_stages
+from recorder.sealer.stages import MALFORMED, SpooledStages, StageRecord, checked, read_stages
 from recorder.sealer.tracking import Tracking
 from recorder.sealer.window import ClosedWindow, incident_name
 
@@ -32,6 +33,8 @@ MAX_STREAMS = 1_024
 #: An operator outside the process cannot say which stream looks wrong; so many of the latest are sealed.
 EVERYWHERE_KINDS = frozenset({"operator_file", "signal"})
 MAX_STREAMS_ASKED = 16
+#: What names an incident's files; `recorder.session` gives such ids.
+_INCIDENT = re.compile(r"[0-9a-f]{32}")
 #: How often the host is told what was suppressed.
 REPORT_SECONDS = 1.0
 #: Open frames remembered at a time; more means that frames are begun and never ended.
@@ -242,7 +245,7 @@ class Follower:
             self._spool_for(tracks, stage)
             if stage.kind == Kind.END and tracks:
                 self._end(tracks[0], now)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except MALFORMED:
             self.lost.add("record-malformed")
 
     def _begin(self, stage: StageRecord) -> None:
@@ -289,13 +292,13 @@ class Follower:
                 continue
             try:
                 self._take_event(stage.kind, stage.head, now)
-            except (KeyError, TypeError, ValueError):
+            except MALFORMED:
                 self.lost.add("record-malformed")
 
     def _take_event(self, kind: int, head: dict[str, Any], now: float) -> None:
         match kind:
             case Kind.LOSSES:
-                self._host_losses = {str(reason): int(number) for reason, number in head["lost"].items()}
+                self._host_losses = {str(reason): abs(int(number)) for reason, number in head["lost"].items()}
             case Kind.VERIFIED:
                 # What the comparison found was latched before this was written: it must be read before it counts.
                 self._read_contexts()
@@ -310,6 +313,8 @@ class Follower:
 
     def _take_trigger(self, head: dict[str, Any], now: float) -> None:
         kind, frame, name = str(head["kind"]), head["frame"], str(head["incident"])
+        if not _INCIDENT.fullmatch(name):
+            raise ValueError("an incident's id that the host never gives")  # it names files
         streams = [stream_name(str(head["stream"])) if head["stream"] is not None else self._last_stream]
         if kind in EVERYWHERE_KINDS:
             streams = self._latest_streams() or streams
@@ -323,7 +328,7 @@ class Follower:
                 severity=str(head["severity"]),
                 parameters=dict(head["parameters"]),
             )
-            self._fire(stream, trigger, name, now, about, has_handle=kind == "manual")
+            self._fire(stream, checked(trigger), name, now, about, has_handle=kind == "manual")
             name = self._name(name, stream)
 
     def _latest_streams(self) -> list[str]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recorder.bundle.codec import from_json
-from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Context, Environment, Graph, Model, Weights
 from recorder.incident import WindowPolicy
 from recorder.limits import MAX_CAP
 from recorder.privacy import FIELDS, Level, PrivacyPolicy
 from recorder.records import Kind
+from recorder.sealer.stages import MALFORMED, checked
 
 __all__ = ["Latched", "TriggerRule", "placeholder_context", "placeholder_model"]
 
@@ -55,7 +55,7 @@ class Latched:
         """Take in one record."""
         try:
             self._take(kind, head)
-        except (BundleInvalid, KeyError, TypeError, ValueError):
+        except MALFORMED:
             self.malformed += 1
 
     def _take(self, kind: int, head: dict[str, Any]) -> None:
@@ -63,11 +63,11 @@ class Latched:
             case Kind.CONFIG:
                 self.privacy = _privacy(head.get("privacy"))
                 self.policy = WindowPolicy(
-                    pre_frames=min(int(head["pre_frames"]), 10_000),
-                    post_frames=min(int(head["post_frames"]), 10_000),
-                    post_seconds=float(head["post_seconds"]),
-                    cooldown_seconds=float(head["cooldown_seconds"]),
-                    dedupe_seconds=float(head["dedupe_seconds"]),
+                    pre_frames=min(max(int(head["pre_frames"]), 0), 10_000),
+                    post_frames=min(max(int(head["post_frames"]), 0), 10_000),
+                    post_seconds=_seconds(head["post_seconds"]),
+                    cooldown_seconds=_seconds(head["cooldown_seconds"]),
+                    dedupe_seconds=_seconds(head["dedupe_seconds"]),
                     max_incidents_per_hour=min(max(int(head["max_incidents_per_hour"]), 1), MAX_CAP),
                     max_incidents_per_day=min(max(int(head["max_incidents_per_day"]), 1), MAX_CAP),
                 )
@@ -75,21 +75,21 @@ class Latched:
                     TriggerRule(str(rule["kind"]), dict(rule["parameters"])) for rule in head["triggers"][:64]
                 ]
             case Kind.CONTEXT:
-                context = from_json(Context, head, "context")
+                context = checked(from_json(Context, head, "context"))
                 self.contexts[context.id] = context
             case Kind.MODEL:
-                model = from_json(Model, head, "model")
+                model = checked(from_json(Model, head, "model"))
                 self.models[model.id] = dataclasses.replace(model, weights=None, graphs=())
                 self.problems.setdefault(model.id, []).extend(model.problems[:MAX_PER_MODEL])
             case Kind.WEIGHTS:
-                self.weights[int(head["model"])] = from_json(Weights, head, "weights")
+                self.weights[int(head["model"])] = checked(from_json(Weights, head, "weights"))
             case Kind.DOUBT:
                 if len(self.doubts) < MAX_PER_MODEL:
                     self.doubts.append((int(head["model"]), int(head["first"]), int(head["before"])))
             case Kind.EXPORT:
                 self.exports.add((int(head["model"]), str(head["signature"])))
             case Kind.GRAPH:
-                graph = from_json(Graph, head, "graph")
+                graph = checked(from_json(Graph, head, "graph"))
                 self.graphs.setdefault(int(head["model"]), {})[graph.signature] = graph
             case Kind.PROBLEM:
                 signature = head["signature"]
@@ -139,6 +139,14 @@ class Latched:
             and (model_id, signature) not in self.failed
             for model_id, signature in self.exports
         )
+
+
+def _seconds(value: Any) -> float:
+    """A duration as the recorder takes them (`recorder.settings`)."""
+    seconds = float(value)
+    if not 0 <= seconds <= 86_400:
+        raise ValueError("a duration that no recorder has")
+    return seconds
 
 
 def _privacy(given: Any) -> PrivacyPolicy:

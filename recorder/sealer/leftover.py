@@ -41,19 +41,20 @@ def salvage(reader: RingReader, incident: str, reason: str, *, ending: str) -> C
                 lost.add("record-malformed")
     for stage in contexts:
         latched.take(stage.kind, stage.head)
+    begun = {stage.key for stage in frames if stage.kind == Kind.BEGIN and stage.key < 2**63}
     latched.verified_calls = _verified_calls(reader)
-    begun = {stage.key for stage in frames if stage.kind == Kind.BEGIN}
     ended = {stage.key for stage in frames if stage.kind == Kind.END}
     in_flight = sorted(begun - ended)
     about = in_flight[-1] if in_flight else max(begun, default=None)
     header = reader.refresh()
     lost.update(header.losses)
     track = TrackSource.beside(reader)
+    ended_ns = min(header.heartbeat_ns, 2**63 - 1)  # a damaged ring claims any number
     trigger = Trigger(
         kind="process_died",
         reason=reason,
         frame=about,
-        time_ns=header.heartbeat_ns,
+        time_ns=ended_ns,
         severity="high",
         parameters={"ending": ending},
     )

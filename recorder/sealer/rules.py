@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Trigger
 from recorder.counts import Counts
-from recorder.records import RecordInvalid
 from recorder.sealer.ended import EndedFrame
 from recorder.sealer.evaluators import EVALUATORS, Evaluator
 from recorder.sealer.latched import TriggerRule
-from recorder.sealer.stages import StageRecord
+from recorder.sealer.stages import MALFORMED, StageRecord
 
 __all__ = ["Rules"]
-
-#: What malformed records raise; a ring is untrusted, and one rule that fails must not keep the others from firing.
-_MALFORMED = (BundleInvalid, RecordInvalid, LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 
 class Rules:
@@ -40,7 +35,7 @@ class Rules:
         for rule in rules:
             try:
                 self._evaluators.append(EVALUATORS[rule.kind](rule.parameters))
-            except _MALFORMED:
+            except MALFORMED:
                 self._lost.add("trigger-unknown")
 
     def evaluate(self, stream: str, frame: int, time_ns: int, stages: Sequence[StageRecord]) -> list[Trigger]:
@@ -50,7 +45,7 @@ class Rules:
         for evaluator in self._evaluators:
             try:
                 trigger = evaluator.evaluate(ended)
-            except _MALFORMED:
+            except MALFORMED:  # one rule that fails must not keep the others from firing
                 self._lost.add("trigger-not-evaluated")
                 continue
             if trigger is not None:

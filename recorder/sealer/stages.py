@@ -7,13 +7,30 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from recorder.bundle import schema, strictjson
+from recorder.bundle.codec import to_json
+from recorder.bundle.errors import BundleInvalid
 from recorder.capture.leaf import align
 from recorder.records import HEAD_LENGTH, STAGE_KINDS, Kind, RecordInvalid, unpack_head
 from recorder.ring import Record, RingReader
 
-__all__ = ["SpooledStages", "StageRecord", "read_stages"]
+__all__ = ["MALFORMED", "SpooledStages", "StageRecord", "checked", "read_stages"]
+
+#: What reading a record raises whose head is not what its kind says; a ring is untrusted.
+MALFORMED = (
+    BundleInvalid,
+    RecordInvalid,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+)
+
+T = TypeVar("T")
 
 #: Most heads are shorter: one read gets them.
 FIRST_READ_BYTES = 4096
@@ -77,6 +94,16 @@ def _read(reader: RingReader, record: Record) -> StageRecord | None:
         return reader.read(record, start + offset, size)
 
     return StageRecord(record.kind, record.key, unpack_head(data[HEAD_LENGTH.size : end]), payload, record, start)
+
+
+def checked(part: T) -> T:
+    """Return a part of a manifest that came out of a ring, if a manifest may hold it.
+
+    Raises:
+        BundleInvalid: it breaks the schema: a number out of its range, a digest that is none.
+    """
+    schema.validate(strictjson.loads(strictjson.dumps(to_json(part))), part=type(part).__name__)
+    return part
 
 
 class SpooledStages:

@@ -202,7 +202,8 @@ def unpack_header(page: bytes, file_bytes: int) -> Layout:
         raise TrackInvalid("the header of the track is damaged") from error
     match content:
         case {"owner": str(owner), "signals": dict(signals), "slots": list(slots), "history_seconds": int() | float()}:
-            history = float(content["history_seconds"])
+            stated = content["history_seconds"]
+            history = float(stated) if 0 < stated <= 1e6 else 0.0  # what is beyond fits no float, perhaps
         case _:
             raise TrackInvalid("the header of the track lacks a part")
     named = all(_NAME.fullmatch(name) and isinstance(unit, str) and len(unit) < 64 for name, unit in signals.items())

@@ -115,7 +115,9 @@ class _Factory(click.ParamType[str]):
     help="What if: image.brightness=1.3 and others (with --pipeline), or a setting such as torch.num_threads=2.",
 )
 @click.option(
-    "--weights", metavar="FILE|own", help="What if: these weights (safetensors), or those of --model's own code."
+    "--weights",
+    metavar="FILE|own",
+    help="What if: these weights (safetensors or ONNX), or those of --model's own code.",
 )
 @click.option(
     "--truth",

@@ -1,4 +1,4 @@
-"""Models in a worker: from a checked graph or a trusted factory, with the recorded weights. Imports torch."""
+"""Models in a worker: a checked graph or ONNX file, or a trusted factory with the recorded weights. Imports torch."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
     """Build the model that a request names.
 
     Args:
-        request: "source" ("graph" or "factory"), "factory" (pkg.mod:fn, trusted by the user), "path" of the weights
-            file or None, "digest" of the recorded weights or None, "layouts", "training_modules", "add_path" (a
-            directory to import the factory from).
+        request: "source" ("graph", "onnx" or "factory"), "factory" (pkg.mod:fn, trusted by the user), "path" of the
+            weights or ONNX file or None, "digest" of the recorded weights or None, "layouts", "training_modules",
+            "add_path" (a directory to import the factory from), "options" of an ONNX session, "profile".
         graph: the graph document, where that is the source.
         device: where the model goes.
 
@@ -63,6 +63,8 @@ def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
     layouts = {name: from_json(TensorLayout, item) for name, item in request["layouts"].items()}
     if request["source"] == "graph":
         return _from_graph(request, graph, layouts, device)
+    if request["source"] == "onnx":
+        return _from_onnx(request)
     return _from_factory(request, layouts, device)
 
 
@@ -75,6 +77,16 @@ def _from_graph(request: dict[str, Any], graph: bytes, layouts: dict[str, Tensor
         return Loaded(load_graph(graph, placed, device=device))
     except GraphRefused as refused:
         raise LoadFailed(f"{refused}") from refused
+
+
+def _from_onnx(request: dict[str, Any]) -> Loaded:
+    from replay.worker.onnx import OnnxRefused, open_onnx
+
+    try:
+        call, notes = open_onnx(request["path"], request["digest"], request["options"], request["profile"])
+    except OnnxRefused as refused:
+        raise LoadFailed(str(refused)) from refused
+    return Loaded(call, notes=notes)
 
 
 def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], device: str) -> Loaded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ __all__ = ["Server"]
 _AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 _MAX_MESSAGE_CHARS = 2000
+#: How torch and onnxruntime say it, whose exceptions for it are those of any failure.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|bad_alloc|bad allocation|Failed to allocate memory")
 
 Answer = tuple[dict[str, Any], Sequence[bytes | bytearray]]
 
@@ -148,7 +151,7 @@ class Server:
 def _why_it_cannot_run_here(error: BaseException) -> str | None:
     """A reason where an exception tells of this machine or worker and not of the model; else None."""
     text = _first_line(error)
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(text):
         return "it needs more memory than the worker has"
     if isinstance(error, Forbidden | GraphRefused):
         return text

@@ -6,6 +6,7 @@ REFUSED: no reader may take these. INERT: valid bundles whose strings attack who
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ from PIL import Image as pil
 from recorder.bundle import BundleError, archive, ustar
 from recorder.bundle.limits import MAX_MANIFEST_BYTES, MAX_MANIFEST_NODES
 from recorder.bundle.parse import parse_manifest
+from recorder.bundle.schema import load_schema
 from tests.bundle.forge import Forgery, frame_of
 from tests.golden.regenerate import FOLDER
 
@@ -328,14 +330,18 @@ def _twice() -> bytes:
     return forgery.build()
 
 
-def strings_everywhere(victim: str = "1.0-values") -> bytes:
+def strings_everywhere(victim: str = "1.0-values", complete: Callable[[Any], None] = lambda manifest: None) -> bytes:
     """STRING in every place, key or value, where the schema allows any text."""
     forgery = _victim(victim)
+    complete(forgery.manifest)
+    forgery.manifest = json.loads(json.dumps(forgery.manifest))  # no two places share an object
     for path, is_key in list(_strings(forgery.manifest)):
         candidate = copy.deepcopy(forgery.manifest)
         node: Any = candidate
         for key in path[:-1]:
             node = node[key]
+        if is_key and path[-1] in _property_names():
+            continue  # renamed, an optional part would be one that nobody looks at
         if is_key:
             node[STRING[: 90 + len(path)]] = node.pop(path[-1])
         else:
@@ -346,6 +352,39 @@ def strings_everywhere(victim: str = "1.0-values") -> bytes:
             continue
         forgery.manifest = candidate
     return forgery.build()
+
+
+@functools.cache
+def _property_names() -> frozenset[str]:
+    parts = load_schema("manifest")
+    return frozenset(name for part in (parts, *parts["$defs"].values()) for name in part.get("properties", ()))
+
+
+def complete(manifest: dict[str, Any]) -> None:
+    """Add every part a manifest may have and this one lacks, so that there is no string it does not hold."""
+    some = {"key": ["x", {"y": "z"}]}
+    manifest["incident"] |= {"cause": {"cause": "x", "evidence": ["y"]}, "lost": {"zz": 1}}
+    manifest["incident"]["triggers"][0] |= {"parameters": some, "severity": "high"}
+    manifest["parent"] = {"bundle": "0" * 64, "operation": "recover"}
+    exception = {"type": "a.B", "message": "x", "stage": "model", "traceback": ["a:b:1"]}
+    named = {"record": {"type": "a.B", "form": "dataclass", "fields": [["name", {"opaque": "a.B"}]]}}
+    answer = {"dict": [["key", {"list": [{"scalar": "x"}, named]}]]}
+    for context in manifest["contexts"]:
+        context["environment"] |= {
+            "git_commit": "0" * 40, "gpus": [{"name": "x"}], "packages": {"x": "1"},
+            "libraries": {"torch.version": "x"}, "variables": {"OMP_NUM_THREADS": "1"},
+            "settings": {"torch.num_threads": "x"}, "cpu": {"model": "x", "flags": ["y"]},
+        }  # fmt: skip
+    for model in manifest["models"]:
+        model |= {"factory": "a.b:c", "problems": ["x"], "options": some, "training_modules": ["x"]}
+        model["layouts"] = {"x": {"strides": [1], "alignment": 0}}
+    for frame in manifest["frames"]:
+        left = {"name": "x", "source": "array", "encoding": "pixels", "sha256": None, "dtype": "uint8"}
+        frame["images_left_out"] = [left | {"size_bytes": 1, "height": 1, "width": 1, "channels": 3}]
+        frame |= {"metadata": some, "sensor_time": some, "lost": {"x": 1}, "output": answer, "exception": exception}
+    for call in manifest["calls"]:
+        call |= {"kwargs": answer, "exception": exception, "status": "raised"}
+        call["settings"]["autocast"] = {"cpu": "bfloat16"}
 
 
 def _strings(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], bool]]:
@@ -363,6 +402,7 @@ def _strings(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
 INERT: dict[str, Attack] = {
     "strings-in-values": strings_everywhere,
     "strings-in-exception": lambda: strings_everywhere("1.0-exception"),
+    "strings-in-everything": lambda: strings_everywhere("1.0-batch", complete),
     "strings-in-open-frame": lambda: strings_everywhere("1.0-open-frame"),
 }
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from recorder.bundle import Bundle
 from recorder.bundle.limits import MIB
 from tests.attacks.bundles import INERT, REFUSED, attack_bundle
 from tests.attacks.guarded import Used, run_replay
@@ -61,18 +64,16 @@ def test_no_attack_leaves_the_directory_of_extract_or_recover(name: str, honest:
 
 
 @pytest.mark.parametrize("name", INERT)
-@pytest.mark.parametrize("command", ["show", "show --markdown", "show --json", "verify", "ls", "extract"])
+@pytest.mark.parametrize("command", ["show", "show --markdown", "show --json", "verify", "ls", "extract", "recover"])
 def test_hostile_strings_are_shown_inert(name: str, command: str, tmp_path: Path) -> None:
     """No control, bidirectional or zero-width character reaches a terminal; JSON is ASCII."""
     path = tmp_path / "bundle.zst"
     path.write_bytes(attack_bundle(name))
     word, *options = command.split()
-    extra = ["-o", tmp_path / "out"] if word == "extract" else []
+    extra = ["-o", tmp_path / "out"] if word in ("extract", "recover") else []
     used = run_replay(word, tmp_path if word == "ls" else path, *options, *extra, cwd=tmp_path)
     assert used.code == 0
-    assert "Traceback" not in used.err
-    for text in (used.out, used.err):
-        assert not [c for c in text if unicodedata.category(c)[0] == "C" and c != "\n"]
+    _assert_inert(used)
     if "--json" in options:
         assert used.out.isascii()
     if "--markdown" in options:
@@ -81,3 +82,53 @@ def test_hostile_strings_are_shown_inert(name: str, command: str, tmp_path: Path
     for written in (tmp_path / "out").rglob("*"):
         assert written.name.isascii()
         assert written.name.replace("-", "").replace(".", "").isalnum()
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--save"]], ids=str)
+def test_a_replay_says_nothing_that_acts(options: list[str], tmp_path: Path) -> None:
+    """The verdict, the reasons and the result file, of a bundle that attacks with every string it has."""
+    path = tmp_path / "bundle.zst"
+    path.write_bytes(attack_bundle("strings-in-everything"))
+    used = run_replay("run", path, *options, cwd=tmp_path)
+    assert used.code == 3
+    _assert_inert(used)
+    results = [each for each in tmp_path.iterdir() if each != path]
+    assert [each.name for each in results] == (["bundle.zst.replay.json"] if options == ["--save"] else [])
+    assert all(each.read_text("ascii").isprintable() or "\n" in each.read_text() for each in results)
+
+
+def test_the_attack_reaches_every_string_that_the_format_leaves_free() -> None:
+    """What it does not reach are enumerations, digests, paths of members: the reader refuses anything else there."""
+    reached: dict[tuple[str, str], bool] = {}
+    with Bundle.open(attack_bundle("strings-in-everything")) as bundle:
+        assert not bundle.verify()
+        _look(bundle.manifest, reached)
+    closed = {name for (_, name), hit in reached.items() if not hit}
+    assert closed == {
+        "autocast", "bundle", "closed_by", "container", "device", "digest", "dtype", "encoding", "form", "format",
+        "framework", "git_commit", "host", "id", "member", "operation", "path", "pixels_sha256", "required_features",
+        "sha256", "signature", "source", "stage", "status", "thumbnail",
+    }  # fmt: skip
+    assert sum(reached.values()) > 30
+
+
+def _look(node: Any, reached: dict[tuple[str, str], bool]) -> None:
+    """Note of each field that may hold text whether the attack stands in it."""
+    if dataclasses.is_dataclass(node):
+        for field in dataclasses.fields(node):
+            value = getattr(node, field.name)
+            if "str" in str(field.type) or "Json" in str(field.type):
+                key = type(node).__name__, field.name
+                reached[key] = reached.get(key, False) or "\\x1b" in repr(value)
+            _look(value, reached)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            _look(item, reached)
+    elif isinstance(node, dict):
+        _look(list(node.values()), reached)
+
+
+def _assert_inert(used: Used) -> None:
+    assert "Traceback" not in used.err
+    for text in (used.out, used.err):
+        assert not [c for c in text if unicodedata.category(c)[0] == "C" and c != "\n"]

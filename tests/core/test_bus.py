@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder import triggers
+from recorder.records import Kind
+from recorder.ring import CONTEXTS, EVENTS, FRAMES
 from recorder.sealer.evaluators import EVALUATORS
 from recorder.sinks import DirectorySink
 from tests.core.bus import HOUR, Bus, frames_of
@@ -426,3 +428,28 @@ def test_wrong_arguments_are_refused_in_one_sentence(make: Any) -> None:
 def test_wrong_limits_are_refused_at_construction(make_recorder: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         make_recorder(**arguments)
+
+
+# A ring is untrusted
+
+
+@pytest.mark.parametrize("name", ["../../outside", "x" * 32, "0" * 31, "/" + "0" * 31])
+def test_an_incident_that_names_a_path_is_passed_over(tmp_path: Path, name: str) -> None:
+    """Its id names the spool and the bundle."""
+    with Bus(tmp_path) as bus:
+        bus.frame()
+        bus.ask(name=name)
+        assert not bus.events and bus.lost == {"record-malformed": 1}
+        bus.ask()
+        assert [event["event"] for event in bus.events] == ["opened"]
+
+
+def test_numbers_that_are_none_do_not_end_the_sealer(tmp_path: Path) -> None:
+    """Infinity becomes no integer, and an error of its own kind."""
+    with Bus(tmp_path, triggers.exception()) as bus:
+        bus._write(FRAMES, Kind.BEGIN, 1, {"stream": "", "time": float("inf")})
+        bus._write(EVENTS, Kind.FLUSH, 0, {"flush": float("inf"), "after": 0})
+        bus._write(EVENTS, Kind.LOSSES, 0, {"lost": {"x": float("-inf")}})
+        bus._write(CONTEXTS, Kind.CONFIG, 0, {"pre_frames": float("inf")})
+        bus.poll()
+        assert bus.lost == {"record-malformed": 3, "context-malformed": 1}

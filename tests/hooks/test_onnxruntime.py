@@ -16,7 +16,6 @@ import onnxruntime
 import pytest
 
 from recorder.bundle import Bundle
-from replay.run import ReplayOptions, replay_bundle
 from tests.hooks.conftest import tiny_model
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4) / 7
@@ -56,19 +55,6 @@ def test_a_bundle_holds_inputs_outputs_and_what_the_session_was_made_of(
     assert (tmp_path / "incidents" / "models" / f"{digest}.onnx").read_bytes() == onnx_file.read_bytes()
     assert model.options["providers"] == ["CPUExecutionProvider"]
     assert model.options["graph_optimization_level"] == "ORT_ENABLE_ALL"
-
-
-def test_replay_says_clearly_that_it_needs_code_for_an_onnx_model(
-    make_recorder: Any, open_session: Any, bundles: Any
-) -> None:
-    recorder = make_recorder(triggers=[])
-    recorder.attach(open_session()).run(None, {"x": X})
-    recorder.trigger("look").wait(20)
-    [bundle] = bundles()
-    result = replay_bundle(bundle, ReplayOptions())
-    assert result.verdict.value == "not-replayable" and result.exit_code == 3
-    [call] = result.frames[0].calls
-    assert "it is an ONNX model" in call.reason and "--model" in call.reason
 
 
 def test_an_error_of_the_session_reaches_the_host_unchanged_and_is_recorded(

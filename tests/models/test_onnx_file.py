@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from recorder.models import onnx_file
 from recorder.models.onnx_file import OnnxInvalid, references_of
 from tests.hooks.conftest import tiny_model
 
@@ -55,6 +56,36 @@ def test_external_data_is_found_in_initializers_constants_and_subgraphs() -> Non
     location_alone.graph.initializer[0].data_location = TensorProto.EXTERNAL
     for model in (plain, constant, nested, location_alone):
         assert refers(model)[0]
+
+
+def test_what_protobuf_would_read_otherwise_than_we_do_is_refused() -> None:
+    """It cuts numbers of fields and of enumerations to 32 bits: onnxruntime would see another field than the check."""
+    honest = tiny_model().SerializeToString()
+    field = (13 << 3 | 2) + 2**32  # a tensor's external data, to a parser that takes the lower half
+    encoded = bytes([field >> shift & 0x7F | 0x80 for shift in range(0, 28, 7)] + [field >> 28 & 0x7F]) + b"\0"
+    with pytest.raises(OnnxInvalid):
+        references_of(memoryview(honest + encoded))
+    tensor = b"\x70\x81\x80\x80\x80\x10"  # data_location: 2**32 + 1, which is cut to EXTERNAL
+    graph = b"\x2a" + bytes([len(tensor)]) + tensor
+    assert references_of(memoryview(honest + b"\x3a" + bytes([len(graph)]) + graph)).external_data
+
+
+def test_external_data_is_found_in_functions_and_training_graphs() -> None:
+    function = tiny_model("my.ops")
+    body = [helper.make_node("Identity", ["a"], ["b"])]
+    made = helper.make_function("my.ops", "Foreign", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
+    made.attribute_proto.append(helper.make_attribute("far", external_tensor()))
+    function.functions.append(made)
+    training = tiny_model()
+    training.training_info.add().initialization.initializer.append(external_tensor())
+    assert refers(function)[0] and refers(training)[0]
+
+
+def test_a_file_of_endless_fields_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two bytes each: a gigabyte of them would take minutes."""
+    monkeypatch.setattr(onnx_file, "MAX_FIELDS", 1_000)
+    with pytest.raises(OnnxInvalid, match="more fields"):
+        references_of(memoryview(b"\x08\x00" * 2_000))
 
 
 @settings(max_examples=300, deadline=None)

@@ -26,6 +26,15 @@ def test_an_exception_is_reproduced_at_the_same_stage(tmp_path: Path) -> None:
     assert "bit-exact   3 of 3 frames" in done.stdout and "the failure shows again" in " ".join(done.stdout.split())
 
 
+def test_a_session_of_onnxruntime_is_replayed_from_its_file(tmp_path: Path) -> None:
+    done = run(ROOT / "examples" / "onnx_session.py", tmp_path / "incidents", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "bit-exact   3 of 3 frames" in done.stdout
+    [path] = (tmp_path / "incidents").glob("*.zst")
+    with Bundle.open(path) as bundle:
+        assert bundle.manifest.models[0].framework == "onnxruntime"
+
+
 def test_the_detector_of_three_networks_replays_every_call(tmp_path: Path) -> None:
     done = run(ROOT / "examples" / "detector.py", tmp_path / "incidents", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
