@@ -91,6 +91,10 @@ class FlightRecorder:
             at it once a second and never opens it.
         trigger_signal: the same on this signal: SIGUSR1, SIGUSR2 or a real-time one. Left alone where the host
             handles it already.
+        sign_key: path of an Ed25519 private key (PEM) that bundles are signed with, read by the sealer alone. A bundle
+            is sealed unsigned, counted as "not-signed", where the key cannot be used.
+        encrypt_to: age recipients ("age1…"): bundles are sealed as ``….zst.age``, which only these can open. Where that
+            is not possible nothing is sealed, rather than in the clear. The ring and the model store are not encrypted.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
             ``max_age_seconds``: the oldest incidents go first.
 
@@ -120,6 +124,8 @@ class FlightRecorder:
         max_incidents_per_day: int = 100,
         trigger_file: str | os.PathLike[str] | None = None,
         trigger_signal: int | None = None,
+        sign_key: str | os.PathLike[str] | None = None,
+        encrypt_to: Sequence[str] = (),
         sink_options: Mapping[str, JsonValue] | None = None,
     ) -> None:
         self._settings = RecorderSettings.checked(
@@ -143,6 +149,8 @@ class FlightRecorder:
             history_seconds=history_seconds,
             ring=ring,
             notify=notify,
+            sign_key=sign_key,
+            encrypt_to=encrypt_to,
         )
         self._lock = threading.RLock()
         self._enabled = not self._settings.disabled
@@ -306,6 +314,7 @@ class FlightRecorder:
             suppressed, sealed = outcomes.suppressed.snapshot(), outcomes.sealed
             for reason, number in outcomes.failures.snapshot().items():
                 errors.add(f"not-sealed: {reason}", number)
+            errors.update(outcomes.faults.snapshot())
         lost = session.losses()
         unseen = max((attached.unseen_graphs for attached in self._attached), default=0)
         if unseen:

@@ -34,6 +34,7 @@ class Outcomes:
         self.sealed = 0
         self.suppressed = Counts()
         self.failures = Counts()
+        self.faults = Counts()  #: of incidents that were sealed all the same
 
     def poll(self) -> None:
         """Take in what the sealer has said since the last time."""
@@ -57,6 +58,8 @@ class Outcomes:
                         self.open.discard(incident)
                         self.failures.add(str(event.get("reason", "other")))
                         self._remember(self._ended, incident, "failed")
+                    case "fault":
+                        self.faults.add(str(event.get("reason", "other")))
                     case "flushed":
                         self._flushed = max(self._flushed, int(event.get("flush", 0)))
 

@@ -44,6 +44,7 @@ from recorder.ring import (
 )
 from recorder.settings import RecorderSettings
 from recorder.status import StatusReader, status_path
+from recorder.trust.protection import complaints
 
 if TYPE_CHECKING:
     import torch
@@ -136,6 +137,9 @@ class Session:
         self._exports = Jobs(self.errors)  # an export takes seconds, and another model's digest must not wait for it
         self._identifier = Identifier(self.write_head, self._model_directory(), self.jobs.stopping)
         self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, str(Path.cwd()))
+        for reason, sentence in complaints(settings.sealer.sign_key, settings.sealer.encrypt_to):
+            self.errors.add(reason)
+            self._warn(sentence)
         self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
         self._keeper: Keeper | None = None
         self._signal: OperatorSignal | None = None

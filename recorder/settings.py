@@ -16,6 +16,7 @@ from recorder.incident import MAX_CAP
 from recorder.operator_requests import checked_signal
 from recorder.track.layout import MIN_TRACK_BYTES
 from recorder.triggers import Trigger, exception, non_finite
+from recorder.trust.recipients import checked_recipients
 
 __all__ = ["RecorderSettings", "SealerSettings"]
 
@@ -45,6 +46,8 @@ class SealerSettings:
     trigger_file_seen: tuple[int, ...] | None = None  #: its mark when the host began
     track_bytes: int = 0  #: size of the compact track beside each ring; 0: there is none
     history_seconds: float = 0.0  #: how far back it reaches
+    sign_key: str | None = None  #: path of the private key that bundles are signed with
+    encrypt_to: tuple[str, ...] = ()  #: age recipients that bundles are encrypted to
     python_path: tuple[str, ...] = ()  #: the host's import path, where a factory or notify must be imported
 
     def to_json(self) -> str:
@@ -113,6 +116,8 @@ class RecorderSettings:
         history_seconds: float = 3600.0,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
+        sign_key: str | os.PathLike[str] | None = None,
+        encrypt_to: Sequence[str] = (),
     ) -> RecorderSettings:
         """Check the arguments and apply ``FLIGHT_RECORDER_DISABLED|SINK|MAX_BYTES|OVERHEAD_BUDGET``.
 
@@ -164,6 +169,10 @@ class RecorderSettings:
             raise ValueError(f"notify={notify!r} must read 'package.module:function': it runs in the sealer's process")
         if ring is not None and not isinstance(ring, str | os.PathLike):
             raise ValueError(f"ring={ring!r} must be the path of a file that does not exist yet")
+        if sign_key is not None and not isinstance(sign_key, str | os.PathLike):
+            raise ValueError("sign_key must be the path of a private key in PEM, not the key itself")
+        if isinstance(encrypt_to, str):
+            raise ValueError("encrypt_to must be a list of age recipients, such as ['age1…']")
         options = dict(sink_options)
         if trigger_file is not None and not isinstance(trigger_file, str | os.PathLike):
             raise ValueError(f"trigger_file={trigger_file!r} must be a path")
@@ -177,6 +186,8 @@ class RecorderSettings:
                 notify=notify,
                 trigger_file=str(Path(trigger_file).absolute()) if trigger_file is not None else None,
                 spool_bytes=int(max_bytes * SPOOL_SHARE),
+                sign_key=str(Path(sign_key).absolute()) if sign_key is not None else None,
+                encrypt_to=checked_recipients(encrypt_to) if encrypt_to else (),
                 track_bytes=_track_bytes(max_bytes) if history_seconds else 0,
                 history_seconds=float(history_seconds),
                 python_path=tuple(sys.path) if notify is not None or _names_a_function(sink) else (),

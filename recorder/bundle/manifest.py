@@ -273,7 +273,7 @@ class Parent:
     """The bundle this one was made from."""
 
     bundle: str  #: its bundle id
-    operation: str  #: "redact", "pack", "minimize", "recover"
+    operation: str  #: what was done to it: "redact", "pack", "minimize", "thin", "erase", "recover"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,6 +329,8 @@ class Manifest:
     members: tuple[Member, ...]  #: in archive order; manifest.json itself is not listed
     complete: bool = True  #: false when salvaged
     parent: Parent | None = None
+    #: what the parent was made from, nearest first; each with the operation that made its child
+    ancestors: tuple[Parent, ...] = ()
     track: Track | None = None
     format: str = FORMAT_NAME
     format_version: FormatVersion = FormatVersion(major=FORMAT_MAJOR, minor=FORMAT_MINOR)

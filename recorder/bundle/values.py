@@ -17,8 +17,8 @@ JSON forms, one key each::
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 __all__ = [
     "DTYPES",
@@ -32,6 +32,7 @@ __all__ = [
     "SequenceValue",
     "TensorValue",
     "Value",
+    "map_tensors",
     "size_in_bytes",
     "tensors_of",
 ]
@@ -158,3 +159,17 @@ def tensors_of(value: Value | None, path: str = "") -> Iterator[tuple[str, Tenso
         case RecordValue(fields=fields):
             for name, item in fields:
                 yield from tensors_of(item, f"{path}.{name}")
+
+
+def map_tensors(value: Value, change: Callable[[TensorValue], Value]) -> Value:
+    """Return a value with every tensor replaced by what ``change`` makes of it; the structure around them stays."""
+    match value:
+        case TensorValue():
+            return change(value)
+        case SequenceValue(items=items):
+            return replace(value, items=tuple(map_tensors(item, change) for item in items))
+        case MappingValue(items=pairs):
+            return replace(value, items=tuple((key, map_tensors(item, change)) for key, item in pairs))
+        case RecordValue(fields=fields):
+            return replace(value, fields=tuple((name, map_tensors(item, change)) for name, item in fields))
+    return value

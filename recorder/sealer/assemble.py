@@ -53,6 +53,7 @@ def assemble(
     complete: bool = True,
     parent: Parent | None = None,
     pace: Callable[[], None] = lambda: None,
+    annotate: Callable[[bytes], Sequence[bytes]] = lambda text: (),
 ) -> Path:
     """Write a bundle of these records into ``scratch`` and return its path.
 
@@ -67,6 +68,7 @@ def assemble(
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
         pace: called between records; it may sleep.
+        annotate: signs the manifest (`recorder.bundle.BundleWriter.finish`).
     """
     path = scratch / "bundle.zst"
     with BundleWriter(scratch) as writer:
@@ -97,7 +99,7 @@ def assemble(
             parent=parent,
             track=history,
         )
-        writer.finish(path, manifest)
+        writer.finish(path, manifest, annotate)
     return path
 
 

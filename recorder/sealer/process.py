@@ -26,6 +26,7 @@ from recorder.settings import SealerSettings
 from recorder.sinks import open_sink
 from recorder.status import StatusWriter, status_path
 from recorder.track import track_path
+from recorder.trust.protection import Protection
 
 __all__ = ["main", "serve"]
 
@@ -246,7 +247,12 @@ class _Sealer:
         self._directory = directory
         self._settings = settings
         self._sink = open_sink(settings.sink, **settings.sink_options)
-        self._sealing = Sealing(self._sink, settings.notify, self._scratch)
+        self._sealing = Sealing(
+            self._sink,
+            settings.notify,
+            self._scratch,
+            Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
+        )
         self._rings: dict[str, _Served] = {}
         self._refused: set[str] = set()
         self._wake = self._open_wake()

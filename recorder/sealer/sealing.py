@@ -16,6 +16,7 @@ from recorder.sealer.assemble import assemble
 from recorder.sealer.pacing import Pace, cpu_quota
 from recorder.sealer.window import ClosedWindow
 from recorder.sinks import Sink, SinkUnavailable
+from recorder.trust.protection import Protection
 
 __all__ = ["Sealing", "bundle_name"]
 
@@ -48,9 +49,13 @@ class Sealing:
         sink: where bundles go.
         notify: "package.module:function", called with the location of each sealed bundle.
         scratch: where bundles are put together; None: the temp directory.
+        protection: how they are signed and encrypted.
     """
 
-    def __init__(self, sink: Sink, notify: str | None, scratch: Path | None = None) -> None:
+    def __init__(
+        self, sink: Sink, notify: str | None, scratch: Path | None = None, protection: Protection | None = None
+    ) -> None:
+        self._protection = protection or Protection()
         self._sink = sink
         self._notify = notify
         self._scratch = scratch
@@ -111,7 +116,7 @@ class Sealing:
         sealed = False
         try:
             found = self._published(order.window) if order.once else None
-            location = found or self._seal(order.window)
+            location = found or self._seal(order.window, order.report)
             sealed = True
             order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
             if found is None:
@@ -126,13 +131,16 @@ class Sealing:
                 self._pending -= 1
 
     def _published(self, window: ClosedWindow) -> str | None:
-        name = bundle_name(window)
+        name = self._name(window)
         try:
             return next((listing.location for listing in self._sink.bundles() if listing.name == name), None)
         except SinkUnavailable:
             return None  # publishing will tell
 
-    def _seal(self, window: ClosedWindow) -> str:
+    def _name(self, window: ClosedWindow) -> str:
+        return bundle_name(window) + self._protection.suffix()
+
+    def _seal(self, window: ClosedWindow, report: Callable[[dict[str, Any]], None]) -> str:
         # Encoded members go to the temp directory, on disk where there is one: the ring's tmpfs is memory.
         with tempfile.TemporaryDirectory(prefix="flight-recorder-", dir=self._scratch) as scratch:
             path = assemble(
@@ -142,8 +150,9 @@ class Sealing:
                 Path(scratch),
                 track=window.track,
                 pace=Pace(self._quota),
+                annotate=lambda text: self._protection.annotations(text, report),
             )
-            location = self._sink.publish(path, bundle_name(window))
+            location = self._sink.publish(self._protection.encrypted(path), self._name(window))
         self._sink.sweep()
         return location
 

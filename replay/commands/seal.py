@@ -26,9 +26,20 @@ __all__ = ["seal"]
     metavar="N",
     help="What the open windows of one ring may take in DIR.",
 )
+@click.option("--sign-key", metavar="FILE", help="Sign bundles with this Ed25519 private key (PEM).")
+@click.option("--encrypt-to", multiple=True, metavar="RECIPIENT", help="Encrypt bundles to this age recipient.")
 @json_option
 @click.pass_context
-def seal(context: click.Context, directory: str, sink: str, once: bool, spool_bytes: int, as_json: bool) -> None:
+def seal(
+    context: click.Context,
+    directory: str,
+    sink: str,
+    once: bool,
+    spool_bytes: int,
+    sign_key: str | None,
+    encrypt_to: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Do what the recorder's own sealer does, for every ring in DIR that belongs to the same user.
 
     Rings of living processes are followed, those of dead ones sealed and removed; each incident once, also after a
@@ -47,7 +58,14 @@ def seal(context: click.Context, directory: str, sink: str, once: bool, spool_by
     if not path.is_dir():
         raise click.BadParameter(f"{directory} is no directory; name the one in which the rings are")
     where = str(Path(sink).absolute()) if "://" not in sink and ":" not in sink else sink
-    settings = SealerSettings(sink=where, sink_options={}, notify=None, spool_bytes=spool_bytes)
+    settings = SealerSettings(
+        sink=where,
+        sink_options={},
+        notify=None,
+        spool_bytes=spool_bytes,
+        sign_key=str(Path(sign_key).absolute()) if sign_key is not None else None,
+        encrypt_to=_recipients(encrypt_to),
+    )
     signal.signal(signal.SIGTERM, _interrupt)
     if not once:
         print_note(f"replay: sealing the rings of {directory} into {sink}; end with Ctrl-C")
@@ -65,6 +83,15 @@ def seal(context: click.Context, directory: str, sink: str, once: bool, spool_by
     elif not served:
         print_line(f"another sealer serves {directory}: there is nothing to do")
     context.exit(0 if served else 1)
+
+
+def _recipients(recipients: tuple[str, ...]) -> tuple[str, ...]:
+    from recorder.trust.recipients import checked_recipients
+
+    try:
+        return checked_recipients(recipients)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _interrupt(number: int, frame: object) -> None:

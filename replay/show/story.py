@@ -10,8 +10,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from recorder.bundle.custody import custody
 from recorder.bundle.manifest import Frame, Image, Manifest, Model, Trigger
 from recorder.bundle.values import JsonValue
+from replay.show.provenance import custody_sentences
 from replay.show.text import duration, id_ranges, size, utc
 
 __all__ = ["Say", "Section", "headline", "tell"]
@@ -80,9 +82,7 @@ def _what_happened(manifest: Manifest, say: Say) -> Section:
         sentences.append(f"Recurred: {count} further trigger{'s' * (count > 1)} of this signature were not sealed.")
     if not manifest.complete:
         sentences.append("Salvaged and incomplete: parts of the recording are missing.")
-    if manifest.parent is not None:
-        parent = manifest.parent
-        sentences.append(f"Made from bundle {say(parent.bundle, 12)} by {say(parent.operation, 20)}.")
+    sentences += custody_sentences(custody(manifest), say)
     return Section(
         title="What happened",
         sentences=tuple(sentences),

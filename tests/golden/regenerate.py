@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image as pil
 
 from recorder.bundle import Bundle, BundleWriter
+from recorder.bundle.annotations import annotate
 from recorder.bundle.check import tensors_in
 from recorder.bundle.manifest import (
     Call,
@@ -53,9 +55,10 @@ from recorder.bundle.values import (
     TensorValue,
     Value,
 )
+from recorder.trust.signatures import SigningKey, load_signing_key
 from tests.bundles import environment, picture, store_array
 
-__all__ = ["CONTENTS", "FOLDER", "GOLDENS", "TRACK", "contents_of", "write"]
+__all__ = ["CONTENTS", "FOLDER", "GOLDENS", "SIGNED", "TEST_KEY", "TRACK", "contents_of", "write"]
 
 FOLDER = Path(__file__).parent
 CONTENTS = FOLDER / "contents.json"
@@ -271,6 +274,9 @@ GOLDENS: dict[str, Callable[[BundleWriter], Parts]] = {
     "1.0-values": values,
 }
 SALVAGED = "1.0-salvaged"
+#: The exception again, signed twice: by a key that is committed here for the tests alone, and by one nobody has.
+SIGNED = "1.0-signed"
+TEST_KEY = FOLDER / "TEST-KEY-trust-nothing-it-signs.pem"
 #: An exception with its history.
 TRACK = "1.0-track"
 
@@ -284,6 +290,12 @@ def write(directory: Path, name: str) -> Path:
         )
         data = whole.read_bytes()
         salvage(data[: len(data) // 2], path)
+        return path
+    if name == SIGNED:
+        plain = directory / "1.0-exception.zst"
+        with Bundle.open(plain if plain.exists() else write(directory, "1.0-exception")) as source:
+            test, lost = load_signing_key(TEST_KEY), SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+            annotate(source, path, [key.annotation(source.manifest_bytes) for key in (test, lost)])
         return path
     with BundleWriter(directory) as writer:
         history = track(writer) if name == TRACK else None
@@ -331,7 +343,7 @@ def main() -> None:
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     contents_path = directory / CONTENTS.name
     contents = json.loads(contents_path.read_text()) if contents_path.exists() else {}
-    for name in (*GOLDENS, SALVAGED, TRACK):
+    for name in (*GOLDENS, SALVAGED, SIGNED, TRACK):
         if not (directory / f"{name}.zst").exists():
             contents[name] = contents_of(write(directory, name))
     contents_path.write_text(json.dumps(contents, indent=1, sort_keys=True) + "\n")
