@@ -19,6 +19,7 @@ from replay.exchange import digest_of, recorded_answer
 from replay.judge import disagreement, judge, soften
 from replay.load import UserConfig, find_locations, is_factory, read_user_config
 from replay.numerics.settings import PROFILES, WorkerPlan, plan_worker
+from replay.packed import PackedModels
 from replay.pipeline.passes import run_pipeline, with_stages
 from replay.pipeline.run import PipelineRunner
 from replay.pipeline.stages import PipelineVerdict
@@ -99,14 +100,16 @@ def replay_bundle(bundle: Bundle, options: ReplayOptions | None = None) -> Repla
         BundleInvalid: recorded bytes are not what the manifest says.
         BundleUnavailable: the bundle could not be read to the end.
     """
-    return _Replay(bundle, options or ReplayOptions()).result()
+    with PackedModels(bundle) as packed:
+        return _Replay(bundle, options or ReplayOptions(), packed).result()
 
 
 class _Replay:
-    def __init__(self, bundle: Bundle, options: ReplayOptions) -> None:
+    def __init__(self, bundle: Bundle, options: ReplayOptions, packed: PackedModels) -> None:
         self._bundle = bundle
         self._manifest: Manifest = bundle.manifest
         self._options = options
+        self._packed = packed
         self._frames = _chosen(self._manifest, options.frames)
         self._judge = Judge(self._manifest, options.truth) if options.changes else None
         self._changes: dict[int, FrameChange] = {}
@@ -214,7 +217,7 @@ class _Replay:
         wanted = {call for frame in self._frames for call in frame.calls}
         options = self._options
         config = options.config if options.config is not None else read_user_config()
-        locations = find_locations(options.bundle_path, options.models, config)
+        locations = replace(find_locations(options.bundle_path, options.models, config), packed=self._packed)
         factories = Factories.parse(options.model, options.model_directory, options.changes.weights)
         models = {model.id: model for model in self._manifest.models}
         contexts = {context.id: context for context in self._manifest.contexts}
