@@ -38,6 +38,8 @@ COMMANDS: dict[str, str] = {
     "recover": "replay.commands.recover:recover",
     "seal": "replay.commands.seal:seal",
     "model": "replay.commands.model:model",
+    "bisect": "replay.commands.bisect:bisect",
+    "diff": "replay.commands.diff:diff",
     "doctor": "replay.commands.doctor:doctor",
 }
 

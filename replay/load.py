@@ -171,7 +171,9 @@ class ModelLocations:
             return inside
         looked = ", ".join(str(directory) for directory in self.directories) or "no place"
         verb = "are" if what == "weights" else "is"
-        raise ModelMissing(f"the {what} {digest[:12]}… {verb} not in {looked}; name the model store: --models LOCATION.")
+        raise ModelMissing(
+            f"the {what} {digest[:12]}… {verb} not in {looked}; name the model store: --models LOCATION."
+        )
 
 
 def find_locations(

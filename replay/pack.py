@@ -65,7 +65,8 @@ def pack_models(source: Bundle, out: Path, locations: ModelLocations, max_bytes:
     total = sum(file.size_bytes for file in files)
     if total > max_bytes:
         raise TooLarge(
-            f"the models take {total / 2**20:.0f} MiB, more than the {max_bytes / 2**20:.0f} MiB allowed: raise --max-bytes"
+            f"the models take {total / 2**20:.0f} MiB, more than the {max_bytes / 2**20:.0f} MiB allowed: "
+            "raise --max-bytes"
         )
 
     def add(manifest: Manifest, writer: BundleWriter) -> Manifest:

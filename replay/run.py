@@ -8,16 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recorder.bundle import Bundle, PixelsDiffer
-from recorder.bundle.codec import value_to_json
 from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
-from recorder.bundle.signature import call_signature
 from recorder.environment import describe_cpu
 from recorder.signals import reevaluate
 from replay.compare.comparison import Answer
 from replay.conclusion import REQUIREMENTS, conclude, exit_code_of, reaches
 from replay.exchange import digest_of, recorded_answer
+from replay.jobs import chosen_frames, plan_jobs
 from replay.judge import disagreement, judge, soften
-from replay.load import UserConfig, find_locations, is_factory, read_user_config
+from replay.load import UserConfig, is_factory
 from replay.numerics.settings import PROFILES, WorkerPlan, plan_worker
 from replay.packed import PackedModels
 from replay.pipeline.passes import run_pipeline, with_stages
@@ -25,7 +24,7 @@ from replay.pipeline.run import PipelineRunner
 from replay.pipeline.stages import PipelineVerdict
 from replay.process import Limits
 from replay.session import Job, Outcome, Raised, Returned, Session
-from replay.sources import REMEDY, Candidate, Factories, candidates
+from replay.sources import REMEDY, Candidate
 from replay.verdict import CallVerdict, FrameChange, FrameVerdict, Level, ReplayResult, WhatIf, worst
 from replay.whatif import Changes, Judge, Side
 
@@ -109,13 +108,12 @@ class _Replay:
         self._bundle = bundle
         self._manifest: Manifest = bundle.manifest
         self._options = options
-        self._packed = packed
-        self._frames = _chosen(self._manifest, options.frames)
+        self._frames = chosen_frames(self._manifest, options.frames)
         self._judge = Judge(self._manifest, options.truth) if options.changes else None
         self._changes: dict[int, FrameChange] = {}
         self._pipeline: dict[int, PipelineVerdict] = {}
         # With a pipeline, a change is made to the picture, and the recorded calls answer another question.
-        self._jobs = [] if self._judge is not None and options.pipeline is not None else self._plan_jobs()
+        self._jobs = [] if self._judge is not None and options.pipeline is not None else self._plan_jobs(packed)
         self._verdicts: dict[int, CallVerdict] = {}
         self._digests: dict[int, bytes | str] = {}
         self._kept: dict[int, Answer] = {}
@@ -213,33 +211,19 @@ class _Replay:
                 with contextlib.suppress(PixelsDiffer):  # an intact JPEG that this machine's decoder reads otherwise
                     self._bundle.pixels(image)
 
-    def _plan_jobs(self) -> list[Job]:
-        wanted = {call for frame in self._frames for call in frame.calls}
+    def _plan_jobs(self, packed: PackedModels) -> list[Job]:
         options = self._options
-        config = options.config if options.config is not None else read_user_config()
-        locations = replace(find_locations(options.bundle_path, options.models, config), packed=self._packed)
-        factories = Factories.parse(options.model, options.model_directory, options.changes.weights)
-        models = {model.id: model for model in self._manifest.models}
-        contexts = {context.id: context for context in self._manifest.contexts}
-        jobs = []
-        known: dict[tuple[int, str], tuple[list[Candidate], list[str]]] = {}
-        for call in self._manifest.calls:
-            if call.id in wanted and call.parent is None:
-                signature = call_signature(value_to_json(call.args), value_to_json(call.kwargs))
-                key = (call.model, signature)
-                if key not in known:
-                    known[key] = candidates(models[call.model], signature, factories, locations, config)
-                found, reasons = known[key]
-                jobs.append(
-                    Job(
-                        call=call,
-                        model=models[call.model],
-                        context=contexts[call.context],
-                        candidates=found,
-                        reasons=reasons,
-                    )
-                )
-        return jobs
+        return plan_jobs(
+            self._manifest,
+            self._frames,
+            model=options.model,
+            model_directory=options.model_directory,
+            models=options.models,
+            bundle_path=options.bundle_path,
+            config=options.config,
+            weights=options.changes.weights,
+            packed=packed,
+        )
 
     def _remember(self, job: Job, outcome: Outcome) -> None:
         digest = _digest(outcome)
@@ -353,16 +337,6 @@ def _changed(plan: WorkerPlan, changes: Changes) -> WorkerPlan:
     if "torch.num_threads" in changes.settings and plan.profile != "here":
         variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(changes.settings["torch.num_threads"]))
     return replace(plan, variables=variables, settings={**plan.settings, **changes.settings})
-
-
-def _chosen(manifest: Manifest, wanted: frozenset[int] | None) -> list[Frame]:
-    if wanted is None:
-        return list(manifest.frames)
-    known = {frame.id for frame in manifest.frames}
-    if missing := sorted(wanted - known):
-        held = f"{min(known)} to {max(known)}" if known else "none"
-        raise ValueError(f"the bundle has no frame {missing[0]}; it holds frames {held}")
-    return [frame for frame in manifest.frames if frame.id in wanted]
 
 
 def _doubt(
