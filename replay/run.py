@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recorder.bundle import Bundle, PixelsDiffer
-from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
+from recorder.bundle.manifest import Call, Frame, Manifest
 from recorder.environment import describe_cpu
-from recorder.signals import reevaluate
 from replay.compare.comparison import Answer
 from replay.conclusion import REQUIREMENTS, conclude, exit_code_of, reaches
 from replay.exchange import digest_of, recorded_answer
+from replay.failure import failure_shows
 from replay.jobs import chosen_frames, plan_jobs
 from replay.judge import disagreement, judge, soften
 from replay.load import UserConfig, is_factory
@@ -235,7 +235,9 @@ class _Replay:
             if self._kept_bytes + size_bytes <= _KEPT_BYTES:
                 self._kept[job.call.id] = outcome.answer
                 self._kept_bytes += size_bytes
-        self._failure.append(_failure_shows(self._trigger, job, outcome, self._frames))
+        frame = None if self._trigger is None else self._trigger.frame
+        if frame is not None and _belongs(job.call, frame, self._frames):
+            self._failure.append(failure_shows(self._trigger, job.call, outcome))
 
     def _progress(self) -> None:
         self._done += 1
@@ -367,22 +369,6 @@ def _thresholds(manifest: Manifest) -> list[float]:
     """Confidences at which the service's own triggers act: a decision is the same on the same side of each."""
     found = [trigger.parameters.get("below") for trigger in manifest.incident.triggers]
     return [float(each) for each in found if isinstance(each, int | float) and not isinstance(each, bool)]
-
-
-def _failure_shows(trigger: Trigger | None, job: Job, outcome: Outcome, frames: Sequence[Frame]) -> bool | None:
-    """Whether the trigger that opened the incident fires on what replay gave; None where this call cannot tell."""
-    if trigger is None or trigger.frame is None or not _belongs(job.call, trigger.frame, frames):
-        return None
-    if trigger.kind == "exception":
-        recorded = job.call.exception
-        if recorded is None or job.call.status != "raised":
-            return None
-        if isinstance(outcome, Raised):
-            return outcome.type == recorded.type or (None if outcome.cannot else False)
-        return False
-    if isinstance(outcome, Returned) and outcome.answer.value is not None:
-        return reevaluate(trigger.kind, trigger.parameters, outcome.answer.value, outcome.answer.tensors)
-    return None
 
 
 def _belongs(call: Call, frame_id: int, frames: Sequence[Frame]) -> bool:

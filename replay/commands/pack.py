@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from recorder.bundle.errors import BundleUnavailable
+from recorder.bundle.errors import BundleError, BundleUnavailable
 from replay.cli import ExitCode
 from replay.commands.options import bundle_argument, json_option, new_file, open_bundle
 from replay.show.terminal import print_json, print_line, print_wrapped, styled
@@ -61,7 +61,7 @@ def pack(
         except ConfigInvalid as error:
             raise click.UsageError(inert(error, 600)) from error
         except (ModelMissing, TooLarge) as error:
-            raise BundleUnavailable(f"nothing was packed: {error}") from error
+            raise BundleError(f"nothing was packed: {error}") from error
         except OSError as error:
             raise BundleUnavailable(f"{target} cannot be written: {error.strerror}; name another file") from error
     if as_json:
