@@ -29,7 +29,7 @@ DTYPES_BY_BYTES = {
 }
 ITEM_BYTES = {dtype: size for size, dtypes in DTYPES_BY_BYTES.items() for dtype in dtypes.split()}
 PATH = r"(records|thumbnails|images|tensors|models)/[0-9a-f]{1,64}(-[0-9]{1,6})?"
-PATH += r"\.(json|msgpack|jpg|png|webp|bin|safetensors|graph\.json)"
+PATH += r"\.(json|msgpack|jpg|png|webp|bin|safetensors|graph\.json|onnx)"
 MAX_MANIFEST_BYTES, MAX_FRAME_BYTES = 32 * 2**20, 8 * 2**20
 
 

@@ -35,9 +35,13 @@ COMMANDS: dict[str, str] = {
     "sign": "replay.commands.sign:sign",
     "encrypt": "replay.commands.encrypt:encrypt",
     "decrypt": "replay.commands.encrypt:decrypt",
+    "pack": "replay.commands.pack:pack",
+    "minimize": "replay.commands.minimize:minimize",
     "recover": "replay.commands.recover:recover",
     "seal": "replay.commands.seal:seal",
     "model": "replay.commands.model:model",
+    "bisect": "replay.commands.bisect:bisect",
+    "diff": "replay.commands.diff:diff",
     "doctor": "replay.commands.doctor:doctor",
 }
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from replay.packed import PackedModels
 from replay.show.text import inert
 
 __all__ = [
@@ -104,6 +105,7 @@ class ModelLocations:
     """Directories that may hold a bundle's models, most wanted first."""
 
     directories: tuple[Path, ...]
+    packed: PackedModels | None = None  #: what the bundle holds itself, looked at last
 
     def weights(self, digest: str) -> Path:
         """Where the weights of that digest stand. They are verified when they are loaded, over the bytes loaded.
@@ -121,13 +123,21 @@ class ModelLocations:
         """
         return self._find(digest, ".onnx", "ONNX model")
 
+    def graph_file(self, digest: str) -> Path:
+        """Where the graph of that digest stands, unverified.
+
+        Raises:
+            ModelMissing: nowhere.
+        """
+        return self._find(digest, ".graph.json", "graph")
+
     def graph(self, digest: str) -> bytes:
         """The graph of that digest, verified.
 
         Raises:
             ModelMissing: nowhere, or what stands there is not it.
         """
-        path = self._find(digest, ".graph.json", "graph")
+        path = self.graph_file(digest)
         try:
             with path.open("rb") as file:
                 content = file.read(MAX_GRAPH_BYTES + 1)
@@ -157,11 +167,12 @@ class ModelLocations:
             path = directory / f"{digest}{suffix}"
             if path.is_file():
                 return path
+        if self.packed is not None and (inside := self.packed.file(f"{digest}{suffix}")) is not None:
+            return inside
         looked = ", ".join(str(directory) for directory in self.directories) or "no place"
+        verb = "are" if what == "weights" else "is"
         raise ModelMissing(
-            f"the {what} {digest[:12]}… are not in {looked}; name the model store: --models LOCATION."
-            if what == "weights"
-            else f"the {what} {digest[:12]}… is not in {looked}; name the model store: --models LOCATION."
+            f"the {what} {digest[:12]}… {verb} not in {looked}; name the model store: --models LOCATION."
         )
 
 

@@ -72,7 +72,7 @@ class Worker:
         self.limits = limits or Limits()
         self._outstanding = 0
         self._tail: list[str] = []
-        path = json.dumps([entry for entry in sys.path if entry])
+        path = json.dumps([*([plan.library] if plan.library else []), *(entry for entry in sys.path if entry)])
         self._process = subprocess.Popen(
             [sys.executable, "-s", "-P", "-c", _BOOT.format(cuda=device != "cpu"), path],
             stdin=subprocess.PIPE,

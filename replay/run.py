@@ -8,23 +8,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recorder.bundle import Bundle, PixelsDiffer
-from recorder.bundle.codec import value_to_json
-from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
-from recorder.bundle.signature import call_signature
+from recorder.bundle.manifest import Call, Frame, Manifest
 from recorder.environment import describe_cpu
-from recorder.signals import reevaluate
 from replay.compare.comparison import Answer
 from replay.conclusion import REQUIREMENTS, conclude, exit_code_of, reaches
 from replay.exchange import digest_of, recorded_answer
+from replay.failure import failure_shows
+from replay.jobs import chosen_frames, plan_jobs
 from replay.judge import disagreement, judge, soften
-from replay.load import UserConfig, find_locations, is_factory, read_user_config
+from replay.load import UserConfig, is_factory
 from replay.numerics.settings import PROFILES, WorkerPlan, plan_worker
+from replay.packed import PackedModels
 from replay.pipeline.passes import run_pipeline, with_stages
 from replay.pipeline.run import PipelineRunner
 from replay.pipeline.stages import PipelineVerdict
 from replay.process import Limits
 from replay.session import Job, Outcome, Raised, Returned, Session
-from replay.sources import REMEDY, Candidate, Factories, candidates
+from replay.sources import REMEDY, Candidate
 from replay.verdict import CallVerdict, FrameChange, FrameVerdict, Level, ReplayResult, WhatIf, worst
 from replay.whatif import Changes, Judge, Side
 
@@ -99,15 +99,16 @@ def replay_bundle(bundle: Bundle, options: ReplayOptions | None = None) -> Repla
         BundleInvalid: recorded bytes are not what the manifest says.
         BundleUnavailable: the bundle could not be read to the end.
     """
-    return _Replay(bundle, options or ReplayOptions()).result()
+    with PackedModels(bundle) as packed:
+        return _Replay(bundle, options or ReplayOptions(), packed).result()
 
 
 class _Replay:
-    def __init__(self, bundle: Bundle, options: ReplayOptions) -> None:
+    def __init__(self, bundle: Bundle, options: ReplayOptions, packed: PackedModels) -> None:
         self._bundle = bundle
         self._manifest: Manifest = bundle.manifest
         self._options = options
-        chosen = _chosen(self._manifest, options.frames)
+        chosen = chosen_frames(self._manifest, options.frames)
         thinning = self._manifest.incident.thinning
         thinned = frozenset(thinning.frames) if thinning is not None else frozenset[int]()
         self._frames = [frame for frame in chosen if frame.id not in thinned]
@@ -116,7 +117,7 @@ class _Replay:
         self._changes: dict[int, FrameChange] = {}
         self._pipeline: dict[int, PipelineVerdict] = {}
         # With a pipeline, a change is made to the picture, and the recorded calls answer another question.
-        self._jobs = [] if self._judge is not None and options.pipeline is not None else self._plan_jobs()
+        self._jobs = [] if self._judge is not None and options.pipeline is not None else self._plan_jobs(packed)
         self._verdicts: dict[int, CallVerdict] = {}
         self._digests: dict[int, bytes | str] = {}
         self._kept: dict[int, Answer] = {}
@@ -214,33 +215,19 @@ class _Replay:
                 with contextlib.suppress(PixelsDiffer):  # an intact JPEG that this machine's decoder reads otherwise
                     self._bundle.pixels(image)
 
-    def _plan_jobs(self) -> list[Job]:
-        wanted = {call for frame in self._frames for call in frame.calls}
+    def _plan_jobs(self, packed: PackedModels) -> list[Job]:
         options = self._options
-        config = options.config if options.config is not None else read_user_config()
-        locations = find_locations(options.bundle_path, options.models, config)
-        factories = Factories.parse(options.model, options.model_directory, options.changes.weights)
-        models = {model.id: model for model in self._manifest.models}
-        contexts = {context.id: context for context in self._manifest.contexts}
-        jobs = []
-        known: dict[tuple[int, str], tuple[list[Candidate], list[str]]] = {}
-        for call in self._manifest.calls:
-            if call.id in wanted and call.parent is None:
-                signature = call_signature(value_to_json(call.args), value_to_json(call.kwargs))
-                key = (call.model, signature)
-                if key not in known:
-                    known[key] = candidates(models[call.model], signature, factories, locations, config)
-                found, reasons = known[key]
-                jobs.append(
-                    Job(
-                        call=call,
-                        model=models[call.model],
-                        context=contexts[call.context],
-                        candidates=found,
-                        reasons=reasons,
-                    )
-                )
-        return jobs
+        return plan_jobs(
+            self._manifest,
+            self._frames,
+            model=options.model,
+            model_directory=options.model_directory,
+            models=options.models,
+            bundle_path=options.bundle_path,
+            config=options.config,
+            weights=options.changes.weights,
+            packed=packed,
+        )
 
     def _remember(self, job: Job, outcome: Outcome) -> None:
         digest = _digest(outcome)
@@ -252,7 +239,9 @@ class _Replay:
             if self._kept_bytes + size_bytes <= _KEPT_BYTES:
                 self._kept[job.call.id] = outcome.answer
                 self._kept_bytes += size_bytes
-        self._failure.append(_failure_shows(self._trigger, job, outcome, self._frames))
+        frame = None if self._trigger is None else self._trigger.frame
+        if frame is not None and _belongs(job.call, frame, self._frames):
+            self._failure.append(failure_shows(self._trigger, job.call, outcome))
 
     def _progress(self) -> None:
         self._done += 1
@@ -361,16 +350,6 @@ def _changed(plan: WorkerPlan, changes: Changes) -> WorkerPlan:
     return replace(plan, variables=variables, settings={**plan.settings, **changes.settings})
 
 
-def _chosen(manifest: Manifest, wanted: frozenset[int] | None) -> list[Frame]:
-    if wanted is None:
-        return list(manifest.frames)
-    known = {frame.id for frame in manifest.frames}
-    if missing := sorted(wanted - known):
-        held = f"{min(known)} to {max(known)}" if known else "none"
-        raise ValueError(f"the bundle has no frame {missing[0]}; it holds frames {held}")
-    return [frame for frame in manifest.frames if frame.id in wanted]
-
-
 def _thinned(frame: int) -> FrameVerdict:
     reason = "thinned: its images and inputs were left out to keep the bundle within its size"
     return FrameVerdict(id=frame, level=Level.NOT_REPLAYABLE, reason=reason, compared=False, thinned=True)
@@ -404,22 +383,6 @@ def _thresholds(manifest: Manifest) -> list[float]:
     """Confidences at which the service's own triggers act: a decision is the same on the same side of each."""
     found = [trigger.parameters.get("below") for trigger in manifest.incident.triggers]
     return [float(each) for each in found if isinstance(each, int | float) and not isinstance(each, bool)]
-
-
-def _failure_shows(trigger: Trigger | None, job: Job, outcome: Outcome, frames: Sequence[Frame]) -> bool | None:
-    """Whether the trigger that opened the incident fires on what replay gave; None where this call cannot tell."""
-    if trigger is None or trigger.frame is None or not _belongs(job.call, trigger.frame, frames):
-        return None
-    if trigger.kind == "exception":
-        recorded = job.call.exception
-        if recorded is None or job.call.status != "raised":
-            return None
-        if isinstance(outcome, Raised):
-            return outcome.type == recorded.type or (None if outcome.cannot else False)
-        return False
-    if isinstance(outcome, Returned) and outcome.answer.value is not None:
-        return reevaluate(trigger.kind, trigger.parameters, outcome.answer.value, outcome.answer.tensors)
-    return None
 
 
 def _belongs(call: Call, frame_id: int, frames: Sequence[Frame]) -> bool:

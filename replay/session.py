@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recorder.bundle.codec import to_json
-from recorder.bundle.manifest import Call, Context, Model
+from recorder.bundle.manifest import Call, Context, Environment, Model
 from recorder.bundle.values import has_removed, tensors_of
 from replay.compare.comparison import Answer
 from replay.exchange import Outgoing, ReadTensor, answer_from_wire
@@ -42,6 +42,7 @@ class Job:
     context: Context
     candidates: list[Candidate]
     reasons: list[str]  #: why there are no more candidates
+    variant: str = ""  #: names how the model is to be laid out, where that is not as recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,16 @@ class Session:
     def forget_models(self) -> None:
         """Load every model anew before its next call: what a pass changed in them is gone."""
         self._loaded.clear()
+
+    def restore(self, plans: dict[int, WorkerPlan]) -> None:
+        """Run what follows under other plans, by id of the context, every model loaded anew."""
+        self._plans = plans
+        self.forget_models()
+
+    @property
+    def environment(self) -> Environment | None:
+        """What the worker said of itself when it last was set up; None while there is none."""
+        return self._worker.environment if self._worker is not None else None
 
     def source_of(self, job: Job) -> Candidate | None:
         """The candidate that a job was run with, if any."""
@@ -286,7 +297,7 @@ class Session:
 
 
 def _key_of(job: Job) -> tuple[Any, ...]:
-    return job.model.id, tuple(candidate.graph_digest for candidate in job.candidates)
+    return job.model.id, job.variant, tuple(candidate.graph_digest for candidate in job.candidates)
 
 
 def _answer_limit(job: Job) -> int:

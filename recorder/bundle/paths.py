@@ -18,7 +18,7 @@ FOLDERS: dict[str, tuple[str, ...]] = {
     "thumbnails": ("jpg",),
     "images": ("png", "jpg", "webp", "bin"),
     "tensors": ("bin",),
-    "models": ("safetensors", "graph.json"),
+    "models": ("safetensors", "graph.json", "onnx"),
 }
 
 _MAX_PATH_CHARACTERS = 100  # the name field of a USTAR header

@@ -10,6 +10,7 @@ import click
 
 from recorder.bundle.errors import BundleUnavailable
 from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
+from replay.commands.types import Factory
 from replay.show.terminal import counting, print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
 from replay.verdict import Difference, FrameVerdict, Level, ReplayResult, WhatIf
@@ -47,16 +48,6 @@ class _Device(click.ParamType[str]):
         return value
 
 
-class _Factory(click.ParamType[str]):
-    name = "factory"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        path = value.rpartition("=")[2]
-        if path.count(":") != 1 or not all(word.isidentifier() for word in path.replace(":", ".").split(".")):
-            self.fail(f"{value!r} names no function: package.module:function", param, ctx)
-        return value
-
-
 @click.command(short_help="Re-run every frame and say whether the answers come back.")
 @bundle_argument
 @click.option(
@@ -77,7 +68,7 @@ class _Factory(click.ParamType[str]):
 )
 @click.option(
     "--model",
-    type=_Factory(),
+    type=Factory(),
     multiple=True,
     metavar="[NAME=]pkg.mod:factory",
     help="Function that builds the model, for NAME or for all. Its code is run: trust it.",
@@ -103,7 +94,7 @@ class _Factory(click.ParamType[str]):
 )
 @click.option(
     "--pipeline",
-    type=_Factory(),
+    type=Factory(),
     metavar="pkg.mod:predict",
     help="Your function from the raw image to the answer: says which stage differs. Its code is run: trust it.",
 )

@@ -51,11 +51,13 @@ class WorkerPlan:
     variables: dict[str, str] = field(default_factory=dict)  #: set before torch is imported
     settings: dict[str, JsonValue] = field(default_factory=dict)  #: restored afterwards, by dotted name
     not_restored: tuple[str, ...] = ()  #: sentences: what the recording asks for and cannot be had
+    library: str | None = None  #: directory of packages imported before the installed ones; chosen by the user
 
     def needs_another_process(self, other: WorkerPlan) -> bool:
         """Whether a worker started for the other plan cannot be switched to this one."""
         fixed = "torch.num_interop_threads"
-        return self.variables != other.variables or self.settings.get(fixed) != other.settings.get(fixed)
+        mine = (self.variables, self.library, self.settings.get(fixed))
+        return mine != (other.variables, other.library, other.settings.get(fixed))
 
 
 def plan_worker(recorded: Environment, profile: str, cpu: Mapping[str, JsonValue]) -> WorkerPlan:
@@ -93,9 +95,14 @@ def plan_worker(recorded: Environment, profile: str, cpu: Mapping[str, JsonValue
 
 
 def worker_environment(plan: WorkerPlan, caller: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of the worker's process. The caller's own settings of the listed variables are dropped."""
+    """The whole environment of the worker's process. The caller's own settings of the listed variables are dropped.
+
+    The profile "mixed" is that of `replay bisect`: the caller's environment, the listed variables as the plan says.
+    """
     if plan.profile == "here":
         return dict(caller)
+    if plan.profile == "mixed":
+        return {name: value for name, value in caller.items() if name not in VARIABLES} | plan.variables
     return {name: caller[name] for name in _CARRIED if name in caller} | plan.variables
 
 

@@ -6,13 +6,13 @@ stage that differs is the one to look at.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from recorder.bundle import Bundle, PixelsDiffer
 from recorder.bundle.manifest import Call, Frame, Model
-from recorder.bundle.values import SequenceValue, TensorValue, Value, tensors_of
+from recorder.bundle.values import Value, tensors_of
+from replay.batch import take_items
 from replay.compare.comparison import Answer, compare_answers
 from replay.compare.layout import logical_bits, real_values
 from replay.exchange import recorded_answer
@@ -183,31 +183,7 @@ def _item_of(call: Call, frame: Frame, again: ModelCall) -> _Item | None:
 def _part(bundle: Bundle, value: Value, item: _Item) -> Answer:
     """A recorded value; of a batch, what belongs to one item, as a batch of one."""
     whole = recorded_answer(value, bundle.tensor_bytes)
-    if item.count == 1:
-        return whole
-    tensors = {}
-    for path, tensor in tensors_of(value):
-        data = whole.tensors[path]
-        if _is_batch(tensor, item.count):
-            size = len(data) // item.count
-            data = data[item.index * size : (item.index + 1) * size]
-        tensors[path] = data
-    return Answer(value=_sliced(value, item.count), tensors=tensors)
-
-
-def _is_batch(tensor: TensorValue, count: int) -> bool:
-    """Whether the items follow each other in the tensor's bytes."""
-    inner = math.prod(tensor.shape[1:])
-    return bool(tensor.shape) and tensor.shape[0] == count and (count == 1 or tensor.strides[0] == inner)
-
-
-def _sliced(value: Value, count: int) -> Value:
-    match value:
-        case TensorValue() if _is_batch(value, count):
-            return replace(value, shape=(1, *value.shape[1:]), size_bytes=value.size_bytes // count)
-        case SequenceValue(items=items):
-            return replace(value, items=tuple(_sliced(each, count) for each in items))
-    return value
+    return whole if item.count == 1 else take_items(whole, item.count, [item.index])
 
 
 def _exceptions(frame: Frame, ran: Ran, stages: list[StageVerdict]) -> PipelineVerdict:

@@ -93,8 +93,8 @@ def print_note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def print_json(data: dict[str, Any]) -> None:
-    """Print one JSON object: ASCII only, so that nothing in it can act on a terminal, and numbers JSON has.
+def print_json(data: dict[str, Any] | list[dict[str, Any]]) -> None:
+    """Print one JSON object, or a list of findings: ASCII, so that nothing in it can act on a terminal.
 
     Numbers that JSON cannot say (NaN and the infinities) become null.
     """

@@ -134,3 +134,22 @@ def broken() -> nn.Module:
 
 def function() -> Any:
     return lambda x: x + 1
+
+
+class Poisoned(nn.Module):
+    """Once it has seen a value above 9 and then one below -9, in that order, everything after is NaN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.stage == 0 and (x > 9).any():
+            self.stage = 1
+        elif self.stage == 1 and (x < -9).any():
+            self.stage = 2
+        return x * float("nan") if self.stage == 2 else x * 2
+
+
+def poisoned() -> nn.Module:
+    return Poisoned()

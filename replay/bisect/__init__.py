@@ -1,0 +1,1 @@
+"""Which setting explains the recorded bits: factors, the cells that were tried, and the smallest set that suffices."""

@@ -1,0 +1,36 @@
+"""Whether the trigger that opened an incident fires on what a replay gave."""
+
+from __future__ import annotations
+
+from recorder.bundle.manifest import Call, Trigger
+from recorder.signals import reevaluate
+from replay.session import Outcome, Raised, Returned
+
+__all__ = ["failure_shows"]
+
+
+def failure_shows(trigger: Trigger | None, call: Call, outcome: Outcome, row: int | None = None) -> bool | None:
+    """Evaluate a trigger again.
+
+    Args:
+        trigger: of the frame that the call belongs to; None: there is none.
+        call: the recorded call.
+        outcome: what came of it in a replay.
+        row: the frame's item, where the replayed batch is not the recorded one.
+
+    Returns:
+        Whether it fires; None where a single answer cannot tell.
+    """
+    if trigger is None:
+        return None
+    if trigger.kind == "exception":
+        recorded = call.exception
+        if recorded is None or call.status != "raised":
+            return None
+        if isinstance(outcome, Raised):
+            return outcome.type == recorded.type or (None if outcome.cannot else False)
+        return False
+    if isinstance(outcome, Returned) and outcome.answer.value is not None:
+        parameters = trigger.parameters if row is None else {**trigger.parameters, "row": row}
+        return reevaluate(trigger.kind, parameters, outcome.answer.value, outcome.answer.tensors)
+    return None
