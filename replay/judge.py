@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from recorder.bundle.manifest import ExceptionInfo
+from replay.comparators import ComparatorFailed, RegisteredComparator
 from replay.compare.comparison import Answer, compare_answers
 from replay.exchange import ReadTensor, recorded_answer
 from replay.session import Failed, Job, Outcome, Raised, Returned
@@ -22,7 +23,15 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 _CUT_CHARS = 500
 
 
-def judge(job: Job, outcome: Outcome, read: ReadTensor, thresholds: Sequence[float] = ()) -> CallVerdict:
+def judge(
+    job: Job,
+    outcome: Outcome,
+    read: ReadTensor,
+    thresholds: Sequence[float] = (),
+    *,
+    task: str | None = None,
+    comparator: RegisteredComparator | None = None,
+) -> CallVerdict:
     """Compare one outcome with the recording.
 
     Args:
@@ -30,6 +39,8 @@ def judge(job: Job, outcome: Outcome, read: ReadTensor, thresholds: Sequence[flo
         outcome: what the worker gave.
         read: gives a recorded tensor's bytes.
         thresholds: confidences at which the service acts.
+        task: which comparator decides; None: chosen from the answer's structure.
+        comparator: one of the user's own, in place of the task's.
 
     Raises:
         BundleInvalid, BundleUnavailable: recorded bytes are not what the manifest says.
@@ -40,7 +51,7 @@ def judge(job: Job, outcome: Outcome, read: ReadTensor, thresholds: Sequence[flo
         case _, Failed(reason=reason):
             return _verdict(job, Level.NOT_REPLAYABLE, reason=reason)
         case "returned", Returned(answer=answer):
-            return _compare(job, answer, read, thresholds)
+            return _compare(job, answer, read, thresholds, task, comparator)
         case "raised", Raised() if job.call.exception is not None:
             return _compare_exceptions(job, job.call.exception, outcome)
         case _, Raised(cannot=str(cannot)):
@@ -74,16 +85,28 @@ def soften(verdict: CallVerdict, reason: str) -> CallVerdict:
     return replace(verdict, level=Level.INCONCLUSIVE, reason=reason)
 
 
-def _compare(job: Job, answer: Answer, read: ReadTensor, thresholds: Sequence[float]) -> CallVerdict:
+def _compare(
+    job: Job,
+    answer: Answer,
+    read: ReadTensor,
+    thresholds: Sequence[float],
+    task: str | None,
+    comparator: RegisteredComparator | None,
+) -> CallVerdict:
     if job.call.output is None:
         return _verdict(job, Level.NOT_REPLAYABLE, reason="its answer was not recorded, so there is nothing to compare")
-    comparison = compare_answers(
-        recorded_answer(job.call.output, read),
-        answer,
-        autocast_dtype=_compute_dtype(job),
-        thresholds=thresholds,
-        where=_where(job),
-    )
+    try:
+        comparison = compare_answers(
+            recorded_answer(job.call.output, read),
+            answer,
+            autocast_dtype=_compute_dtype(job),
+            task=task,
+            thresholds=thresholds,
+            where=_where(job),
+            comparator=comparator,
+        )
+    except ComparatorFailed as failed:
+        return _verdict(job, Level.INCONCLUSIVE, reason=str(failed))
     return _verdict(job, comparison.level, comparison.first_difference)
 
 

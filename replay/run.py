@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recorder.bundle import Bundle, PixelsDiffer
-from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
+from recorder.bundle.manifest import Call, Environment, Frame, Manifest, Trigger
 from recorder.environment import describe_cpu
 from recorder.signals import reevaluate
+from replay.comparators import RegisteredComparator
 from replay.compare.comparison import Answer
+from replay.compare.decision import TASKS
 from replay.conclusion import REQUIREMENTS, conclude, exit_code_of, reaches
 from replay.exchange import digest_of
 from replay.jobs import chosen_frames, plan_jobs
@@ -19,6 +21,8 @@ from replay.judge import disagreement, judge, soften
 from replay.load import UserConfig
 from replay.numerics.settings import PROFILES, plan_worker
 from replay.process import Limits
+from replay.reference import PortableReference, against_reference, earlier_reference, make_reference, serves
+from replay.result import result_path
 from replay.session import Job, Outcome, Raised, Returned, Session
 from replay.sources import REMEDY, Candidate
 from replay.verdict import CallVerdict, FrameVerdict, Level, ReplayResult, worst
@@ -46,6 +50,7 @@ class ReplayOptions:
     config: UserConfig | None = None  #: None: read from the user's configuration directory
     timeout_seconds: float | None = None  #: for one call of a model
     memory_bytes: int | None = None  #: for a worker, beyond torch itself
+    task: str | None = None  #: which comparator decides; None: chosen from each answer's structure
     require: str = "decision"  #: "bit-exact", "tolerance" or "decision"
     progress: Progress | None = None  #: called with (calls done, calls in all), passes counted
 
@@ -78,7 +83,8 @@ def replay_bundle(bundle: Bundle, options: ReplayOptions | None = None) -> Repla
         options: see ReplayOptions.
 
     Raises:
-        ValueError: a wanted frame is not in the bundle, or the model locations cannot be used (ConfigInvalid).
+        ValueError: a wanted frame is not in the bundle, no comparator has the task's name, or the model locations
+            cannot be used (ConfigInvalid).
         BundleInvalid: recorded bytes are not what the manifest says.
         BundleUnavailable: the bundle could not be read to the end.
     """
@@ -104,7 +110,10 @@ class _Replay:
         self._digests: dict[int, bytes | str] = {}
         self._kept: dict[int, Answer] = {}
         self._kept_bytes = 0
+        self._comparator = None if options.task in (None, *TASKS) else RegisteredComparator(str(options.task))
         self._done = 0
+        self._reference: PortableReference | None = None
+        self._reference_note = ""
         self._trigger = self._manifest.incident.triggers[0] if self._manifest.incident.triggers else None
         self._failure: list[bool | None] = []
 
@@ -116,10 +125,20 @@ class _Replay:
             context.id: plan_worker(context.environment, options.numerics, cpu) for context in self._manifest.contexts
         }
         limits = Limits(timeout_seconds=options.timeout_seconds, memory_bytes=options.memory_bytes)
-        with Session(self._bundle.tensor_bytes, plans, device=options.device, limits=limits) as session:
+        with (
+            Session(self._bundle.tensor_bytes, plans, device=options.device, limits=limits) as session,
+            self._comparator or contextlib.nullcontext(),
+        ):
             thresholds = _thresholds(self._manifest)
             for job, outcome in session.run(self._jobs):
-                self._verdicts[job.call.id] = judge(job, outcome, self._bundle.tensor_bytes, thresholds)
+                self._verdicts[job.call.id] = judge(
+                    job,
+                    outcome,
+                    self._bundle.tensor_bytes,
+                    thresholds,
+                    task=options.task if self._comparator is None else None,
+                    comparator=self._comparator,
+                )
                 self._remember(job, outcome)
                 self._progress()
             for _ in range(options.repeat - 1):
@@ -129,7 +148,35 @@ class _Replay:
                         self._verdicts[job.call.id] = disagreement(job, self._kept.get(job.call.id), outcome)
                     self._progress()
             remedies = self._qualify(session)
+            if options.numerics == "portable" and session.environment is not None:
+                self._hold_against_reference(session.environment)
         return self._sum_up(session, remedies)
+
+    def _hold_against_reference(self, environment: Environment) -> None:
+        """Compare portable bits with portable bits, where an earlier replay left some."""
+        if not serves(environment) or (self._options.device or "cpu") != "cpu":
+            self._reference_note = "the portable profile is for x86 CPUs, and its bits mean nothing here"
+            return
+        path = self._options.bundle_path
+        earlier = None
+        if path is not None:
+            earlier, self._reference_note = earlier_reference(result_path(str(path)), self._bundle.id)
+        digests = {
+            call: digest.hex()
+            for call, digest in self._digests.items()
+            if isinstance(digest, bytes) and self._verdicts[call].level is not Level.NONDETERMINISTIC
+        }
+        self._reference = make_reference(environment, digests, earlier)
+        if earlier is None:
+            return
+        torch = str(environment.libraries.get("torch.version"))
+        for call, digest in digests.items():
+            self._verdicts[call] = against_reference(self._verdicts[call], digest, earlier, torch)
+        met = sum(earlier.calls.get(call) == digest for call, digest in digests.items())
+        self._reference_note = (
+            f"{met} of {len(digests)} calls have the bits of the portable reference, computed by torch "
+            f"{earlier.torch} on {earlier.cpu}"
+        )
 
     def _check_images(self) -> None:
         """Refuse a bundle whose pictures are not those that were recorded: a verdict vouches for all it names."""
@@ -186,7 +233,11 @@ class _Replay:
         shows = None
         if any(shown is not None for shown in self._failure):
             shows = any(self._failure)
-        unchecked = [*notes, "preprocessing was not re-run: no --pipeline"]
+        unchecked = [
+            *([self._reference_note] if self._reference_note else []),
+            *notes,
+            "preprocessing was not re-run: no --pipeline",
+        ]
         if options.repeat == 1:
             unchecked.append("replay was not compared with itself: --repeat 1")
         if not self._manifest.complete:
@@ -202,6 +253,7 @@ class _Replay:
             conclusion=conclude(frames, verdict, failure_reproduced=shows, unchecked=unchecked),
             exit_code=exit_code_of(verdict, options.require, self._manifest.complete),
             remedies=tuple(remedies),
+            portable_reference=self._reference,
         )
 
     def _frame_verdict(self, frame: Frame) -> FrameVerdict:

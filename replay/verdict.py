@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from recorder.bundle.values import JsonValue
+
+if TYPE_CHECKING:
+    from replay.reference import PortableReference
 
 __all__ = ["CallVerdict", "Difference", "FrameVerdict", "Level", "ReplayResult", "worst"]
 
@@ -80,3 +84,4 @@ class ReplayResult:
     conclusion: str  #: one sentence, with what was not checked
     exit_code: int
     remedies: tuple[str, ...] = field(default_factory=tuple)
+    portable_reference: PortableReference | None = None  #: to keep with the result; portable numerics only

@@ -86,6 +86,12 @@ class _Device(click.ParamType[str]):
     show_default=True,
     help="What counts as reproduced for the exit code.",
 )
+@click.option(
+    "--task",
+    metavar="TASK",
+    help="Comparator of decisions: classification, detection, segmentation, embedding, text, none, or one that an "
+    "installed package registers. Default: by the answer's structure.",
+)
 @click.option("--save", is_flag=True, help="Write the result to BUNDLE.replay.json.")
 @json_option
 @click.pass_context
@@ -101,6 +107,7 @@ def run(
     models: str | None,
     timeout: float | None,
     require: str,
+    task: str | None,
     save: bool,
     as_json: bool,
 ) -> None:
@@ -135,10 +142,13 @@ def run(
                 bundle_path=Path(bundle),
                 timeout_seconds=timeout,
                 require=require,
+                task=task,
                 progress=count,
             )
             result = replay_bundle(opened, options)
-        except ConfigInvalid as error:
+        except ValueError as error:
+            if not isinstance(error, ConfigInvalid) and not str(error).startswith("--"):
+                raise
             raise click.UsageError(inert(error, 600)) from error
     data = result_to_json(result)
     if as_json:
