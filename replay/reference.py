@@ -17,7 +17,7 @@ from recorder.bundle.manifest import Environment
 from replay.show.text import inert
 from replay.verdict import CallVerdict, Level
 
-__all__ = ["PortableReference", "against_reference", "earlier_reference", "make_reference", "serves"]
+__all__ = ["Held", "PortableReference", "earlier_reference", "hold_against"]
 
 #: The profile fixes x86 instruction sets and MKL's mode, which no other architecture has.
 _ARCHITECTURES = ("x86_64", "amd64")
@@ -45,11 +45,6 @@ class PortableReference:
         return cls(torch=inert(data["torch"], 80), cpu=inert(data["cpu"], 120), calls=calls)
 
 
-def serves(environment: Environment) -> bool:
-    """Whether the portable profile means anything on this machine."""
-    return environment.platform.endswith(_ARCHITECTURES)
-
-
 def earlier_reference(path: Path, bundle: str) -> tuple[PortableReference | None, str]:
     """Read the reference that an earlier replay of this bundle left, or say why what is there is not one."""
     from replay.result import read_result
@@ -66,7 +61,48 @@ def earlier_reference(path: Path, bundle: str) -> tuple[PortableReference | None
     return (PortableReference.from_json(found) if found is not None else None), ""
 
 
-def make_reference(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What came of holding a portable replay against the reference."""
+
+    reference: PortableReference | None = None  #: to keep
+    note: str = ""  #: a part of the conclusion
+    verdicts: dict[int, CallVerdict] = field(default_factory=dict)  #: those that changed, by call id
+
+
+def hold_against(
+    path: Path | None,
+    bundle: str,
+    environment: Environment | None,
+    digests: Mapping[int, str],
+    verdicts: Mapping[int, CallVerdict],
+) -> Held:
+    """Compare a portable replay with what an earlier one left, and say what to keep.
+
+    Args:
+        path: of the result file, which need not be there; None: there is no place for one.
+        bundle: id.
+        environment: of the worker; None where the calls ran on a GPU.
+        digests: of the answers, by call id.
+        verdicts: against the recording, by call id.
+    """
+    if environment is None or not environment.platform.endswith(_ARCHITECTURES):
+        return Held(note="the portable profile is for x86 CPUs, so there is no portable reference here")
+    earlier, note = earlier_reference(path, bundle) if path is not None else (None, "")
+    reference = _make_reference(environment, digests, earlier)
+    if earlier is None:
+        return Held(reference=reference, note=note)
+    torch = str(environment.libraries.get("torch.version"))
+    met = sum(earlier.calls.get(call) == digest for call, digest in digests.items())
+    return Held(
+        reference=reference,
+        note=f"{met} of {len(digests)} calls have the bits of the portable reference, computed by torch "
+        f"{earlier.torch} on {earlier.cpu}",
+        verdicts={call: _against_reference(verdicts[call], digest, earlier, torch) for call, digest in digests.items()},
+    )
+
+
+def _make_reference(
     environment: Environment, digests: Mapping[int, str], earlier: PortableReference | None
 ) -> PortableReference:
     """The reference to keep: what stands already, and the calls it does not have, computed by the same torch."""
@@ -78,7 +114,7 @@ def make_reference(
     return replace(earlier, calls={**digests, **earlier.calls})
 
 
-def against_reference(verdict: CallVerdict, digest: str, reference: PortableReference, torch: str) -> CallVerdict:
+def _against_reference(verdict: CallVerdict, digest: str, reference: PortableReference, torch: str) -> CallVerdict:
     """Raise a verdict to bit-exact where the answer has the reference's digest.
 
     Only a verdict that holds already is raised: an answer that decides otherwise than the recorded one stays so,
