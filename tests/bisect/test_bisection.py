@@ -155,3 +155,15 @@ def test_a_version_that_is_nowhere_is_one_sentence(wheels: Path) -> None:
 )
 def test_only_a_name_and_a_version_reach_pip(text: str, good: bool) -> None:
     assert is_requirement(text) is good
+
+
+def test_a_version_that_is_not_the_recorded_one_is_left_out(recording: Recording, wheels: Path) -> None:  # noqa: F811
+    """The planted batch is found all the same, and the version is said to change the bits."""
+    record = recording.attach(lambda x: x.sum((1, 2, 3)) + len(x))
+    record(torch.ones(2, 3, 8, 8))
+    path = recording.write()
+    requirement = "flight-recorder-test-library==2.0"
+    with installed(requirement) as directory:
+        found = bisected(path, "tests.bisect.models:counts_items", library=(requirement, directory))
+    assert found.explanations == (frozenset({"batch"}),), found
+    assert found.skipped["library"] == f"{requirement} is not what was recorded: the bits are others with it"
