@@ -119,6 +119,7 @@ class Session:
     def restore(self, plans: dict[int, WorkerPlan]) -> None:
         """Run what follows under other plans, by id of the context, every model loaded anew."""
         self._plans = plans
+        self.not_restored.clear()
         self.forget_models()
 
     @property

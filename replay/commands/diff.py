@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from replay.commands.options import json_option
+from replay.commands.options import json_option, open_bundle
 from replay.show.terminal import print_json, print_line, print_wrapped, styled
 from replay.show.text import inert
 
@@ -31,12 +33,18 @@ def diff(context: click.Context, a: str, b: str, as_json: bool) -> None:
         replay diff yesterday.zst today.zst
         replay diff before.zst.replay.json after.zst.replay.json
     """
-    from replay.diff import Unlike, compare_files
+    from replay.diff.files import compare_bundles, compare_results, is_result
+    from replay.result import read_result
 
-    try:
-        found = compare_files(a, b)
-    except Unlike as error:
-        raise click.UsageError(inert(error, 400)) from error
+    kinds = [is_result(each) for each in (a, b)]
+    if kinds[0] != kinds[1]:
+        result = inert(a if kinds[0] else b, 300)
+        raise click.UsageError(f"{result} is a replay's result and the other a bundle; compare two of one kind")
+    if kinds[0]:
+        found = compare_results(read_result(Path(a)), read_result(Path(b)))
+    else:
+        with open_bundle(a) as first, open_bundle(b) as second:
+            found = list(compare_bundles(first.manifest, second.manifest))
     if as_json:
         print_json([each.to_json() for each in found])
     else:

@@ -6,39 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recorder.bundle import Bundle
 from recorder.bundle.codec import to_json
-from recorder.bundle.manifest import Frame, Manifest
+from recorder.bundle.manifest import Environment, Frame, Manifest
 from recorder.bundle.values import tensors_of
-from replay.commands.options import open_bundle
 from replay.diff.finding import Finding, changed
-from replay.result import read_result
 
-__all__ = ["Unlike", "compare_files"]
-
-
-class Unlike(ValueError):
-    """One is a bundle and the other a result."""
+__all__ = ["compare_bundles", "compare_results", "is_result"]
 
 
-def compare_files(a: str, b: str) -> list[Finding]:
-    """Compare two bundles, or two results, subject by subject.
-
-    Raises:
-        Unlike: one is a bundle and the other a result.
-        BundleInvalid, BundleUnavailable: one of them is not what it should be, or not there.
-    """
-    kinds = [_is_result(each) for each in (a, b)]
-    if kinds[0] != kinds[1]:
-        raise Unlike(f"{a if kinds[0] else b} is a replay's result and the other a bundle; compare two of one kind")
-    if kinds[0]:
-        return _results(read_result(Path(a)), read_result(Path(b)))
-    with open_bundle(a) as first, open_bundle(b) as second:
-        return list(_bundles(first, second))
-
-
-def _is_result(location: str) -> bool:
-    """A zstd frame never begins with a brace."""
+def is_result(location: str) -> bool:
+    """Whether a file is a replay's result and no bundle: a zstd frame never begins with a brace."""
     try:
         with Path(location).open("rb") as file:
             return file.read(1) == b"{"
@@ -46,11 +23,11 @@ def _is_result(location: str) -> bool:
         return False  # opening it as a bundle says what is wrong
 
 
-def _bundles(a: Bundle, b: Bundle) -> Iterator[Finding]:
-    one, two = a.manifest, b.manifest
+def compare_bundles(one: Manifest, two: Manifest) -> Iterator[Finding]:
+    """Compare two bundles subject by subject: settings and machine as they were when the window began."""
     yield changed("trigger", _trigger(one), _trigger(two))
     yield changed("models", _models(one), _models(two))
-    first, second = one.contexts[0].environment, two.contexts[0].environment
+    first, second = _environment(one), _environment(two)
     yield changed("packages", first.packages, second.packages)
     yield changed("settings", first.settings, second.settings)
     yield changed("variables", first.variables, second.variables)
@@ -63,6 +40,13 @@ def _bundles(a: Bundle, b: Bundle) -> Iterator[Finding]:
     )
     yield changed("call settings", _call_settings(one), _call_settings(two))
     yield changed("frames", _frames(one), _frames(two))
+
+
+def _environment(manifest: Manifest) -> Environment:
+    """The first one; a bundle without frames and calls may have none."""
+    if manifest.contexts:
+        return manifest.contexts[0].environment
+    return Environment(python="", platform="", cpu={}, gpus=(), packages={}, variables={}, libraries={}, settings={})
 
 
 def _trigger(manifest: Manifest) -> dict[str, Any]:
@@ -111,7 +95,8 @@ def _frame(frame: Frame, calls: dict[int, Any]) -> dict[str, Any]:
     }
 
 
-def _results(a: dict[str, Any], b: dict[str, Any]) -> list[Finding]:
+def compare_results(a: dict[str, Any], b: dict[str, Any]) -> list[Finding]:
+    """Compare what `read_result` gave for two files."""
     whole = ("bundle", "verdict", "reproduced", "failure_reproduced", "numerics")
     sides = [{f"frame {frame['id']}": frame["level"] for frame in side["frames"]} for side in (a, b)]
     restored = [dict.fromkeys(side["not_restored"], "not restored") for side in (a, b)]
