@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Environment
+from recorder.bundle.values import has_removed
 from recorder.environment import VARIABLES, describe_cpu
 from replay.bisect.cells import Cell, Laboratory
 from replay.bisect.factors import CALL_FACTORS, ENVIRONMENT_FACTORS, LIBRARY, Factor, active_factors
@@ -287,4 +288,6 @@ def _compiled(jobs: Sequence[Job]) -> bool:
 
 def _has_answer(job: Job) -> bool:
     """Whether there is something to compare with."""
-    return (job.call.status == "returned" and job.call.output is not None) or job.call.status == "raised"
+    if job.call.status == "returned":
+        return job.call.output is not None and not has_removed(job.call.output)
+    return job.call.status == "raised"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from replay.commands.options import json_option, open_bundle
+from replay.commands.options import json_option, open_bundle, opening_options
 from replay.show.terminal import print_json, print_line, print_wrapped, styled
 from replay.show.text import inert
 
@@ -18,6 +18,7 @@ _LINES_SHOWN = 12
 @click.command(short_help="What changed between two bundles, or two replay results.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
+@opening_options
 @json_option
 @click.pass_context
 def diff(context: click.Context, a: str, b: str, as_json: bool) -> None:
