@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recorder.bundle import Bundle, PixelsDiffer
-from recorder.bundle.manifest import Call, Frame, Manifest
+from recorder.bundle.manifest import Call, Environment, Frame, Manifest
 from recorder.environment import describe_cpu
+from replay.comparators import RegisteredComparator
 from replay.compare.comparison import Answer
+from replay.compare.decision import TASKS
 from replay.conclusion import REQUIREMENTS, conclude, exit_code_of, reaches
 from replay.exchange import digest_of, recorded_answer
 from replay.failure import failure_shows
@@ -23,6 +25,8 @@ from replay.pipeline.passes import run_pipeline, with_stages
 from replay.pipeline.run import PipelineRunner
 from replay.pipeline.stages import PipelineVerdict
 from replay.process import Limits
+from replay.reference import PortableReference, hold_against
+from replay.result import result_path
 from replay.session import Job, Outcome, Raised, Returned, Session
 from replay.sources import REMEDY, Candidate
 from replay.verdict import CallVerdict, FrameChange, FrameVerdict, Level, ReplayResult, WhatIf, worst
@@ -51,6 +55,7 @@ class ReplayOptions:
     config: UserConfig | None = None  #: None: read from the user's configuration directory
     timeout_seconds: float | None = None  #: for one call of a model
     memory_bytes: int | None = None  #: for a worker, beyond torch itself
+    task: str | None = None  #: which comparator decides; None: chosen from each answer's structure
     require: str = "decision"  #: "bit-exact", "tolerance" or "decision"
     pipeline: str | None = None  #: "pkg.mod:predict", typed by the user: from the raw image to the service's answer
     changes: Changes = field(default_factory=Changes)  #: what to change on purpose
@@ -95,7 +100,8 @@ def replay_bundle(bundle: Bundle, options: ReplayOptions | None = None) -> Repla
         options: see ReplayOptions.
 
     Raises:
-        ValueError: a wanted frame is not in the bundle, or the model locations cannot be used (ConfigInvalid).
+        ValueError: a wanted frame is not in the bundle, no comparator has the task's name, or the model locations
+            cannot be used (ConfigInvalid).
         BundleInvalid: recorded bytes are not what the manifest says.
         BundleUnavailable: the bundle could not be read to the end.
     """
@@ -122,6 +128,9 @@ class _Replay:
         self._digests: dict[int, bytes | str] = {}
         self._kept: dict[int, Answer] = {}
         self._kept_bytes = 0
+        self._comparator = None if options.task in (None, *TASKS) else RegisteredComparator(str(options.task))
+        self._reference: PortableReference | None = None
+        self._reference_note = ""
         self._done = 0
         self._interrupted = False
         self._trigger = self._manifest.incident.triggers[0] if self._manifest.incident.triggers else None
@@ -136,7 +145,10 @@ class _Replay:
             for context in self._manifest.contexts
         }
         limits = Limits(timeout_seconds=options.timeout_seconds, memory_bytes=options.memory_bytes)
-        with Session(self._bundle.tensor_bytes, plans, device=options.device, limits=limits) as session:
+        with (
+            Session(self._bundle.tensor_bytes, plans, device=options.device, limits=limits) as session,
+            self._comparator or contextlib.nullcontext(),
+        ):
             try:
                 self._run_calls(session)
                 if options.pipeline is not None:
@@ -144,12 +156,34 @@ class _Replay:
             except KeyboardInterrupt:  # what is known by now is worth telling
                 self._interrupted = True
             remedies = self._qualify(session)
+            if options.numerics == "portable" and self._judge is None and session.environment is not None:
+                self._hold_against_reference(session.environment)
         return self._sum_up(session, remedies)
+
+    def _hold_against_reference(self, environment: Environment) -> None:
+        """Compare portable bits with portable bits, where an earlier replay left some."""
+        digests = {
+            call: digest.hex()
+            for call, digest in self._digests.items()
+            if isinstance(digest, bytes) and self._verdicts[call].level is not Level.NONDETERMINISTIC
+        }
+        on_cpu = (self._options.device or "cpu") == "cpu"
+        path = result_path(str(self._options.bundle_path)) if self._options.bundle_path is not None else None
+        held = hold_against(path, self._bundle.id, environment if on_cpu else None, digests, self._verdicts)
+        self._reference, self._reference_note = held.reference, held.note
+        self._verdicts |= held.verdicts
 
     def _run_calls(self, session: Session) -> None:
         thresholds = _thresholds(self._manifest)
         for job, outcome in session.run(self._jobs):
-            self._verdicts[job.call.id] = judge(job, outcome, self._bundle.tensor_bytes, thresholds)
+            self._verdicts[job.call.id] = judge(
+                job,
+                outcome,
+                self._bundle.tensor_bytes,
+                thresholds,
+                task=self._options.task if self._comparator is None else None,
+                comparator=self._comparator,
+            )
             self._remember(job, outcome)
             self._judge_change(job, outcome)
             self._progress()
@@ -288,6 +322,8 @@ class _Replay:
         if self._thinned:
             count = f"{len(self._thinned)} of {len(frames)} frames"
             unchecked.append(f"{count} were not replayed: thinned, to keep the bundle within its size")
+        if self._reference_note:
+            unchecked.insert(0, self._reference_note)
         if options.repeat == 1:
             unchecked.append("replay was not compared with itself: --repeat 1")
         if self._interrupted:
@@ -312,6 +348,7 @@ class _Replay:
             exit_code=exit_code_of(verdict, options.require, self._manifest.complete, what_if),
             remedies=tuple(remedies),
             what_if=what_if,
+            portable_reference=self._reference,
         )
 
     def _frame_verdict(self, frame: Frame) -> FrameVerdict:

@@ -31,6 +31,8 @@ _MAX_DEATHS = 3
 _MAX_LOADED = 8
 #: An answer may be this much larger than the recorded one before it is refused unseen.
 _ANSWER_ROOM_BYTES = 256 * 2**20
+#: Sentences on one context; a worker that runs a stranger's graph is not believed to be brief either.
+_MOST_LACKING = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,7 @@ class Session:
     def restore(self, plans: dict[int, WorkerPlan]) -> None:
         """Run what follows under other plans, by id of the context, every model loaded anew."""
         self._plans = plans
+        self.not_restored.clear()
         self.forget_models()
 
     @property
@@ -186,6 +189,7 @@ class Session:
         try:
             header, payload = self._worker.answer(min(MAX_PAYLOAD_BYTES, _answer_limit(job)))
             outcome = self._outcome(header, payload)
+            self._lack(job, header.get("lacking"))
         except ProtocolError as error:
             raise WorkerDied(f"the replay worker sent {error}") from error
         running.popleft()
@@ -201,6 +205,14 @@ class Session:
             case {"status": "refused", "reason": str() as reason}:
                 return Failed(reason=inert(reason, 400))
         raise ProtocolError("an answer of an unknown kind")
+
+    def _lack(self, job: Job, sentences: object) -> None:
+        """Add what the worker could not restore for one call."""
+        known = self.not_restored.setdefault(job.context.id, [])
+        for each in sentences if isinstance(sentences, list) else ():
+            sentence = inert(each, 300)
+            if sentence not in known and len(known) < _MOST_LACKING:
+                known.append(sentence)
 
     def _must_change(self, job: Job) -> bool:
         """Whether a job needs the worker idle: another process, other flags, or a model that is not loaded."""
@@ -246,6 +258,8 @@ class Session:
         self._plan = plan
         if job.context.id not in self.not_restored:
             lacking = [*plan.not_restored, *compare_surroundings(job.context.environment, self._worker.environment)]
+            if job.model.type.endswith("OptimizedModule"):
+                lacking.append("compile: the recorded model was compiled by torch.compile, here it runs eagerly")
             self.not_restored[job.context.id] = [*lacking, *([self._no_device] if self._no_device else [])]
 
     def _start(self, plan: WorkerPlan, job: Job) -> Worker:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from recorder.bundle.values import JsonValue
 
+if TYPE_CHECKING:
+    from replay.reference import PortableReference
 __all__ = [
     "CallVerdict",
     "Difference",
@@ -128,5 +131,6 @@ class ReplayResult:
     exit_code: int
     remedies: tuple[str, ...] = field(default_factory=tuple)
     thinned: int = 0  #: frames that were not replayed because the bundle was kept within a size
+    portable_reference: PortableReference | None = None  #: to keep with the result; portable numerics only
     interrupted: bool = False  #: the user ended it early: a partial verdict
     what_if: WhatIf | None = None  #: where something was changed on purpose

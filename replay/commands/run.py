@@ -93,6 +93,12 @@ class _Device(click.ParamType[str]):
     help="What counts as reproduced for the exit code.",
 )
 @click.option(
+    "--task",
+    metavar="TASK",
+    help="Comparator of decisions: classification, detection, segmentation, embedding, text, none, or one that an "
+    "installed package registers. Default: by the answer's structure.",
+)
+@click.option(
     "--pipeline",
     type=Factory(),
     metavar="pkg.mod:predict",
@@ -132,6 +138,7 @@ def run(
     models: str | None,
     timeout: float | None,
     require: str,
+    task: str | None,
     pipeline: str | None,
     sets: tuple[str, ...],
     weights: str | None,
@@ -175,6 +182,7 @@ def run(
                 bundle_path=Path(bundle),
                 timeout_seconds=timeout,
                 require=require,
+                task=task,
                 pipeline=pipeline,
                 changes=parse_changes(sets, weights),
                 truth=truth,
@@ -184,7 +192,9 @@ def run(
             raise click.UsageError(inert(error, 1200)) from error
         try:
             result = replay_bundle(opened, options)
-        except ConfigInvalid as error:
+        except ValueError as error:
+            if not isinstance(error, ConfigInvalid) and not str(error).startswith("--"):
+                raise
             raise click.UsageError(inert(error, 600)) from error
     data = result_to_json(result)
     if as_json:
