@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recorder.bundle import Bundle, PixelsDiffer
-from recorder.bundle.codec import value_to_json
 from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
-from recorder.bundle.signature import call_signature
 from recorder.environment import describe_cpu
 from recorder.signals import reevaluate
 from replay.compare.comparison import Answer
 from replay.conclusion import REQUIREMENTS, conclude, exit_code_of, reaches
 from replay.exchange import digest_of
+from replay.jobs import chosen_frames, plan_jobs
 from replay.judge import disagreement, judge, soften
-from replay.load import UserConfig, find_locations, read_user_config
+from replay.load import UserConfig
 from replay.numerics.settings import PROFILES, plan_worker
 from replay.process import Limits
 from replay.session import Job, Outcome, Raised, Returned, Session
-from replay.sources import REMEDY, Candidate, Factories, candidates
+from replay.sources import REMEDY, Candidate
 from replay.verdict import CallVerdict, FrameVerdict, Level, ReplayResult, worst
 
 __all__ = ["ReplayOptions", "replay_bundle"]
@@ -91,8 +90,16 @@ class _Replay:
         self._bundle = bundle
         self._manifest: Manifest = bundle.manifest
         self._options = options
-        self._frames = _chosen(self._manifest, options.frames)
-        self._jobs = self._plan_jobs()
+        self._frames = chosen_frames(self._manifest, options.frames)
+        self._jobs = plan_jobs(
+            self._manifest,
+            self._frames,
+            model=options.model,
+            model_directory=options.model_directory,
+            models=options.models,
+            bundle_path=options.bundle_path,
+            config=options.config,
+        )
         self._verdicts: dict[int, CallVerdict] = {}
         self._digests: dict[int, bytes | str] = {}
         self._kept: dict[int, Answer] = {}
@@ -133,34 +140,6 @@ class _Replay:
                     continue
                 with contextlib.suppress(PixelsDiffer):  # an intact JPEG that this machine's decoder reads otherwise
                     self._bundle.pixels(image)
-
-    def _plan_jobs(self) -> list[Job]:
-        wanted = {call for frame in self._frames for call in frame.calls}
-        options = self._options
-        config = options.config if options.config is not None else read_user_config()
-        locations = find_locations(options.bundle_path, options.models, config)
-        factories = Factories.parse(options.model, options.model_directory)
-        models = {model.id: model for model in self._manifest.models}
-        contexts = {context.id: context for context in self._manifest.contexts}
-        jobs = []
-        known: dict[tuple[int, str], tuple[list[Candidate], list[str]]] = {}
-        for call in self._manifest.calls:
-            if call.id in wanted and call.parent is None:
-                signature = call_signature(value_to_json(call.args), value_to_json(call.kwargs))
-                key = (call.model, signature)
-                if key not in known:
-                    known[key] = candidates(models[call.model], signature, factories, locations, config)
-                found, reasons = known[key]
-                jobs.append(
-                    Job(
-                        call=call,
-                        model=models[call.model],
-                        context=contexts[call.context],
-                        candidates=found,
-                        reasons=reasons,
-                    )
-                )
-        return jobs
 
     def _remember(self, job: Job, outcome: Outcome) -> None:
         digest = _digest(outcome)
@@ -243,16 +222,6 @@ class _Replay:
             reason=deciding.reason or next((call.reason for call in calls if not call.compared), ""),
             compared=deciding.compared,
         )
-
-
-def _chosen(manifest: Manifest, wanted: frozenset[int] | None) -> list[Frame]:
-    if wanted is None:
-        return list(manifest.frames)
-    known = {frame.id for frame in manifest.frames}
-    if missing := sorted(wanted - known):
-        held = f"{min(known)} to {max(known)}" if known else "none"
-        raise ValueError(f"the bundle has no frame {missing[0]}; it holds frames {held}")
-    return [frame for frame in manifest.frames if frame.id in wanted]
 
 
 def _doubt(

@@ -19,6 +19,7 @@ from replay.graph.arguments import GraphRefused
 from replay.worker.arguments import NotRebuildable, rebuild
 from replay.worker.loading import Loaded, LoadFailed, load_model
 from replay.worker.sandbox import Forbidden, limit_cpu_seconds, limit_memory, lock_down, refusals
+from replay.worker.watching import Watcher
 
 __all__ = ["Server"]
 
@@ -100,9 +101,10 @@ class Server:
         model.set_training(settings["training"])
         self._limit_time()
         _restore_generator(request["rng"], view)
+        watcher = Watcher(request["watch"], view, self._device) if "watch" in request else None
         started = time.perf_counter()
         try:
-            with _calling(settings):
+            with _calling(settings), watcher.watching(model) if watcher else contextlib.nullcontext():
                 output = model.call(*args, **kwargs)
             if self._device != "cpu":
                 torch.cuda.synchronize()
@@ -120,7 +122,10 @@ class Server:
             "seconds": seconds,
             "refused": refusals(),
         }
-        return reply, (answer,)
+        if watcher is None:
+            return reply, (answer,)
+        seen, parts = watcher.reply()
+        return reply | {"seen": seen, "seen_from": len(answer)}, (answer, *parts)
 
     def _raised(self, error: BaseException) -> dict[str, Any]:
         kind = type(error)
