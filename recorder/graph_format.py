@@ -69,9 +69,7 @@ class GraphUnwritable(RuntimeError):
     """The exported program has a part that the graph document has no form for; the message names it."""
 
 
-def graph_document(
-    program: ExportedProgram, weight_names: dict[int, str], module_paths: Collection[str] = ()
-) -> bytes:
+def graph_document(program: ExportedProgram, weight_names: dict[int, str], module_paths: Collection[str] = ()) -> bytes:
     """Write an exported program as a graph document.
 
     Args:

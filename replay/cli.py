@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "ls": "replay.commands.ls:ls",
     "verify": "replay.commands.verify:verify",
     "extract": "replay.commands.extract:extract",
+    "locate": "replay.commands.locate:locate",
     "recover": "replay.commands.recover:recover",
     "seal": "replay.commands.seal:seal",
     "model": "replay.commands.model:model",

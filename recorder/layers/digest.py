@@ -38,7 +38,7 @@ def is_digestible(value: object) -> bool:
 
 def hash_tensor(tensor: torch.Tensor) -> str:
     """Return 16 hex digits: xxh3-64 of the elements' bytes, little-endian, in C order."""
-    return f"{xxhash.xxh3_64_intdigest(_bytes(_plain(tensor)).numpy()):016x}"
+    return f"{xxhash.xxh3_64_intdigest(_bytes(_plain(tensor)).numpy().data):016x}"
 
 
 def sketch_tensor(tensor: torch.Tensor) -> NDArray[np.float64] | None:

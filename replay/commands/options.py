@@ -12,11 +12,36 @@ import click
 if TYPE_CHECKING:
     from recorder.bundle.reader import Bundle
 
-__all__ = ["bundle_argument", "json_option", "open_bundle", "parse_frame_ids", "parse_since"]
+__all__ = ["Device", "Factory", "bundle_argument", "json_option", "open_bundle", "parse_frame_ids", "parse_since"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNITS_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class Device(click.ParamType[str]):
+    """A device to run on: "cpu", "cuda" or "cuda:n"."""
+
+    name = "device"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the value, or say what a device is."""
+        if re.fullmatch(r"cpu|cuda(:\d{1,3})?", value) is None:
+            self.fail(f"{value!r} is no device: cpu, cuda or cuda:0", param, ctx)
+        return value
+
+
+class Factory(click.ParamType[str]):
+    """A function that builds a model: "pkg.mod:function", also "NAME=pkg.mod:function"."""
+
+    name = "factory"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the value, or say what a factory is."""
+        path = value.rpartition("=")[2]
+        if path.count(":") != 1 or not all(word.isidentifier() for word in path.replace(":", ".").split(".")):
+            self.fail(f"{value!r} names no function: package.module:function", param, ctx)
+        return value
 
 
 def bundle_argument(command: Command) -> Command:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
 import click
 
 from recorder.bundle.errors import BundleUnavailable
-from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
+from replay.commands.options import Device, Factory, bundle_argument, json_option, open_bundle, parse_frame_ids
 from replay.show.terminal import counting, print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
 from replay.verdict import Difference, FrameVerdict, Level, ReplayResult
@@ -32,25 +31,6 @@ _COLOURS = {
 }
 
 
-class _Device(click.ParamType[str]):
-    name = "device"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if re.fullmatch(r"cpu|cuda(:\d{1,3})?", value) is None:
-            self.fail(f"{value!r} is no device: cpu, cuda or cuda:0", param, ctx)
-        return value
-
-
-class _Factory(click.ParamType[str]):
-    name = "factory"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        path = value.rpartition("=")[2]
-        if path.count(":") != 1 or not all(word.isidentifier() for word in path.replace(":", ".").split(".")):
-            self.fail(f"{value!r} names no function: package.module:function", param, ctx)
-        return value
-
-
 @click.command(short_help="Re-run every frame and say whether the answers come back.")
 @bundle_argument
 @click.option(
@@ -60,7 +40,7 @@ class _Factory(click.ParamType[str]):
     show_default=True,
     help="faithful: the recorded settings · portable: settings every x86 machine has · here: this machine's own.",
 )
-@click.option("--device", type=_Device(), metavar="cpu|cuda[:n]", help="Where to run. Default: where it was recorded.")
+@click.option("--device", type=Device(), metavar="cpu|cuda[:n]", help="Where to run. Default: where it was recorded.")
 @click.option("--frames", metavar="IDS", help="Only these frames: ids and ranges such as 3,7-9.")
 @click.option(
     "--repeat",
@@ -71,7 +51,7 @@ class _Factory(click.ParamType[str]):
 )
 @click.option(
     "--model",
-    type=_Factory(),
+    type=Factory(),
     multiple=True,
     metavar="[NAME=]pkg.mod:factory",
     help="Function that builds the model, for NAME or for all. Its code is run: trust it.",

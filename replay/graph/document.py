@@ -78,7 +78,11 @@ class _Loader:
         body = self._body(self._document, results, kinds, MAX_REGIONS, keep=len(kinds))
         return LoadedGraph(
             names=[*names, *(f"constant {number}" for number in range(len(state) - weight_count))],
-            state=state, inputs=inputs, call=call, body=body, mutations=[number for number, _ in mutations]
+            state=state,
+            inputs=inputs,
+            call=call,
+            body=body,
+            mutations=[number for number, _ in mutations],
         )
 
     def _weight(self, entry: Any) -> torch.Tensor:

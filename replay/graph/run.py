@@ -60,7 +60,6 @@ class LoadedGraph:
                 self._state[number].copy_(new_state)
         return answer
 
-
     @property
     def state(self) -> dict[str, torch.Tensor]:
         """Weights and constants by name."""

@@ -126,8 +126,7 @@ def outputs_alone(a: Seen, b: Seen) -> tuple[Seen, Seen]:
         reduced.append(
             Seen(
                 records=tuple(
-                    replace(by_key[key], begin=2 * number, end=2 * number + 1)
-                    for number, (_, key) in enumerate(order)
+                    replace(by_key[key], begin=2 * number, end=2 * number + 1) for number, (_, key) in enumerate(order)
                 )
             )
         )

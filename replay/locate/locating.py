@@ -140,7 +140,9 @@ def locate_repeat(session: Session, job: Job) -> Located:
     return replace(located, operators=part(*(within(run, root.key) for run in runs)))
 
 
-def _look_closer(located: Located, reference: Seen, run: Callable[[Watch], Seen], run_other: Callable[[Watch], Seen]) -> Located:
+def _look_closer(
+    located: Located, reference: Seen, run: Callable[[Watch], Seen], run_other: Callable[[Watch], Seen]
+) -> Located:
     """Run each differing layer on the reference's inputs, and watch the operators of the root."""
     if located.parting is None or not located.parting.differing:
         return located

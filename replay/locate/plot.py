@@ -30,8 +30,11 @@ def plot_svg(located: Located, names: tuple[str, str]) -> str:
     Returns:
         An SVG document: a line for the error of each layer's output, dots for its error when run alone.
     """
-    layers = [layer for layer in located.parting.layers if layer.is_leaf or layer.key == located.parting.root] \
-        if located.parting else []
+    layers = (
+        [layer for layer in located.parting.layers if layer.is_leaf or layer.key == located.parting.root]
+        if located.parting
+        else []
+    )
     step = max(1, math.ceil(len(layers) / _MAX_POINTS))
     shown = [layer for number, layer in enumerate(layers) if number % step == 0 or _is_root(layer, located)]
     parts = [*_axes(len(layers)), *_errors(shown, located)]
@@ -44,7 +47,9 @@ def plot_svg(located: Located, names: tuple[str, str]) -> str:
             _text(_LEFT, 22, title, size=15),
             _text(_LEFT, 42, _short(describe_root(located), 130)),
             *parts,
-            _text(_LEFT, _HEIGHT - 14, "line: error of the output   dots: error alone, on the same inputs   red: the root"),
+            _text(
+                _LEFT, _HEIGHT - 14, "line: error of the output · dots: error alone, on the same inputs · red: the root"
+            ),
             "</svg>",
             "",
         ]
@@ -57,7 +62,7 @@ def _axes(count: int) -> list[str]:
         y = _y(10.0**power)
         lines.append(f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}" stroke="#ddd"/>')
         lines.append(_text(_LEFT - 8, y + 4, f"1e{power}", anchor="end"))
-    lines.append(_text(_WIDTH - _RIGHT, _HEIGHT - _BOTTOM + 20, f"{count} layers, in the order of the pass", anchor="end"))
+    lines.append(_text(_WIDTH - _RIGHT, _HEIGHT - _BOTTOM + 20, f"{count} layers, in their order", anchor="end"))
     return lines
 
 

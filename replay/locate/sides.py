@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from recorder.bundle.manifest import Manifest
 from recorder.environment import VARIABLES, allowed_variables, describe_cpu
@@ -50,9 +51,7 @@ def check_against(words: Sequence[str]) -> None:
             raise ValueError(f"--against takes {', '.join(AGAINST)} or NAME=VALUE of a setting, not {word!r}")
 
 
-def sides(
-    manifest: Manifest, numerics: str, against: Sequence[str], *, device: str | None = None
-) -> tuple[Side, Side]:
+def sides(manifest: Manifest, numerics: str, against: Sequence[str], *, device: str | None = None) -> tuple[Side, Side]:
     """Return the reference and what it is held against.
 
     Args:
@@ -96,7 +95,14 @@ def with_model(jobs: Sequence[Job], factory: str, directory: str | None) -> list
     """
     if not is_factory(factory):
         raise ValueError(f"--against-model takes pkg.mod:factory, not {factory!r}")
-    own = {"path": None, "digest": None, "layouts": {}, "source": "factory", "factory": factory, "add_path": directory}
+    own: dict[str, Any] = {
+        "path": None,
+        "digest": None,
+        "layouts": {},
+        "source": "factory",
+        "factory": factory,
+        "add_path": directory,
+    }
     return [
         replace(
             job,

@@ -111,7 +111,7 @@ class Watcher:
             for path, module in root.named_modules():
                 own = vars(module).get("forward")
                 with contextlib.suppress(Exception):  # a scripted module keeps its forward; its caller is watched
-                    module.forward = self._watched(path, module, module.forward)  # type: ignore[method-assign]
+                    module.forward = self._watched(path, module, module.forward)
                     changed.append((module, own))
             yield
         finally:
@@ -119,7 +119,7 @@ class Watcher:
                 if own is None:
                     del module.forward
                 else:
-                    module.forward = own  # type: ignore[method-assign]
+                    module.forward = own
 
     def _watched(self, path: str, module: torch.nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -236,11 +236,11 @@ class Watcher:
         return self._state.get(_address(tensor), "") if self._state else ""
 
 
-class _Operators(TorchDispatchMode):
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no types
     """Hands every operator of a block to a watcher."""
 
     def __init__(self, watcher: Watcher) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._watcher = watcher
 
     @classmethod
