@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recorder.bundle import Bundle, PixelsDiffer
@@ -17,6 +17,8 @@ from replay.exchange import digest_of
 from replay.jobs import chosen_frames, plan_jobs
 from replay.judge import disagreement, judge, soften
 from replay.load import UserConfig
+from replay.locate.locating import locate_repeat
+from replay.locate.wording import name_layer
 from replay.numerics.settings import PROFILES, plan_worker
 from replay.process import Limits
 from replay.session import Job, Outcome, Raised, Returned, Session
@@ -27,6 +29,9 @@ __all__ = ["ReplayOptions", "replay_bundle"]
 
 #: Answers of the first pass kept to say by how much a second one differs; beyond, digests tell only that it does.
 _KEPT_BYTES = 64 * 2**20
+
+#: Calls whose layers are looked through; the others most likely differ for the same reason.
+_LOCATED_CALLS = 3
 
 Progress = Callable[[int, int], None]
 
@@ -128,6 +133,7 @@ class _Replay:
                     if _digest(outcome) != self._digests[job.call.id]:
                         self._verdicts[job.call.id] = disagreement(job, self._kept.get(job.call.id), outcome)
                     self._progress()
+            self._find_layers(session)
             remedies = self._qualify(session)
         return self._sum_up(session, remedies)
 
@@ -157,6 +163,15 @@ class _Replay:
         self._done += 1
         if self._options.progress is not None:
             self._options.progress(self._done, len(self._jobs) * self._options.repeat)
+
+    def _find_layers(self, session: Session) -> None:
+        """Name the layer in which a replay that disagrees with itself first does."""
+        again = [job for job in self._jobs if self._verdicts[job.call.id].level is Level.NONDETERMINISTIC]
+        for job in again[:_LOCATED_CALLS]:
+            verdict = self._verdicts[job.call.id]
+            if verdict.first_difference is not None:
+                named = name_layer(locate_repeat(session, job), verdict.first_difference)
+                self._verdicts[job.call.id] = replace(verdict, first_difference=named)
 
     def _qualify(self, session: Session) -> list[str]:
         """Take back what a difference cannot prove; return remedies."""

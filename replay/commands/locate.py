@@ -145,7 +145,9 @@ def _print_result(result: LocateResult, everything: bool) -> None:
     from replay.locate.tree import tree_lines
     from replay.locate.wording import describe_root
 
-    shown = [each for each in result.located if each.differs] or list(result.located[-1:])
+    print_wrapped(inert(" against ".join(result.names), 400))
+    print_line()
+    shown = [each for each in result.located if each.differs]
     for each in shown[:_TREES_SHOWN]:
         print_line(styled(_title(each), bold=True))
         print_wrapped(describe_root(each), indent="  ")
@@ -155,8 +157,8 @@ def _print_result(result: LocateResult, everything: bool) -> None:
         print_line()
     if len(shown) > _TREES_SHOWN:
         print_line(f"and {len(shown) - _TREES_SHOWN} more calls differ; --json lists all")
-        print_line()
-    print_wrapped(inert(result.conclusion, 1000))
+    if not shown:
+        print_wrapped(inert(result.conclusion, 1000))
     if result.not_restored:
         print_heading("Not restored:")
         for sentence in result.not_restored:

@@ -47,9 +47,8 @@ def tree_lines(located: Located, *, blocks: bool = True, everything: bool = Fals
         everything: open every part; else only what leads to the root, and the first two levels.
 
     Returns:
-        Lines of at most 80 columns: ``>`` marks the root; each layer's error, estimated from sketches; its error when it
-        is run alone on the reference's inputs, exact (of a closed part: the largest in it); a bar, logarithmic from
-        1e-9 to 1.
+        Lines of at most 80 columns: ``>`` marks the root; each layer's error, estimated from sketches; its error when
+        run alone on the reference's inputs, exact (in a closed part the largest); a bar, logarithmic from 1e-9 to 1.
     """
     if located.parting is None:
         return []

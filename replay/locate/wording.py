@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from replay.locate.alignment import LayerGap, describe_key
 from replay.locate.locating import Located
 from replay.show.text import inert
+from replay.verdict import Difference, Layer
 
-__all__ = ["describe_root", "magnitude", "weights_sentence"]
+__all__ = ["describe_root", "magnitude", "name_layer", "weights_sentence"]
 
 _WEIGHTS_NAMED = 3
 
@@ -38,6 +41,29 @@ def describe_root(located: Located) -> str:
     if parting.structure is not None:
         said += f"; {inert(parting.structure, 400)}"
     return said
+
+
+def name_layer(located: Located, difference: Difference) -> Difference:
+    """Return a difference with the layer in which it begins."""
+    root = located.root
+    if root is None:
+        return replace(difference, what=f"{difference.what}; {_not_found(located)}")
+    operator = located.operator
+    layer = Layer(
+        path=inert(root.key[0], 400),
+        kind=inert(root.kind, 200),
+        call_index=root.key[2],
+        operator=inert(operator[1], 200) if operator else None,
+    )
+    return replace(difference, what=f"{difference.what}; {describe_root(located)}", layer=layer)
+
+
+def _not_found(located: Located) -> str:
+    if located.parting is None:
+        return f"its layers could not be watched: {inert(located.reason, 300)}"
+    if not located.differs:
+        return "it did not show again while the layers were watched"
+    return describe_root(located)
 
 
 def weights_sentence(layer: LayerGap) -> str:
