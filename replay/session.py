@@ -39,6 +39,7 @@ class Job:
     context: Context
     candidates: list[Candidate]
     reasons: list[str]  #: why there are no more candidates
+    variant: str = ""  #: names how the model is to be laid out, where that is not as recorded
     watch: Watch | None = None  #: what to watch while it runs
 
 
@@ -285,7 +286,7 @@ class Session:
 
 
 def _key_of(job: Job) -> tuple[Any, ...]:
-    return job.model.id, tuple(candidate.graph_digest for candidate in job.candidates)
+    return job.model.id, job.variant, tuple(candidate.graph_digest for candidate in job.candidates)
 
 
 def _answer_limit(job: Job) -> int:

@@ -29,7 +29,7 @@ class LayerGap:
 class Parting:
     """Where two runs part."""
 
-    layers: tuple[LayerGap, ...]  #: in the order in which they ended, up to where the calls are others
+    layers: tuple[LayerGap, ...]  #: in the order in which they ended, as far as the calls are the same
     root: Key | None  #: the first layer whose output differs while its inputs matched
     before: Key | None = None  #: where the root's own operations made the difference: the call that first got it
     structure: str | None = None  #: one sentence, where the runs call other layers
@@ -50,14 +50,17 @@ def part(reference: Seen, other: Seen) -> Parting:
     """
     common = align(reference, other)
     leaves = _leaves(reference)
-    gaps = {number: _gap(a, b, number in leaves) for number, (a, b) in enumerate(common)}
-    root, before = _root(common)
     at: tuple[LayerRecord | None, LayerRecord | None] = (None, None)
     if len(common) < max(len(reference.records), len(other.records)):
         at = (_at(reference, len(common)), _at(other, len(common)))
-    ended = sorted((a.end or 0, number) for number, (a, _) in enumerate(common))
+    root, before = _root(common, at[0])
+    ended = sorted(
+        (a.end, number)
+        for number, (a, b) in enumerate(common)
+        if a.end is not None and b.end is not None and _before(a.end, at[0]) and _before(b.end, at[1])
+    )
     return Parting(
-        layers=tuple(gaps[number] for _, number in ended),
+        layers=tuple(_gap(*common[number], number in leaves) for _, number in ended),
         root=root,
         before=before,
         structure=_structure(common, at) if at != (None, None) else None,
@@ -150,8 +153,17 @@ def _calls(seen: Seen) -> dict[str, list[LayerRecord]]:
     return calls
 
 
-def _root(pairs: Sequence[tuple[LayerRecord, LayerRecord]]) -> tuple[Key | None, Key | None]:
-    for number, is_end in _events([a for a, _ in pairs]):
+def _before(time: int, parted: LayerRecord | None) -> bool:
+    """Whether something happened before the runs called other layers; what is around those is not comparable."""
+    return parted is None or time < parted.begin
+
+
+def _root(
+    pairs: Sequence[tuple[LayerRecord, LayerRecord]], parted: LayerRecord | None
+) -> tuple[Key | None, Key | None]:
+    for time, number, is_end in _events([a for a, _ in pairs]):
+        if not _before(time, parted):
+            break
         a, b = pairs[number]
         if is_end and not _same(a.outputs, b.outputs):
             return a.key, None
@@ -162,12 +174,11 @@ def _root(pairs: Sequence[tuple[LayerRecord, LayerRecord]]) -> tuple[Key | None,
     return None, None
 
 
-def _events(records: Sequence[LayerRecord]) -> Iterator[tuple[int, bool]]:
-    """Beginnings and ends in the order of time: the record's number, and whether it is the end."""
+def _events(records: Sequence[LayerRecord]) -> Iterator[tuple[int, int, bool]]:
+    """Beginnings and ends in the order of time: when, the record's number, and whether it is the end."""
     times = [(record.begin, number, False) for number, record in enumerate(records)]
     times += [(record.end, number, True) for number, record in enumerate(records) if record.end is not None]
-    for _, number, is_end in sorted(times):
-        yield number, is_end
+    yield from sorted(times)
 
 
 def _gap(a: LayerRecord, b: LayerRecord, is_leaf: bool) -> LayerGap:

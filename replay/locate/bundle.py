@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,17 +129,21 @@ def locate_bundle(bundle: Bundle, options: LocateOptions) -> LocateResult:
     limits = Limits(timeout_seconds=options.timeout_seconds, memory_bytes=options.memory_bytes)
     names = (f"{reference.name}{_model_name(options.model)}", f"{other.name}{_other_name(options)}")
     found: list[Located] = []
-    with Session(bundle.tensor_bytes, reference.plans, device=reference.device, limits=limits) as ours:
-        with Session(bundle.tensor_bytes, other.plans, device=other.device, limits=limits) as theirs:
-            for done, (job, other_job) in enumerate(zip(jobs, other_jobs, strict=True), 1):
-                if options.against == ("itself",):
-                    found.append(locate_repeat(ours, job))
-                else:
-                    found.append(locate_call(ours, job, theirs, other_job, names=names))
-                if options.progress is not None:
-                    options.progress(done, len(jobs))
-                if options.frames is None and found[-1].differs:
-                    break
+    with contextlib.ExitStack() as stack:
+        ours = theirs = stack.enter_context(
+            Session(bundle.tensor_bytes, reference.plans, device=reference.device, limits=limits)
+        )
+        if (other.plans, other.device) != (reference.plans, reference.device):
+            theirs = stack.enter_context(Session(bundle.tensor_bytes, other.plans, device=other.device, limits=limits))
+        for done, (job, other_job) in enumerate(zip(jobs, other_jobs, strict=True), 1):
+            if options.against == ("itself",):
+                found.append(locate_repeat(ours, job))
+            else:
+                found.append(locate_call(ours, job, theirs, other_job, names=names))
+            if options.progress is not None:
+                options.progress(done, len(jobs))
+            if options.frames is None and found[-1].differs:
+                break
         lacking = [sentence for sentences in ours.not_restored.values() for sentence in sentences]
     return LocateResult(bundle=bundle.id, names=names, located=tuple(found), not_restored=tuple(dict.fromkeys(lacking)))
 
@@ -160,7 +165,8 @@ def _other_model(jobs: list[Job], options: LocateOptions) -> list[Job]:
         jobs = with_model(jobs, options.against_model, options.model_directory)
     if options.against_weights is not None:
         jobs = with_weights(jobs, options.against_weights)
-    return jobs
+    changed = options.against_model is not None or options.against_weights is not None
+    return [replace(job, variant="other") for job in jobs] if changed else jobs
 
 
 def _in_order_of_interest(manifest: Manifest, frames: list[Frame]) -> list[Frame]:

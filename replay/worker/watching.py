@@ -74,6 +74,7 @@ class Watcher:
         self._stack: list[int] = []
         self._counts: Counter[tuple[str, str]] = Counter()
         self._clock = 0
+        self._busy = False  # with work of its own, which is no operator of the model
         self._state: dict[int, str] = {}  # names of weights and buffers, by the address of their memory
         self._sketches: list[Any] = []
         self._kept: list[dict[str, Any]] = []
@@ -125,10 +126,9 @@ class Watcher:
         def watched(*args: Any, **kwargs: Any) -> Any:
             key = self._next(path, "")
             if key in self._forced:
-                args, kwargs = self._with_own_state(self._reference(key), (args, kwargs))
+                args, kwargs = self._replaced(key, args, kwargs)
             state = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-            number = self._open(key, type(module).__qualname__, (args, kwargs), state)
-            kept = self._keep_inputs(key, args, kwargs)
+            number, kept = self._open(key, type(module).__qualname__, args, kwargs, state)
             try:
                 with _Operators(self) if key == self._within else contextlib.nullcontext():
                     output = forward(*args, **kwargs)
@@ -143,10 +143,9 @@ class Watcher:
         """Run one node of a graph, or one operator."""
         key = self._next(path, operator)
         if key in self._forced:
-            args, kwargs = self._with_own_state(self._reference(key), (args, kwargs))
+            args, kwargs = self._replaced(key, args, kwargs)
         state = [(self._name(tensor), tensor) for tensor in _tensors((args, kwargs)) if self._name(tensor)]
-        number = self._open(key, operator, (args, kwargs), state)
-        kept = self._keep_inputs(key, args, kwargs)
+        number, kept = self._open(key, operator, args, kwargs, state)
         try:
             output = call(*args, **kwargs)
         finally:
@@ -156,6 +155,8 @@ class Watcher:
 
     def operator(self, function: Any, args: Any, kwargs: Any) -> Any:
         """Run one operator that the dispatch mode caught."""
+        if self._busy:
+            return function(*args, **kwargs)
         path = self._records[self._stack[-1]].key[0] if self._stack else ""
         return self._node(path, str(function), function, args, kwargs)
 
@@ -164,16 +165,24 @@ class Watcher:
         self._counts[path, operator] += 1
         return path, operator, index
 
-    def _open(self, key: Key, kind: str, given: Any, state: Sequence[tuple[str, Any]]) -> int:
+    def _open(
+        self, key: Key, kind: str, args: Any, kwargs: Any, state: Sequence[tuple[str, Any]]
+    ) -> tuple[int, dict[str, Any] | None]:
+        """Write down the beginning of a call; return its number, and its arguments where they are to be kept."""
         number = len(self._records)
         parent = self._stack[-1] if self._stack else None
         self._stack.append(number)
-        if number < MAX_RECORDS:
-            self._clock += 1
-            inputs = [self._digest("", tensor) for tensor in _tensors(given) if not self._name(tensor)]
+        if number >= MAX_RECORDS:
+            return number, None
+        self._clock += 1
+        with self._at_work():
+            inputs = [self._digest("", tensor) for tensor in _tensors((args, kwargs)) if not self._name(tensor)]
             own = [self._digest(name, tensor) for name, tensor in state[:_MAX_TENSORS] if is_digestible(tensor)]
             self._records.append(_Record(key, kind, parent, self._clock, inputs[:_MAX_TENSORS], own))
-        return number
+            if key not in self._keep:
+                return number, None
+            arguments, size_bytes = self._whole(_only_tensors((args, kwargs)))
+        return number, {"key": list(key), "arguments": arguments, "arguments_bytes": size_bytes}
 
     def _leave(self, number: int) -> None:
         if self._stack and self._stack[-1] == number:
@@ -184,13 +193,22 @@ class Watcher:
             return
         self._clock += 1
         record = self._records[number]
-        # What only shows a weight from another side (its transpose) computes nothing.
-        record.outputs = [self._digest("", tensor) for tensor in _tensors(output) if not self._name(tensor)]
-        del record.outputs[_MAX_TENSORS:]
         record.end = self._clock
-        if kept is not None:
-            kept["output"], kept["output_bytes"] = self._whole(output)
-            self._kept.append(kept)
+        with self._at_work():
+            # What only shows a weight from another side (its transpose) computes nothing.
+            outputs = [self._digest("", tensor) for tensor in _tensors(output) if not self._name(tensor)]
+            record.outputs = outputs[:_MAX_TENSORS]
+            if kept is not None:
+                kept["output"], kept["output_bytes"] = self._whole(output)
+                self._kept.append(kept)
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        before, self._busy = self._busy, True
+        try:
+            yield
+        finally:
+            self._busy = before
 
     def _digest(self, name: str, tensor: torch.Tensor) -> dict[str, Any]:
         sketch = sketch_tensor(tensor)
@@ -204,12 +222,6 @@ class Watcher:
             "sketch": len(self._sketches) - 1 if sketch is not None else None,
         }
 
-    def _keep_inputs(self, key: Key, args: Any, kwargs: Any) -> dict[str, Any] | None:
-        if key not in self._keep:
-            return None
-        arguments, size_bytes = self._whole(_only_tensors((args, kwargs)))
-        return {"key": list(key), "arguments": arguments, "arguments_bytes": size_bytes}
-
     def _whole(self, value: Any) -> tuple[dict[str, Any], int]:
         described = describe(value)
         data = bytearray(described.size_bytes)
@@ -218,9 +230,12 @@ class Watcher:
         self._parts.append(data)
         return described.tagged, len(data)
 
-    def _reference(self, key: Key) -> Any:
+    def _replaced(self, key: Key, args: Any, kwargs: Any) -> Any:
+        """The reference's arguments in place of a call's own."""
         tagged, data = self._forced[key]
-        return rebuild(tagged, data, where="reference", device=self._device)
+        with self._at_work():
+            reference = rebuild(tagged, data, where="reference", device=self._device)
+        return self._with_own_state(reference, (args, kwargs))
 
     def _with_own_state(self, reference: Any, own: Any) -> Any:
         """The reference's tensors, but the weights of the model that runs here, and all that is no tensor."""

@@ -150,7 +150,7 @@ def test_a_plain_function_is_watched_by_operators(recording: Any, located: Any) 
     """It has no modules."""
     path = recorded(recording, models.function())
     [found] = located(path, model=(f"{MODELS}:function",), against_model=f"{MODELS}:jittery_function").located
-    assert found.differs and "calls other layers" in found.parting.structure
+    assert found.differs and "call other layers" in found.parting.structure
     [found] = located(path, "itself", model=(f"{MODELS}:jittery_function",)).located
     assert found.root.key == ("", "aten.mul.Tensor", 0)
 

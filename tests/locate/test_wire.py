@@ -82,4 +82,4 @@ def test_nonsense_is_refused_or_empty(key: str, value: Any) -> None:
         seen_from_wire(changed, memoryview(PAYLOAD))
     except ProtocolError:
         return
-    assert key == "records" and value in ([], {}, "") or (key == "kept" and value in ([], {}, ""))
+    assert (key == "records" and value in ([], {}, "")) or (key == "kept" and value in ([], {}, ""))
