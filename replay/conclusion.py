@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from replay.verdict import FrameVerdict, Level
+from replay.verdict import OUTCOMES, FrameVerdict, Level, WhatIf
 
 __all__ = ["REQUIREMENTS", "conclude", "exit_code_of", "reaches"]
 
@@ -33,9 +33,12 @@ def reaches(level: Level, required: str) -> bool:
     return order.index(level) <= order.index(REQUIREMENTS[required])
 
 
-def exit_code_of(level: Level, required: str, complete: bool) -> int:
+def exit_code_of(level: Level, required: str, complete: bool, what_if: WhatIf | None = None) -> int:
     """The exit code of the contract: 0 reproduced, 1 not, 3 not replayable or inconclusive, 5 nondeterministic, and 6
-    where all that could be salvaged reproduces."""
+    where all that could be salvaged reproduces. After a change on purpose: 0 where no answer is wrong, 1 where one is.
+    """
+    if what_if is not None and level not in (Level.NOT_REPLAYABLE, Level.NONDETERMINISTIC):
+        return 1 if any(frame.outcome in ("still wrong", "newly wrong") for frame in what_if.frames) else 0
     if level in (Level.INCONCLUSIVE, Level.NOT_REPLAYABLE):
         return 3
     if level is Level.NONDETERMINISTIC:
@@ -46,9 +49,16 @@ def exit_code_of(level: Level, required: str, complete: bool) -> int:
 
 
 def conclude(
-    frames: Sequence[FrameVerdict], verdict: Level, *, failure_reproduced: bool | None, unchecked: Sequence[str]
+    frames: Sequence[FrameVerdict],
+    verdict: Level,
+    *,
+    failure_reproduced: bool | None,
+    unchecked: Sequence[str],
+    what_if: WhatIf | None = None,
 ) -> str:
     """Write the sentence: what holds, for how many frames, whether the failure shows again, what was not checked."""
+    if what_if is not None and verdict not in (Level.NOT_REPLAYABLE, Level.NONDETERMINISTIC):
+        return "; ".join([_changed(what_if), *unchecked])
     parts = [_HELD[verdict]]
     counts = Counter(frame.level for frame in frames if frame.compared)
     left_out = sum(not frame.compared for frame in frames)
@@ -62,6 +72,15 @@ def conclude(
         parts.append("the failure shows again" if failure_reproduced else "the failure does not show again")
     parts += unchecked
     return "; ".join(parts)
+
+
+def _changed(what_if: WhatIf) -> str:
+    counts = Counter(frame.outcome for frame in what_if.frames)
+    said = (
+        ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]) or "no frame had an answer"
+    )
+    judged = f"judged by {what_if.judged_by}" if what_if.judged_by else "nothing says which answers are right"
+    return f"with {', '.join(what_if.changes)}: {said} ({judged})"
 
 
 def _place(frames: Sequence[FrameVerdict]) -> str:

@@ -37,6 +37,7 @@ def plan_jobs(
     model: Sequence[str] = (),
     model_directory: str | None = None,
     models: str | None = None,
+    weights: str | None = None,
     bundle_path: Path | None = None,
     config: UserConfig | None = None,
 ) -> list[Job]:
@@ -45,6 +46,7 @@ def plan_jobs(
     Args:
         manifest: of the bundle.
         frames: of that manifest.
+        weights: a safetensors file in the place of the recorded weights, or "own" for those of the factory.
         model, model_directory, models, bundle_path, config: see `replay.run.ReplayOptions`.
 
     Raises:
@@ -53,7 +55,7 @@ def plan_jobs(
     wanted = {call for frame in frames for call in frame.calls}
     trusted = config if config is not None else read_user_config()
     locations = find_locations(bundle_path, models, trusted)
-    factories = Factories.parse(model, model_directory)
+    factories = Factories.parse(model, model_directory, weights)
     recorded = {each.id: each for each in manifest.models}
     contexts = {context.id: context for context in manifest.contexts}
     jobs = []

@@ -132,6 +132,16 @@ class Worker:
         """
         return self._receive(self.limits.timeout_seconds, "running the model", max_payload_bytes)
 
+    def run_pipeline(self, request: Mapping[str, Any], parts: Sequence[bytes]) -> Wire:
+        """Run the pipeline that was loaded on one frame, and wait for what it gave.
+
+        Raises:
+            WorkerTimedOut: it took longer than the limit; the worker is gone.
+            WorkerDied: the worker died of it.
+        """
+        self._send({"op": "pipeline", **request}, parts)
+        return self._receive(self.limits.timeout_seconds, "running the pipeline")
+
     def close(self) -> None:
         """End the process and everything it started, and wait until it is gone."""
         with contextlib.suppress(OSError, ValueError):

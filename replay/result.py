@@ -8,10 +8,11 @@ import json
 import math
 import os
 import secrets
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from replay.verdict import CallVerdict, Difference, FrameVerdict, ReplayResult
+from replay.verdict import OUTCOMES, CallVerdict, Difference, FrameVerdict, ReplayResult, StageVerdict, WhatIf
 
 __all__ = ["FORMAT_NAME", "result_path", "result_to_json", "save_result"]
 
@@ -34,6 +35,8 @@ def result_to_json(result: ReplayResult) -> dict[str, Any]:
         "conclusion": result.conclusion,
         "remedies": list(result.remedies),
         "exit_code": result.exit_code,
+        "interrupted": result.interrupted,
+        **({} if result.what_if is None else {"what_if": _what_if(result.what_if)}),
     }
 
 
@@ -71,6 +74,7 @@ def _frame(frame: FrameVerdict) -> dict[str, Any]:
         "first_difference": _difference(frame.first_difference),
         "reason": frame.reason,
         "calls": [_call(call) for call in frame.calls],
+        **({"stages": [_stage(stage) for stage in frame.stages]} if frame.stages else {}),
     }
 
 
@@ -81,6 +85,28 @@ def _call(call: CallVerdict) -> dict[str, Any]:
         "level": call.level.value,
         "first_difference": _difference(call.first_difference),
         "reason": call.reason,
+    }
+
+
+def _stage(stage: StageVerdict) -> dict[str, Any]:
+    return {
+        "stage": stage.name,
+        "level": stage.level.value,
+        "difference": _difference(stage.difference),
+        "note": stage.note,
+    }
+
+
+def _what_if(what_if: WhatIf) -> dict[str, Any]:
+    counts = Counter(frame.outcome for frame in what_if.frames)
+    return {
+        "changes": list(what_if.changes),
+        "judged_by": what_if.judged_by,
+        "counts": {outcome: counts[outcome] for outcome in OUTCOMES},
+        "frames": [
+            {"id": frame.id, "outcome": frame.outcome, "recorded": frame.recorded, "replayed": frame.replayed}
+            for frame in what_if.frames
+        ],
     }
 
 

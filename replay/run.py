@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from recorder.bundle import Bundle, PixelsDiffer
@@ -13,17 +13,21 @@ from recorder.environment import describe_cpu
 from recorder.signals import reevaluate
 from replay.compare.comparison import Answer
 from replay.conclusion import REQUIREMENTS, conclude, exit_code_of, reaches
-from replay.exchange import digest_of
+from replay.exchange import digest_of, recorded_answer
 from replay.jobs import chosen_frames, plan_jobs
 from replay.judge import disagreement, judge, soften
-from replay.load import UserConfig
+from replay.load import UserConfig, is_factory
 from replay.locate.locating import locate_repeat
 from replay.locate.wording import name_layer
-from replay.numerics.settings import PROFILES, plan_worker
+from replay.numerics.settings import PROFILES, WorkerPlan, plan_worker
+from replay.pipeline.passes import run_pipeline, with_stages
+from replay.pipeline.run import PipelineRunner
+from replay.pipeline.stages import PipelineVerdict
 from replay.process import Limits
 from replay.session import Job, Outcome, Raised, Returned, Session
 from replay.sources import REMEDY, Candidate
-from replay.verdict import CallVerdict, FrameVerdict, Level, ReplayResult, worst
+from replay.verdict import CallVerdict, FrameChange, FrameVerdict, Level, ReplayResult, WhatIf, worst
+from replay.whatif import Changes, Judge, Side
 
 __all__ = ["ReplayOptions", "replay_bundle"]
 
@@ -52,6 +56,9 @@ class ReplayOptions:
     timeout_seconds: float | None = None  #: for one call of a model
     memory_bytes: int | None = None  #: for a worker, beyond torch itself
     require: str = "decision"  #: "bit-exact", "tolerance" or "decision"
+    pipeline: str | None = None  #: "pkg.mod:predict", typed by the user: from the raw image to the service's answer
+    changes: Changes = field(default_factory=Changes)  #: what to change on purpose
+    truth: str = "ground_truth"  #: metadata key that holds the right answer, for what a change fixes
     progress: Progress | None = None  #: called with (calls done, calls in all), passes counted
 
     def __post_init__(self) -> None:
@@ -68,6 +75,15 @@ class ReplayOptions:
             raise ValueError(f"--repeat counts passes and is at least 1, not {self.repeat}")
         if self.timeout_seconds is not None and not self.timeout_seconds > 0:
             raise ValueError(f"--timeout is a positive number of seconds, not {self.timeout_seconds:g}")
+        if self.pipeline is not None and not is_factory(self.pipeline):
+            raise ValueError(f"--pipeline takes pkg.mod:predict, not {self.pipeline!r}")
+        if self.changes.edits and self.pipeline is None:
+            raise ValueError(
+                "--set image.… changes the picture, and only a pipeline turns it into what the model gets: "
+                "add --pipeline pkg.mod:predict"
+            )
+        if self.changes.weights and self.pipeline is not None:
+            raise ValueError("--weights goes with the recorded model calls; a --pipeline loads its own weights")
         kind, _, index = (self.device or "cpu").partition(":")
         if kind not in ("cpu", "cuda") or (index and not (index.isdigit() and kind == "cuda")):
             raise ValueError(f"--device is cpu, cuda or cuda:n, not {self.device!r}")
@@ -96,20 +112,17 @@ class _Replay:
         self._manifest: Manifest = bundle.manifest
         self._options = options
         self._frames = chosen_frames(self._manifest, options.frames)
-        self._jobs = plan_jobs(
-            self._manifest,
-            self._frames,
-            model=options.model,
-            model_directory=options.model_directory,
-            models=options.models,
-            bundle_path=options.bundle_path,
-            config=options.config,
-        )
+        self._judge = Judge(self._manifest, options.truth) if options.changes else None
+        self._changes: dict[int, FrameChange] = {}
+        self._pipeline: dict[int, PipelineVerdict] = {}
+        # With a pipeline, a change is made to the picture, and the recorded calls answer another question.
+        self._jobs = [] if self._judge is not None and options.pipeline is not None else self._plan_jobs()
         self._verdicts: dict[int, CallVerdict] = {}
         self._digests: dict[int, bytes | str] = {}
         self._kept: dict[int, Answer] = {}
         self._kept_bytes = 0
         self._done = 0
+        self._interrupted = False
         self._trigger = self._manifest.incident.triggers[0] if self._manifest.incident.triggers else None
         self._failure: list[bool | None] = []
 
@@ -118,24 +131,88 @@ class _Replay:
         self._check_images()
         cpu = describe_cpu()
         plans = {
-            context.id: plan_worker(context.environment, options.numerics, cpu) for context in self._manifest.contexts
+            context.id: _changed(plan_worker(context.environment, options.numerics, cpu), options.changes)
+            for context in self._manifest.contexts
         }
         limits = Limits(timeout_seconds=options.timeout_seconds, memory_bytes=options.memory_bytes)
         with Session(self._bundle.tensor_bytes, plans, device=options.device, limits=limits) as session:
-            thresholds = _thresholds(self._manifest)
-            for job, outcome in session.run(self._jobs):
-                self._verdicts[job.call.id] = judge(job, outcome, self._bundle.tensor_bytes, thresholds)
-                self._remember(job, outcome)
-                self._progress()
-            for _ in range(options.repeat - 1):
-                session.forget_models()
-                for job, outcome in session.run([job for job in self._jobs if job.call.id in self._digests]):
-                    if _digest(outcome) != self._digests[job.call.id]:
-                        self._verdicts[job.call.id] = disagreement(job, self._kept.get(job.call.id), outcome)
-                    self._progress()
-            self._find_layers(session)
+            try:
+                self._run_calls(session)
+                if options.pipeline is not None:
+                    self._run_pipeline(options.pipeline, plans, limits)
+            except KeyboardInterrupt:  # what is known by now is worth telling
+                self._interrupted = True
             remedies = self._qualify(session)
         return self._sum_up(session, remedies)
+
+    def _run_calls(self, session: Session) -> None:
+        thresholds = _thresholds(self._manifest)
+        for job, outcome in session.run(self._jobs):
+            self._verdicts[job.call.id] = judge(job, outcome, self._bundle.tensor_bytes, thresholds)
+            self._remember(job, outcome)
+            self._judge_change(job, outcome)
+            self._progress()
+        for _ in range(self._options.repeat - 1):
+            session.forget_models()
+            for job, outcome in session.run([job for job in self._jobs if job.call.id in self._digests]):
+                if _digest(outcome) != self._digests[job.call.id]:
+                    self._verdicts[job.call.id] = disagreement(job, self._kept.get(job.call.id), outcome)
+                self._progress()
+        self._find_layers(session)
+
+    def _find_layers(self, session: Session) -> None:
+        """Name the layer in which a replay that disagrees with itself first does."""
+        again = [job for job in self._jobs if self._verdicts[job.call.id].level is Level.NONDETERMINISTIC]
+        for job in again[:_LOCATED_CALLS]:
+            verdict = self._verdicts[job.call.id]
+            if verdict.first_difference is not None:
+                named = name_layer(locate_repeat(session, job), verdict.first_difference)
+                self._verdicts[job.call.id] = replace(verdict, first_difference=named)
+
+    def _run_pipeline(self, name: str, plans: dict[int, WorkerPlan], limits: Limits) -> None:
+        options = self._options
+        runner = PipelineRunner(
+            self._bundle,
+            plans,
+            name,
+            options.model_directory,
+            device=options.device,
+            limits=limits,
+            edits=options.changes.edits,
+        )
+        with runner:
+            self._pipeline, changes = run_pipeline(
+                self._bundle,
+                self._frames,
+                runner,
+                repeat=options.repeat,
+                thresholds=_thresholds(self._manifest),
+                judge=self._judge,
+                progress=self._progress,
+            )
+        self._changes |= changes
+        for found in self._pipeline.values():
+            if found.failure_reproduced is not None:
+                self._failure.append(found.failure_reproduced)
+
+    def _judge_change(self, job: Job, outcome: Outcome) -> None:
+        """What a change made of the frames of a call; of a frame's calls the last one answers."""
+        if self._judge is None or job.call.status == "open":
+            return
+        recorded, replayed = Answer(value=None, tensors={}), None
+        if job.call.output is not None:
+            recorded = recorded_answer(job.call.output, self._bundle.tensor_bytes)
+        for frame in self._frames:
+            if job.call.id not in frame.calls:
+                continue
+            row = job.call.frames.index(frame.id) if len(job.call.frames) > 1 and frame.id in job.call.frames else None
+            if isinstance(outcome, Returned):
+                replayed = Side(answer=outcome.answer, row=row)
+            elif isinstance(outcome, Raised) and outcome.cannot is None:
+                replayed = Side(raised=outcome.type)
+            then = Side(answer=recorded, row=row, raised=job.call.exception.type if job.call.exception else None)
+            level = self._verdicts[job.call.id].level
+            self._changes[frame.id] = self._judge.change(frame, then, replayed, level)
 
     def _check_images(self) -> None:
         """Refuse a bundle whose pictures are not those that were recorded: a verdict vouches for all it names."""
@@ -146,6 +223,19 @@ class _Replay:
                     continue
                 with contextlib.suppress(PixelsDiffer):  # an intact JPEG that this machine's decoder reads otherwise
                     self._bundle.pixels(image)
+
+    def _plan_jobs(self) -> list[Job]:
+        options = self._options
+        return plan_jobs(
+            self._manifest,
+            self._frames,
+            model=options.model,
+            model_directory=options.model_directory,
+            models=options.models,
+            weights=options.changes.weights,
+            bundle_path=options.bundle_path,
+            config=options.config,
+        )
 
     def _remember(self, job: Job, outcome: Outcome) -> None:
         digest = _digest(outcome)
@@ -162,29 +252,27 @@ class _Replay:
     def _progress(self) -> None:
         self._done += 1
         if self._options.progress is not None:
-            self._options.progress(self._done, len(self._jobs) * self._options.repeat)
+            self._options.progress(self._done, self._work)
 
-    def _find_layers(self, session: Session) -> None:
-        """Name the layer in which a replay that disagrees with itself first does."""
-        again = [job for job in self._jobs if self._verdicts[job.call.id].level is Level.NONDETERMINISTIC]
-        for job in again[:_LOCATED_CALLS]:
-            verdict = self._verdicts[job.call.id]
-            if verdict.first_difference is not None:
-                named = name_layer(locate_repeat(session, job), verdict.first_difference)
-                self._verdicts[job.call.id] = replace(verdict, first_difference=named)
+    @property
+    def _work(self) -> int:
+        """Runs in all, of calls and of the pipeline, passes counted."""
+        each = len(self._jobs) + (len(self._frames) if self._options.pipeline is not None else 0)
+        return each * self._options.repeat
 
     def _qualify(self, session: Session) -> list[str]:
-        """Take back what a difference cannot prove; return remedies."""
+        """Take back what a difference cannot prove; return remedies. A change on purpose is expected to differ."""
         remedies: list[str] = []
         proven = set()
-        for job in self._jobs:
+        judged = [job for job in self._jobs if job.call.id in self._verdicts]
+        for job in judged:
             source, verdict = session.source_of(job), self._verdicts[job.call.id]
             if source is not None and job.call.status == "returned" and reaches(verdict.level, "tolerance"):
                 proven.add(source.graph_digest)
-        for job in self._jobs:
+        for job in judged:
             source, verdict = session.source_of(job), self._verdicts[job.call.id]
             reason = _doubt(job, verdict, source, proven, [*session.lacking(job), *session.notes_of(job)])
-            if reason:
+            if reason and self._judge is None:
                 self._verdicts[job.call.id] = soften(verdict, reason)
         if any(REMEDY in verdict.reason for verdict in self._verdicts.values()):
             remedies.append(REMEDY)
@@ -201,11 +289,17 @@ class _Replay:
         shows = None
         if any(shown is not None for shown in self._failure):
             shows = any(self._failure)
-        unchecked = [*notes, "preprocessing was not re-run: no --pipeline"]
+        unchecked = [*notes, *(["preprocessing was not re-run: no --pipeline"] if options.pipeline is None else [])]
         if options.repeat == 1:
             unchecked.append("replay was not compared with itself: --repeat 1")
+        if self._interrupted:
+            unchecked.append(f"interrupted after {self._done} of {self._work} runs: this is what was known by then")
         if not self._manifest.complete:
             unchecked.append("the bundle was salvaged and is not complete")
+        what_if = None
+        if self._judge is not None:
+            changed = tuple(self._changes[frame.id] for frame in self._frames if frame.id in self._changes)
+            what_if = WhatIf(changes=options.changes.texts, judged_by=self._judge.judged_by, frames=changed)
         return ReplayResult(
             bundle=self._bundle.id,
             verdict=verdict,
@@ -214,16 +308,24 @@ class _Replay:
             numerics=options.numerics,
             not_restored=(*not_restored, *notes),
             frames=frames,
-            conclusion=conclude(frames, verdict, failure_reproduced=shows, unchecked=unchecked),
-            exit_code=exit_code_of(verdict, options.require, self._manifest.complete),
+            conclusion=conclude(frames, verdict, failure_reproduced=shows, unchecked=unchecked, what_if=what_if),
+            interrupted=self._interrupted,
+            exit_code=exit_code_of(verdict, options.require, self._manifest.complete, what_if),
             remedies=tuple(remedies),
+            what_if=what_if,
         )
 
     def _frame_verdict(self, frame: Frame) -> FrameVerdict:
+        verdict = self._verdict_of_calls(frame)
+        return with_stages(verdict, self._pipeline[frame.id]) if frame.id in self._pipeline else verdict
+
+    def _verdict_of_calls(self, frame: Frame) -> FrameVerdict:
         calls = tuple(self._verdicts[call] for call in frame.calls if call in self._verdicts)
         if not calls:
             reason = "no model call was recorded in it"
-            if frame.status == "open":
+            if self._interrupted:
+                reason = "replay was interrupted before it"
+            elif frame.status == "open":
                 reason = "it was in flight when the process died, before any model call"
             return FrameVerdict(id=frame.id, level=Level.NOT_REPLAYABLE, reason=reason, compared=False)
         counting = [call for call in calls if call.compared] or list(calls)
@@ -237,6 +339,16 @@ class _Replay:
             reason=deciding.reason or next((call.reason for call in calls if not call.compared), ""),
             compared=deciding.compared,
         )
+
+
+def _changed(plan: WorkerPlan, changes: Changes) -> WorkerPlan:
+    """A plan with the settings the user wants otherwise. A number of threads has to be known before torch is."""
+    if not changes.settings:
+        return plan
+    variables = dict(plan.variables)
+    if "torch.num_threads" in changes.settings and plan.profile != "here":
+        variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(changes.settings["torch.num_threads"]))
+    return replace(plan, variables=variables, settings={**plan.settings, **changes.settings})
 
 
 def _doubt(

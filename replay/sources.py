@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from recorder.bundle.codec import to_json
-from recorder.bundle.manifest import Model
-from replay.load import ModelLocations, ModelMissing, UserConfig, is_factory
+from recorder.bundle.manifest import Model, Weights
+from replay.load import ConfigInvalid, ModelLocations, ModelMissing, UserConfig, is_factory
 from replay.show.text import inert
 
 __all__ = ["Candidate", "Factories", "candidates"]
@@ -31,18 +33,24 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Factories:
-    """What the user passed as ``--model``: "pkg.mod:factory" for any model, "name=pkg.mod:factory" for one."""
+    """What the user passed as ``--model``: "pkg.mod:factory" for any model, "name=pkg.mod:factory" for one.
+
+    With ``--weights``: a safetensors file and its digest, instead of the recorded weights; or "own", those of the code.
+    """
 
     named: dict[str, str] = field(default_factory=dict)
     general: str | None = None
     directory: str | None = None  #: imported from last, because the user named the code
+    weights: str | None = None
+    weights_digest: str | None = None
 
     @classmethod
-    def parse(cls, specifications: Sequence[str], directory: str | None) -> Factories:
-        """Parse the options.
+    def parse(cls, specifications: Sequence[str], directory: str | None, weights: str | None = None) -> Factories:
+        """Parse the options; a weights file is read once, for its digest.
 
         Raises:
             ValueError: one of them has another form.
+            ConfigInvalid: the weights file cannot be read, or there is no code whose own weights could be taken.
         """
         named: dict[str, str] = {}
         general = None
@@ -54,7 +62,16 @@ class Factories:
                 named[name] = factory
             else:
                 general = factory
-        return cls(named, general, directory)
+        if weights == "own" and not specifications:
+            raise ConfigInvalid("--weights own are those of the code that --model names: add --model pkg.mod:factory")
+        digest = None
+        if weights is not None and weights != "own":
+            try:
+                with Path(weights).open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise ConfigInvalid(f"--weights {weights} cannot be read: {error.strerror}") from None
+        return cls(named, general, directory, weights, digest)
 
     def of(self, model: Model) -> str | None:
         """The factory the user named for a model."""
@@ -73,6 +90,10 @@ def candidates(
     found: list[Candidate] = []
     reasons: list[str] = []
     weights, missing = _weights(model, locations)
+    if factories.weights is not None:
+        weights, missing = (None, "") if factories.weights == "own" else (factories.weights, "")
+        digest = factories.weights_digest
+        model = replace(model, weights=None if digest is None else Weights(digest=digest, size_bytes=0, stored=True))
     chosen = factories.of(model)
     if chosen is not None:
         return [_factory(model, chosen, weights, factories.directory)], []
@@ -80,7 +101,7 @@ def candidates(
         reasons.append(f"it is an ONNX model, which this version cannot run by itself; {_ONNX_REMEDY}.")
         return found, reasons
     graph = next((graph.digest for graph in model.graphs if graph.signature == signature), None)
-    if graph is None and model.weights is not None:
+    if graph is None and model.weights is not None and factories.weights is None:
         graph = locations.remembered_graph(model.weights.digest, signature)
     if graph is not None and (weights is not None or model.weights is None):
         try:

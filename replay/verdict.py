@@ -7,7 +7,23 @@ from enum import StrEnum
 
 from recorder.bundle.values import JsonValue
 
-__all__ = ["CallVerdict", "Difference", "FrameVerdict", "Layer", "Level", "ReplayResult", "worst"]
+__all__ = [
+    "CallVerdict",
+    "Difference",
+    "FrameChange",
+    "FrameVerdict",
+    "Layer",
+    "Level",
+    "OUTCOMES",
+    "ReplayResult",
+    "StageVerdict",
+    "WhatIf",
+    "worst",
+]
+
+
+#: What a change made of a frame's decision. The last three: nothing says what is right, or it could not be run.
+OUTCOMES = ("fixed", "still wrong", "newly wrong", "still right", "changed", "unchanged", "unknown")
 
 
 class Level(StrEnum):
@@ -42,7 +58,7 @@ class Layer:
 class Difference:
     """Where a replayed value first differs from the recorded one, and by how much."""
 
-    stage: str  #: "model", "exception"
+    stage: str  #: "model", "exception"; with a pipeline "decode", "preprocess", "postprocess" too
     where: str  #: such as "call 17 (detector) output[0]['boxes']"
     what: str  #: one sentence
     max_abs: float | None = None  #: largest absolute difference, where both are finite
@@ -66,6 +82,17 @@ class CallVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageVerdict:
+    """One stage of the user's pipeline, re-run from the recorded image."""
+
+    name: str  #: "decode", "preprocess", "model", "postprocess" or "exception"
+    level: Level
+    difference: Difference | None = None
+    note: str = ""  #: what else is known, such as other weights
+    compared: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FrameVerdict:
     """One frame: the worst of its calls that have something to compare with."""
 
@@ -75,6 +102,26 @@ class FrameVerdict:
     calls: tuple[CallVerdict, ...] = ()
     reason: str = ""
     compared: bool = True  #: false for a frame in flight or without model calls; it does not count in the verdict
+    stages: tuple[StageVerdict, ...] = ()  #: with a pipeline, in its order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameChange:
+    """What a change made of one frame's decision."""
+
+    id: int
+    outcome: str  #: one of OUTCOMES
+    recorded: str  #: the decision in a few words, "" where it has none
+    replayed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """The incident with a candidate fix."""
+
+    changes: tuple[str, ...]  #: what was changed, as it was typed
+    judged_by: str  #: what says that an answer is wrong; "" when nothing does
+    frames: tuple[FrameChange, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,3 +138,5 @@ class ReplayResult:
     conclusion: str  #: one sentence, with what was not checked
     exit_code: int
     remedies: tuple[str, ...] = field(default_factory=tuple)
+    interrupted: bool = False  #: the user ended it early: a partial verdict
+    what_if: WhatIf | None = None  #: where something was changed on purpose

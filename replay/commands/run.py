@@ -11,7 +11,7 @@ from recorder.bundle.errors import BundleUnavailable
 from replay.commands.options import Device, Factory, bundle_argument, json_option, open_bundle, parse_frame_ids
 from replay.show.terminal import counting, print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
-from replay.verdict import Difference, FrameVerdict, Level, ReplayResult
+from replay.verdict import Difference, FrameVerdict, Level, ReplayResult, WhatIf
 
 __all__ = ["run"]
 
@@ -29,6 +29,12 @@ _COLOURS = {
     Level.NONDETERMINISTIC: "yellow",
     Level.DIVERGED: "red",
 }
+
+
+#: As a shell has it for SIGINT.
+_INTERRUPTED = 130
+
+_OUTCOME_COLOURS = {"fixed": "green", "newly wrong": "red", "still wrong": "red", "changed": "yellow"}
 
 
 @click.command(short_help="Re-run every frame and say whether the answers come back.")
@@ -75,6 +81,29 @@ _COLOURS = {
     show_default=True,
     help="What counts as reproduced for the exit code.",
 )
+@click.option(
+    "--pipeline",
+    type=Factory(),
+    metavar="pkg.mod:predict",
+    help="Your function from the raw image to the answer: says which stage differs. Its code is run: trust it.",
+)
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What if: image.brightness=1.3 and others (with --pipeline), or a setting such as torch.num_threads=2.",
+)
+@click.option(
+    "--weights", metavar="FILE|own", help="What if: these weights (safetensors), or those of --model's own code."
+)
+@click.option(
+    "--truth",
+    metavar="KEY",
+    default="ground_truth",
+    show_default=True,
+    help="Metadata key that holds the right answer, to say what a change fixes.",
+)
 @click.option("--save", is_flag=True, help="Write the result to BUNDLE.replay.json.")
 @json_option
 @click.pass_context
@@ -90,6 +119,10 @@ def run(
     models: str | None,
     timeout: float | None,
     require: str,
+    pipeline: str | None,
+    sets: tuple[str, ...],
+    weights: str | None,
+    truth: str,
     save: bool,
     as_json: bool,
 ) -> None:
@@ -97,26 +130,31 @@ def run(
 
     \b
     Exit code 0: reproduced · 1: diverged · 3: not replayable here, or
-    inconclusive · 4: invalid bundle · 5: nondeterministic here.
+    inconclusive · 4: invalid bundle · 5: nondeterministic here. With --set or
+    --weights: 0 when no answer is wrong any more, 1 when one is.
 
     Example:
 
     \b
         replay incidents/…bundle.zst
         replay run incidents/…bundle.zst --frames 3,7-9 --require bit-exact --save
+        replay run incidents/…bundle.zst --pipeline service:predict --model-dir .
+        replay run incidents/…bundle.zst --weights retrained.safetensors
     """
     from replay.result import result_path, result_to_json, save_result
 
     with open_bundle(bundle) as opened, counting("replaying") as count:
         from replay.load import ConfigInvalid
         from replay.run import ReplayOptions, replay_bundle
+        from replay.whatif import parse_changes
 
         existing = tuple(frame.id for frame in opened.manifest.frames)
+        wanted = None if frames is None else parse_frame_ids(frames, existing)
         try:
             options = ReplayOptions(
                 numerics=numerics,
                 device=device,
-                frames=None if frames is None else parse_frame_ids(frames, existing),
+                frames=wanted,
                 repeat=repeat,
                 model=model,
                 model_directory=model_dir,
@@ -124,8 +162,14 @@ def run(
                 bundle_path=Path(bundle),
                 timeout_seconds=timeout,
                 require=require,
+                pipeline=pipeline,
+                changes=parse_changes(sets, weights),
+                truth=truth,
                 progress=count,
             )
+        except ValueError as error:
+            raise click.UsageError(inert(error, 1200)) from error
+        try:
             result = replay_bundle(opened, options)
         except ConfigInvalid as error:
             raise click.UsageError(inert(error, 600)) from error
@@ -140,11 +184,17 @@ def run(
             save_result(data, path)
         except OSError as error:
             raise BundleUnavailable(f"the result cannot be written to {path}: {error.strerror}") from error
-    context.exit(result.exit_code)
+    context.exit(_INTERRUPTED if result.interrupted else result.exit_code)
 
 
 def print_result(result: ReplayResult) -> None:
     """Print the verdict first, then what is worth reading about it."""
+    if result.what_if is not None:
+        _print_what_if(result.what_if)
+        print_line()
+        print_wrapped(inert(result.conclusion, 1000))
+        _print_sentences("What to do:", result.remedies)
+        return
     print_line(styled(result.verdict.value, fg=_COLOURS[result.verdict], bold=True) + f"   {_counts(result)}")
     groups: dict[tuple[Level, str], list[int]] = {}
     for frame in result.frames:
@@ -160,6 +210,26 @@ def print_result(result: ReplayResult) -> None:
     print_line()
     print_wrapped(inert(result.conclusion, 1000))
     _print_sentences("What to do:", result.remedies)
+
+
+def _print_what_if(what_if: WhatIf) -> None:
+    """The changes, then the frames whose decision says something, wrong ones first."""
+    print_line(styled("what if", bold=True) + f"   {', '.join(inert(change, 100) for change in what_if.changes)}")
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for frame in what_if.frames:
+        groups.setdefault((frame.outcome, frame.recorded, frame.replayed), []).append(frame.id)
+    order = ("newly wrong", "still wrong", "fixed", "changed", "unknown", "still right", "unchanged")
+    shown = sorted(groups.items(), key=lambda group: (order.index(group[0][0]), group[1]))
+    for (outcome, recorded, replayed), ids in shown[:_LINES_SHOWN]:
+        name = f"frame{'' if len(ids) == 1 else 's'} {id_ranges(ids)}"
+        answers = f"{inert(recorded, 60) or 'an answer'} → {inert(replayed, 60) or 'an answer'}"
+        if outcome == "unknown":
+            answers = "could not be run"
+        line = f"  {name}  {styled(outcome, fg=_OUTCOME_COLOURS.get(outcome))}  {answers}"
+        print_line(line)
+    left_out = sum(len(ids) for _, ids in shown[_LINES_SHOWN:])
+    if left_out:
+        print_line(f"  and {left_out} more frames; --json lists all")
 
 
 def _counts(result: ReplayResult) -> str:

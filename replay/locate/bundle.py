@@ -14,7 +14,7 @@ from replay.jobs import chosen_frames, plan_jobs
 from replay.load import UserConfig
 from replay.locate.form import located_form
 from replay.locate.locating import Located, locate_call, locate_repeat
-from replay.locate.sides import check_against, sides, with_model, with_weights
+from replay.locate.sides import check_against, sides
 from replay.locate.wording import describe_root
 from replay.numerics.settings import PROFILES
 from replay.process import Limits
@@ -122,9 +122,8 @@ def locate_bundle(bundle: Bundle, options: LocateOptions) -> LocateResult:
     """
     manifest = bundle.manifest
     frames = _in_order_of_interest(manifest, chosen_frames(manifest, options.frames))
-    place = {call: number for number, frame in enumerate(frames) for call in frame.calls}
-    jobs = sorted(_jobs(manifest, frames, options), key=lambda job: place[job.call.id])
-    other_jobs = _other_model(jobs, options)
+    jobs = _jobs(manifest, frames, options, options.model)
+    other_jobs = _other_jobs(manifest, frames, options, jobs)
     reference, other = sides(manifest, options.numerics, options.against, device=options.device)
     limits = Limits(timeout_seconds=options.timeout_seconds, memory_bytes=options.memory_bytes)
     names = (f"{reference.name}{_model_name(options.model)}", f"{other.name}{_other_name(options)}")
@@ -148,25 +147,29 @@ def locate_bundle(bundle: Bundle, options: LocateOptions) -> LocateResult:
     return LocateResult(bundle=bundle.id, names=names, located=tuple(found), not_restored=tuple(dict.fromkeys(lacking)))
 
 
-def _jobs(manifest: Manifest, frames: list[Frame], options: LocateOptions) -> list[Job]:
-    return plan_jobs(
+def _jobs(
+    manifest: Manifest, frames: list[Frame], options: LocateOptions, model: tuple[str, ...], weights: str | None = None
+) -> list[Job]:
+    place = {call: number for number, frame in enumerate(frames) for call in frame.calls}
+    jobs = plan_jobs(
         manifest,
         frames,
-        model=options.model,
+        model=model,
         model_directory=options.model_directory,
         models=options.models,
+        weights=weights,
         bundle_path=options.bundle_path,
         config=options.config,
     )
+    return sorted(jobs, key=lambda job: place[job.call.id])
 
 
-def _other_model(jobs: list[Job], options: LocateOptions) -> list[Job]:
-    if options.against_model is not None:
-        jobs = with_model(jobs, options.against_model, options.model_directory)
-    if options.against_weights is not None:
-        jobs = with_weights(jobs, options.against_weights)
-    changed = options.against_model is not None or options.against_weights is not None
-    return [replace(job, variant="other") for job in jobs] if changed else jobs
+def _other_jobs(manifest: Manifest, frames: list[Frame], options: LocateOptions, jobs: list[Job]) -> list[Job]:
+    if options.against_model is None and options.against_weights is None:
+        return jobs
+    model = options.model if options.against_model is None else (options.against_model,)
+    weights = "own" if options.against_weights is None else str(options.against_weights)
+    return [replace(job, variant="other") for job in _jobs(manifest, frames, options, model, weights)]
 
 
 def _in_order_of_interest(manifest: Manifest, frames: list[Frame]) -> list[Frame]:

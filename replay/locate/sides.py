@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from recorder.bundle.manifest import Manifest
 from recorder.environment import VARIABLES, allowed_variables, describe_cpu
 from recorder.torch_settings import SETTINGS, acceptable
-from replay.load import is_factory
 from replay.numerics.instruction_sets import ATEN_LEVELS, aten_native, flags_of
 from replay.numerics.settings import PROFILES, WorkerPlan, plan_worker
-from replay.session import Job
-from replay.sources import Candidate
 
-__all__ = ["AGAINST", "Side", "check_against", "sides", "with_model", "with_weights"]
+__all__ = ["AGAINST", "Side", "check_against", "sides"]
 
 #: What `--against` takes besides NAME=VALUE.
 AGAINST = (*PROFILES, "recorded", "itself", "cpu", "cuda", "cuda:N", "default-isa", "avx2-isa")
@@ -85,57 +79,6 @@ def sides(manifest: Manifest, numerics: str, against: Sequence[str], *, device: 
         Side(name=numerics, plans=plans, device=device),
         Side(name=", ".join(names) or numerics, plans=other, device=other_device),
     )
-
-
-def with_model(jobs: Sequence[Job], factory: str, directory: str | None) -> list[Job]:
-    """Return the jobs with the model that a factory builds, with the factory's own weights.
-
-    Raises:
-        ValueError: that is no factory.
-    """
-    if not is_factory(factory):
-        raise ValueError(f"--against-model takes pkg.mod:factory, not {factory!r}")
-    own: dict[str, Any] = {
-        "path": None,
-        "digest": None,
-        "layouts": {},
-        "source": "factory",
-        "factory": factory,
-        "add_path": directory,
-    }
-    return [
-        replace(
-            job,
-            candidates=[
-                Candidate(origin="factory", request={**own, "training_modules": list(job.model.training_modules)})
-            ],
-            reasons=[],
-        )
-        for job in jobs
-    ]
-
-
-def with_weights(jobs: Sequence[Job], path: Path) -> list[Job]:
-    """Return the jobs with the weights of a safetensors file in the place of the recorded ones.
-
-    Raises:
-        ValueError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ValueError(f"the weights {path} cannot be read: {error.strerror}") from error
-    return [
-        replace(
-            job,
-            candidates=[
-                replace(candidate, request={**candidate.request, "path": str(path), "digest": digest})
-                for candidate in job.candidates
-            ],
-        )
-        for job in jobs
-    ]
 
 
 def _changed(plan: WorkerPlan, name: str, value: str) -> WorkerPlan:

@@ -12,7 +12,7 @@ from recorder.bundle.reader import Bundle
 from recorder.bundle.values import MappingValue, RecordValue, ScalarValue, SequenceValue, TensorValue, Value
 from replay.show.text import inert
 
-__all__ = ["short_answers"]
+__all__ = ["say", "short_answers"]
 
 _STRUCT_CODES = {"float16": "e", "float32": "f", "float64": "d"}
 
@@ -33,20 +33,18 @@ def short_answers(bundle: Bundle) -> dict[int, str]:
     budget_bytes = _MAX_TOTAL_BYTES
     for frame in bundle.manifest.frames:
         calls = [by_id[each] for each in frame.calls if each in by_id]
-        said = _said(frame.output)
+        said = say(frame.output)
         if not said and calls:
             call = calls[-1]
             tensor = _single_tensor(call.output)
             budget_bytes -= tensor.size_bytes if tensor else 0
-            said = _said(call.output) or (
-                _top_class(bundle, frame, call, tensor) if tensor and budget_bytes > 0 else ""
-            )
+            said = say(call.output) or (_top_class(bundle, frame, call, tensor) if tensor and budget_bytes > 0 else "")
         if said:
             answers[frame.id] = said
     return answers
 
 
-def _said(value: Value | None) -> str:
+def say(value: Value | None) -> str:
     """A scalar, a labelled scalar, or how many boxes there are."""
     match value:
         case ScalarValue(value=bool() | int() | float() | str() as plain):
@@ -59,12 +57,12 @@ def _said(value: Value | None) -> str:
             scalars = [f"{key} {said}" for key, item in fields.items() if (said := _scalar(item))]
             return inert(", ".join(scalars[:3]), 40)
         case SequenceValue(items=(only,)):
-            return _said(only)
+            return say(only)
     return ""
 
 
 def _scalar(value: Value) -> str:
-    return _said(value) if isinstance(value, ScalarValue) else ""
+    return say(value) if isinstance(value, ScalarValue) else ""
 
 
 def _single_tensor(value: Value | None) -> TensorValue | None:

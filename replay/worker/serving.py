@@ -18,6 +18,7 @@ from recorder.torch_settings import write_settings
 from replay.graph.arguments import GraphRefused
 from replay.worker.arguments import NotRebuildable, rebuild
 from replay.worker.loading import Loaded, LoadFailed, load_model
+from replay.worker.pipeline import Pipelines
 from replay.worker.sandbox import Forbidden, limit_cpu_seconds, limit_memory, lock_down, refusals
 from replay.worker.watching import Watcher
 
@@ -37,6 +38,7 @@ class Server:
         """``kept`` is what `replay.worker.sandbox.isolate` returned."""
         self._kept = kept
         self._models: dict[int, Loaded] = {}
+        self._pipelines = Pipelines()
         self._device = "cpu"
         self._cpu_seconds: float | None = None
 
@@ -51,6 +53,9 @@ class Server:
                 return self._load(request, payload), ()
             case "run":
                 return self._run(request, payload)
+            case "pipeline":
+                self._limit_time()
+                return self._pipelines.run(request, payload)
         return {"status": "refused", "reason": "the worker does not know this request"}, ()
 
     def _start(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -77,6 +82,9 @@ class Server:
         return {"environment": to_json(environment)}
 
     def _load(self, request: dict[str, Any], payload: bytearray) -> dict[str, Any]:
+        if "pipeline" in request:
+            self._limit_time()
+            return self._pipelines.load(request)
         for key in (request["model"], *request["drop"]):  # the old ones go before the new one needs their memory
             self._models.pop(key, None)
         self._limit_time()

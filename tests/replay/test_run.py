@@ -248,3 +248,18 @@ def test_wrong_options_are_one_sentence(recording: Any, replayed: Any, wrong: di
     recording.attach(raising())(torch.ones(1))
     with pytest.raises(ValueError, match=r"^--"):
         replayed(recording.write(), **wrong)
+
+
+def test_an_interrupted_replay_says_what_it_knew_by_then(recording: Any, replayed: Any) -> None:
+    model = recording.attach(classifier())
+    for batch in [*images(), *images()]:
+        model(batch)
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    result = replayed(recording.write(), "classifier", progress=interrupt)
+    assert result.interrupted and result.verdict is Level.BIT_EXACT
+    assert [frame.compared for frame in result.frames][:3] == [True, True, False]
+    assert f"interrupted after 2 of {len(result.frames)} runs" in result.conclusion

@@ -1,0 +1,175 @@
+"""What if: the incident with a candidate fix, and which frames' decisions it changes.
+
+A frame's answer is *wrong* where the truth is known (a metadata key) and the answer says something else, or, without
+one, where the trigger that opened the incident fires on it. Without either, a decision only changes or stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from recorder.bundle.manifest import Frame, Manifest
+from recorder.bundle.values import JsonValue, MappingValue, RecordValue, ScalarValue, SequenceValue, Value
+from recorder.signals import confidence, reevaluate, top_class
+from recorder.torch_settings import SETTINGS, acceptable
+from replay.compare.comparison import Answer
+from replay.pipeline.edits import EDITS, Edit, parse_edit
+from replay.show.answers import say
+from replay.show.text import inert
+from replay.verdict import FrameChange, Level
+
+__all__ = ["Changes", "Judge", "Side", "parse_changes"]
+
+#: Triggers that one answer alone decides.
+_JUDGING = ("exception", "non_finite", "low_confidence")
+
+_WORDS: dict[str, JsonValue] = {"true": True, "on": True, "false": False, "off": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What the user wants changed."""
+
+    edits: tuple[Edit, ...] = ()
+    settings: Mapping[str, JsonValue] = field(default_factory=dict)  #: by the dotted names of recorder.torch_settings
+    weights: str | None = None  #: a safetensors file, or "own" for those of the factory
+    texts: tuple[str, ...] = ()  #: as they were typed
+
+    def __bool__(self) -> bool:
+        return bool(self.edits or self.settings or self.weights)
+
+
+def parse_changes(specifications: Sequence[str], weights: str | None) -> Changes:
+    """Read ``--set NAME=VALUE`` and ``--weights``.
+
+    Raises:
+        ValueError: a name is unknown or a value out of range; one sentence with the choices.
+    """
+    edits: list[Edit] = []
+    settings: dict[str, JsonValue] = {}
+    for specification in specifications:
+        name, equals, value = specification.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes NAME=VALUE, not {specification[:80]!r}")
+        kind, _, rest = name.partition(".")
+        if kind == "image":
+            edits.append(parse_edit(rest, value))
+            continue
+        setting = next((each for each in SETTINGS if each.name == name), None)
+        if setting is None:
+            raise ValueError(
+                f"--set has no {name[:80]!r}: it is image.EDIT ({', '.join(EDITS)}) or one of "
+                + ", ".join(each.name for each in SETTINGS)
+            )
+        wanted: JsonValue = _WORDS.get(value.lower(), value) if setting.kind is bool else value
+        if setting.kind is int and value.isdecimal():
+            wanted = int(value)
+        if not acceptable(setting, wanted):
+            raise ValueError(f"--set {name} does not take {value[:80]!r}")
+        settings[name] = wanted
+    texts = [*specifications, *([f"weights={weights}"] if weights else [])]
+    return Changes(tuple(edits), settings, weights, tuple(inert(text, 200) for text in texts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One answer to a frame: the recorded one or the changed one."""
+
+    answer: Answer | None = None
+    row: int | None = None  #: the frame's item in a batch
+    raised: str | None = None  #: qualified name of an exception
+
+    @property
+    def text(self) -> str:
+        """The decision in a few words, "" where it has none."""
+        if self.raised is not None:
+            return f"raised {inert(self.raised, 80)}"
+        if self.answer is None or self.answer.value is None:
+            return ""
+        top = top_class(self.answer.value, self.answer.tensors, None, self.row)
+        sure = confidence(self.answer.value, self.answer.tensors, None, self.row)
+        if top is not None and top.isdigit():
+            return f"class {top}" + (f" ({sure:.2f})" if sure is not None else "")
+        return say(self.answer.value) or ("" if sure is None else f"confidence {sure:.2f}")
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What the answer can be said to say: its top class, and its scalars."""
+        if self.answer is None or self.answer.value is None:
+            return frozenset()
+        found = set(_scalars(self.answer.value))
+        top = top_class(self.answer.value, self.answer.tensors, None, self.row)
+        return frozenset(found | ({top} if top is not None else set()))
+
+
+class Judge:
+    """Says of a frame's two answers what the change did."""
+
+    def __init__(self, manifest: Manifest, truth: str) -> None:
+        """``truth`` is the metadata key that holds the right answer, where a frame has it."""
+        self._truth = truth
+        trigger = manifest.incident.triggers[0] if manifest.incident.triggers else None
+        self._trigger = trigger if trigger is not None and trigger.kind in _JUDGING else None
+        self._by_truth = any(frame.metadata.get(truth) is not None for frame in manifest.frames)
+
+    @property
+    def judged_by(self) -> str:
+        """What says that an answer is wrong, "" when nothing does."""
+        parts = [f"metadata {inert(self._truth, 80)}"] if self._by_truth else []
+        parts += [f"trigger {self._trigger.kind}"] if self._trigger is not None else []
+        return ", else ".join(parts)
+
+    def change(self, frame: Frame, recorded: Side, replayed: Side | None, level: Level) -> FrameChange:
+        """Judge one frame.
+
+        Args:
+            frame: the recorded frame.
+            recorded: its answer.
+            replayed: the answer after the change; None where it could not be run.
+            level: how the two compare on the ladder.
+        """
+        if replayed is None:
+            return FrameChange(id=frame.id, outcome="unknown", recorded=recorded.text, replayed="")
+        then, now = self._wrong(frame, recorded), self._wrong(frame, replayed)
+        outcome = (
+            {
+                (True, False): "fixed",
+                (True, True): "still wrong",
+                (False, True): "newly wrong",
+                (False, False): "still right",
+            }.get((then, now))
+            if then is not None and now is not None
+            else None
+        )
+        if outcome is None:
+            outcome = "changed" if level is Level.DIVERGED else "unchanged"
+        return FrameChange(id=frame.id, outcome=outcome, recorded=recorded.text, replayed=replayed.text)
+
+    def _wrong(self, frame: Frame, side: Side) -> bool | None:
+        truth = frame.metadata.get(self._truth)
+        if truth is not None and not isinstance(truth, dict | list):
+            if side.raised is not None:
+                return True
+            return str(truth) not in side.names if side.names else None
+        if self._trigger is None:
+            return None
+        if self._trigger.kind == "exception":
+            return side.raised is not None
+        if side.raised is not None:
+            return True
+        if side.answer is None or side.answer.value is None:
+            return None
+        parameters = dict(self._trigger.parameters) | ({"row": side.row} if side.row is not None else {})
+        return reevaluate(self._trigger.kind, parameters, side.answer.value, side.answer.tensors)
+
+
+def _scalars(value: Value, depth: int = 0) -> list[str]:
+    match value:
+        case ScalarValue(value=str() | int() as plain) if not isinstance(plain, bool):
+            return [str(plain)]
+        case SequenceValue(items=items) if depth < 2:
+            return [name for item in items for name in _scalars(item, depth + 1)]
+        case MappingValue(items=pairs) | RecordValue(fields=pairs) if depth < 2:
+            return [name for _, item in pairs for name in _scalars(item, depth + 1)]
+    return []
