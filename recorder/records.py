@@ -8,6 +8,7 @@ kind     region   head
 ======== ======== ================================================================================================
 BEGIN    frames   stream, time, monotonic, context, metadata, sensor_time, images; payload: the images
 INPUT    frames   call, model, context, frames, parent, settings, started, args, kwargs, rng; payload: the tensors
+LAYERS   frames   call, layers: what its layers gave, digested; payload: names, hashes and sketches
 OUTPUT   frames   call, frames, latency, output or exception; payload: the tensors
 END      frames   latency, metadata, output, exception, lost; payload: the tensors of the answer
 TRIGGER  events   incident, kind, reason, severity, frame, stream, time, after, value, threshold, parameters
@@ -52,6 +53,7 @@ class Kind(IntEnum):
     INPUT = 2
     OUTPUT = 3
     END = 4
+    LAYERS = 5
     TRIGGER = 16
     FLUSH = 17
     LOSSES = 18

@@ -18,6 +18,7 @@ from replay.jobs import chosen_frames, plan_jobs
 from replay.judge import disagreement, judge, soften
 from replay.load import UserConfig, is_factory
 from replay.locate.locating import locate_repeat
+from replay.locate.recorded import locate_recorded, recorded_layers
 from replay.locate.wording import name_layer
 from replay.numerics.settings import PROFILES, WorkerPlan, plan_worker
 from replay.pipeline.passes import run_pipeline, with_stages
@@ -161,13 +162,22 @@ class _Replay:
         self._find_layers(session)
 
     def _find_layers(self, session: Session) -> None:
-        """Name the layer in which a replay that disagrees with itself first does."""
-        again = [job for job in self._jobs if self._verdicts[job.call.id].level is Level.NONDETERMINISTIC]
-        for job in again[:_LOCATED_CALLS]:
+        """Name the layer in which a replay first disagrees with itself, or with the layers captured in production."""
+        left = _LOCATED_CALLS
+        for job in self._jobs:
             verdict = self._verdicts[job.call.id]
-            if verdict.first_difference is not None:
-                named = name_layer(locate_repeat(session, job), verdict.first_difference)
-                self._verdicts[job.call.id] = replace(verdict, first_difference=named)
+            if verdict.first_difference is None or not left:
+                continue
+            if verdict.level is Level.NONDETERMINISTIC:
+                located = locate_repeat(session, job)
+            elif job.call.id in self._digests and (layers := recorded_layers(job.call, self._bundle.tensor_bytes)):
+                session.forget_models()
+                located = locate_recorded(session, job, layers)
+            else:
+                continue
+            left -= 1
+            named = name_layer(located, verdict.first_difference)
+            self._verdicts[job.call.id] = replace(verdict, first_difference=named)
 
     def _run_pipeline(self, name: str, plans: dict[int, WorkerPlan], limits: Limits) -> None:
         options = self._options

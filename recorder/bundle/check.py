@@ -36,7 +36,13 @@ _PIXEL_BYTES = {"uint8": 1, "uint16": 2}
 def tensors_in(manifest: Manifest) -> Iterator[tuple[str, TensorValue]]:
     """Yield ``(where, tensor)`` for every tensor the manifest describes."""
     for call in manifest.calls:
-        for part, value in (("args", call.args), ("kwargs", call.kwargs), ("output", call.output), ("rng", call.rng)):
+        for part, value in (
+            ("args", call.args),
+            ("kwargs", call.kwargs),
+            ("output", call.output),
+            ("rng", call.rng),
+            ("layers", call.layers),
+        ):
             for path, tensor in tensors_of(value):
                 yield f"call {call.id} {part}{path}", tensor
     for frame in manifest.frames:

@@ -76,7 +76,7 @@ def remains(manifest: Manifest, bundle_id: str, gone: frozenset[str]) -> tuple[M
 
 
 def _values_of(call: Call) -> tuple[Value | None, ...]:
-    return call.args, call.kwargs, call.output, call.rng
+    return call.args, call.kwargs, call.output, call.rng, call.layers
 
 
 def _call(call: Call, gone: frozenset[str]) -> Call:
@@ -86,6 +86,7 @@ def _call(call: Call, gone: frozenset[str]) -> Call:
         kwargs=cast(MappingValue, _without(call.kwargs, gone)),
         output=None if call.output is None else _without(call.output, gone),
         rng=None if call.rng is None else _without(call.rng, gone),
+        layers=None if call.layers is None else _without(call.layers, gone),
     )
 
 

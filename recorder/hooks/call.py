@@ -17,7 +17,7 @@ from recorder.records import Kind
 if TYPE_CHECKING:
     from recorder.session import Session
 
-__all__ = ["OpenCall", "begin", "drop_stale", "end", "pop", "write_input", "write_output"]
+__all__ = ["OpenCall", "begin", "drop_stale", "end", "open_calls", "pop", "write_input", "write_output"]
 
 #: Outputs of thinned frames are kept up to this: triggers look at them, and they cost as little as the metadata.
 MAX_THINNED_OUTPUT_BYTES = 64 * 2**10
@@ -49,6 +49,11 @@ class _Stack(threading.local):
 
 
 _stack = _Stack()
+
+
+def open_calls() -> list[OpenCall]:
+    """Return the open calls of this thread, outermost first."""
+    return _stack.calls
 
 
 def begin(session: Session, python_frame: FrameType | None) -> OpenCall:

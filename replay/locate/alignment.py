@@ -35,14 +35,16 @@ class Parting:
     structure: str | None = None  #: one sentence, where the runs call other layers
     structure_at: tuple[LayerRecord | None, LayerRecord | None] = (None, None)
 
+    outputs_only: bool = False  #: nothing is known of what went into a layer
+
     @property
     def differing(self) -> list[LayerGap]:
         """The layers whose outputs differ."""
         return [layer for layer in self.layers if not layer.outputs_match]
 
 
-def part(reference: Seen, other: Seen) -> Parting:
-    """Compare two runs of one call.
+def part(reference: Seen, other: Seen, *, outputs_only: bool = False) -> Parting:
+    """Compare two runs of one call; ``outputs_only``: of their layers nothing else is known (`outputs_alone`).
 
     The root is found by walking through both runs in time: every input is looked at when a layer begins, every output
     when it ends. If the first difference is an output, that layer made it. If it is an input, the operations that the
@@ -65,6 +67,7 @@ def part(reference: Seen, other: Seen) -> Parting:
         before=before,
         structure=_structure(common, at) if at != (None, None) else None,
         structure_at=at,
+        outputs_only=outputs_only,
     )
 
 

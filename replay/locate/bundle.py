@@ -14,6 +14,7 @@ from replay.jobs import chosen_frames, plan_jobs
 from replay.load import UserConfig
 from replay.locate.form import located_form
 from replay.locate.locating import Located, locate_call, locate_repeat
+from replay.locate.recorded import locate_recorded, recorded_layers
 from replay.locate.sides import check_against, sides
 from replay.locate.wording import describe_root
 from replay.numerics.settings import PROFILES
@@ -137,6 +138,8 @@ def locate_bundle(bundle: Bundle, options: LocateOptions) -> LocateResult:
         for done, (job, other_job) in enumerate(zip(jobs, other_jobs, strict=True), 1):
             if options.against == ("itself",):
                 found.append(locate_repeat(ours, job))
+            elif options.against == ("recorded",):
+                found.append(_against_production(ours, job, bundle))
             else:
                 found.append(locate_call(ours, job, theirs, other_job, names=names))
             if options.progress is not None:
@@ -145,6 +148,13 @@ def locate_bundle(bundle: Bundle, options: LocateOptions) -> LocateResult:
                 break
         lacking = [sentence for sentences in ours.not_restored.values() for sentence in sentences]
     return LocateResult(bundle=bundle.id, names=names, located=tuple(found), not_restored=tuple(dict.fromkeys(lacking)))
+
+
+def _against_production(session: Session, job: Job, bundle: Bundle) -> Located:
+    recorded = recorded_layers(job.call, bundle.tensor_bytes)
+    if recorded is None:
+        return Located(job=job, reason="no layers were captured: attach the model with layers=True")
+    return locate_recorded(session, job, recorded)
 
 
 def _jobs(

@@ -107,7 +107,7 @@ def locate_call(
             return Located(job=job, reason=f"{name}: {error}")
     sources = [session.source_of(each) for session, each in ((reference, job), (other, other_job))]
     if len({source.origin for source in sources if source is not None}) > 1:
-        return Located(job=job, parting=part(*outputs_alone(*seen)))
+        return Located(job=job, parting=part(*outputs_alone(*seen), outputs_only=True))
     located = Located(job=job, parting=part(*seen))
     try:
         return _look_closer(

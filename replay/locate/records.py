@@ -91,6 +91,7 @@ class Watch:
     within: Key | None = None  #: a module's call whose operators are watched too
     keep: tuple[Key, ...] = ()  #: calls to be returned whole
     force: Mapping[Key, Kept] = field(default_factory=dict)  #: calls that get these arguments in place of their own
+    sampled: bool = False  #: sketch as the recorder does at capture
 
     def request(self, outgoing: Outgoing) -> dict[str, Any]:
         """Return what is sent to the worker."""
@@ -99,7 +100,7 @@ class Watch:
             for key, kept in self.force.items()
         ]
         within = None if self.within is None else list(self.within)
-        return {"within": within, "keep": [list(key) for key in self.keep], "force": force}
+        return {"within": within, "keep": [list(key) for key in self.keep], "force": force, "sampled": self.sampled}
 
 
 def seen_from_wire(form: Any, payload: memoryview) -> Seen:

@@ -31,7 +31,7 @@ def describe_root(located: Located) -> str:
     if parting.before is not None:
         said += f", in what it computes itself before {_name(parting.before, '')}"
     else:
-        said += "; its inputs are the same"
+        said += "; the layers before it give the same" if parting.outputs_only else "; its inputs are the same"
     if root.rel_l2:
         said += f", its output is off by {magnitude(root.rel_l2)}"
     if sentence := weights_sentence(root):
@@ -61,7 +61,7 @@ def name_layer(located: Located, difference: Difference) -> Difference:
 def _not_found(located: Located) -> str:
     if located.parting is None:
         return f"its layers could not be watched: {inert(located.reason, 300)}"
-    if not located.differs:
+    if not located.differs and not located.parting.outputs_only:
         return "it did not show again while the layers were watched"
     return describe_root(located)
 

@@ -18,7 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recorder.capture import describe
-from recorder.layers.digest import hash_tensor, is_digestible, sketch_tensor
+from recorder.layers.digest import hash_tensor, is_digestible, sample_tensor, sketch_tensor
 from replay.graph.run import LoadedGraph
 from replay.worker.arguments import rebuild
 from replay.worker.loading import Loaded
@@ -58,7 +58,8 @@ class Watcher:
     Args:
         request: ``within``: path, operator and index of the module call whose operators are watched too, or None;
             ``keep``: such keys of calls whose inputs and outputs are returned whole; ``force``: ``[key, arguments,
-            offset, size]`` of calls that get these arguments in place of their own.
+            offset, size]`` of calls that get these arguments in place of their own;
+            ``sampled``: sketch as the recorder does at capture.
         payload: what the arguments' tensors point into.
         device: where tensors that were on a GPU go.
     """
@@ -70,6 +71,7 @@ class Watcher:
             _key(key): (tagged, payload[offset : offset + size]) for key, tagged, offset, size in request["force"]
         }
         self._device = device
+        self._sampled = request["sampled"]
         self._records: list[_Record] = []
         self._stack: list[int] = []
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -211,7 +213,7 @@ class Watcher:
             self._busy = before
 
     def _digest(self, name: str, tensor: torch.Tensor) -> dict[str, Any]:
-        sketch = sketch_tensor(tensor)
+        sketch = sample_tensor(tensor) if self._sampled else sketch_tensor(tensor)
         if sketch is not None:
             self._sketches.append(sketch)
         return {
