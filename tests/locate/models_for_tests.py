@@ -102,3 +102,16 @@ def function() -> object:
 def jittery_function() -> object:
     jitter, weight = Jitter(), torch.linspace(-1, 1, 64).reshape(8, 8)
     return lambda x: torch.tanh(jitter.forward(x @ weight))
+
+
+class Biased(nn.Module):
+    """Adds what was not there when the model was recorded."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x) + 0.5
+
+
+def biased() -> nn.Module:
+    model = steady()
+    model[1][0] = Biased()
+    return model
