@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerCapture", "has_matrix"]
 
-#: Of the wall time, at most. What a call's digests cost beyond it is saved up: the next calls go without.
+#: Of the model's own time, at most. What a call's digests take beyond it is owed: the next calls go without.
 SHARE = 0.08
 #: Savings are bounded, so that a quiet hour does not pay for a busy minute.
 _MAX_SAVED_NS = 50_000_000
@@ -46,6 +46,7 @@ class _Local(threading.local):
 
     seen: list[tuple[str, int, Any]] | None = None
     spent_ns = 0
+    began_ns = 0
 
 
 class LayerCapture:
@@ -55,7 +56,6 @@ class LayerCapture:
         self._session = session
         self._local = _Local()
         self._saved_ns = 0.0
-        self._counted_ns = perf_counter_ns()
         parts = {id(part): path for path, part in module.named_modules() if path and has_matrix(part)}
         self._numbers = frozenset(list(parts)[:MAX_LAYERS])
         _watch({number: (self, parts[number]) for number in self._numbers})
@@ -87,17 +87,22 @@ class LayerCapture:
 
     def _begin(self, _module: torch.nn.Module, _args: Any) -> None:
         self._local.seen = None
-        if torch.compiler.is_compiling() or not self._affordable():
+        if torch.compiler.is_compiling():
             return
         calls = open_calls()
-        if calls and calls[-1].parent is None and calls[-1].admission == Admission.FULL:
-            self._local.seen, self._local.spent_ns = [], 0
+        if self._saved_ns >= 0 and calls and calls[-1].parent is None and calls[-1].admission == Admission.FULL:
+            self._local.seen = []
+        self._local.spent_ns, self._local.began_ns = 0, perf_counter_ns()
 
     def _end(self, _module: torch.nn.Module, _args: Any, _output: Any) -> None:
         seen, self._local.seen = self._local.seen, None
-        if seen is None:
+        if torch.compiler.is_compiling():
             return
         began = perf_counter_ns()
+        self._saved_ns += SHARE * (began - self._local.began_ns - self._local.spent_ns)
+        self._saved_ns = min(_MAX_SAVED_NS, self._saved_ns)
+        if seen is None:
+            return
         session, calls = self._session(), open_calls()
         if session is not None and calls and seen:
             try:
@@ -105,13 +110,6 @@ class LayerCapture:
             except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
                 self._fault(error)
         self._saved_ns -= self._local.spent_ns + perf_counter_ns() - began
-
-    def _affordable(self) -> bool:
-        """Whether what was spent so far is within SHARE of the time since."""
-        now = perf_counter_ns()
-        self._saved_ns = min(_MAX_SAVED_NS, self._saved_ns + SHARE * (now - self._counted_ns))
-        self._counted_ns = now
-        return self._saved_ns >= 0
 
     def _fault(self, error: Exception) -> None:
         session = self._session()
