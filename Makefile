@@ -26,11 +26,11 @@ bench: $(VENV)/.dev system
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
-# The format is tested against the real tools; elsewhere than on Debian install them yourself.
+# Format and signatures are tested against the real tools; elsewhere than on Debian install them yourself.
 system:
-	@{ command -v zstd && command -v bsdtar; } >/dev/null || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq zstd libarchive-tools; } || \
-	  { echo "Install zstd and bsdtar (libarchive): the tests open bundles with GNU tar, bsdtar and zstd." >&2; exit 1; }
+	@{ command -v zstd && command -v bsdtar && command -v openssl; } >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq zstd libarchive-tools openssl; } || \
+	  { echo "Install zstd, bsdtar (libarchive) and openssl: the tests open and sign bundles with these tools." >&2; exit 1; }
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

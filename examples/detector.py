@@ -44,7 +44,14 @@ def face_lost(frame: Frame) -> str | None:
 def main(sink: Path) -> int:
     """Serve the clip; return what `replay` says of the incident."""
     names = ("pnet", "rnet", "onet")
-    with FlightRecorder(sink=sink, triggers=[triggers.when(face_lost)], pre_frames=4, post_frames=2) as recorder:
+    with FlightRecorder(
+        sink=sink,
+        triggers=[triggers.when(face_lost)],
+        pre_frames=4,
+        post_frames=2,
+        cooldown_seconds=10,  # a service leaves these alone: this may be run twice within the hour
+        dedupe_seconds=10,
+    ) as recorder:
         networks = mtcnn.factory()
         for name in names:
             recorder.attach(networks[name], name=name, factory=f"mtcnn:{name}")

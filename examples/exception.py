@@ -33,7 +33,8 @@ def factory() -> PatchMean:
 def main(sink: Path) -> int:
     """Serve two good images and a bad one; return what `replay` says of the incident."""
     photographs = [skimage.data.astronaut(), skimage.data.rocket()[:416], skimage.data.chelsea()]
-    with FlightRecorder(sink=sink) as recorder:
+    # A service leaves these alone: this may be run twice within the hour.
+    with FlightRecorder(sink=sink, cooldown_seconds=10, dedupe_seconds=10) as recorder:
         # By `__mp_main__` or `__main__` nobody could import the class later: name the factory.
         model = recorder.attach(PatchMean(), factory="exception:factory")
         for image in photographs:

@@ -75,7 +75,7 @@ class Reader:
         self.id = digest.hex()
         self.manifest_bytes = text
         self.manifest: Json = json.loads(text)
-        need(not self.manifest.get("required_features"), "needs a newer reader")
+        need(set(self.manifest.get("required_features", ())) <= {"removed-values"}, "needs a newer reader")
         self.members = {member["path"]: member for member in self.manifest["members"]}
 
     def _entry(self, path: str, size: int, first: int, count: int, most: int = MAX_FRAME_BYTES) -> bytes:

@@ -34,6 +34,8 @@ def main(sink: Path) -> int:
         triggers=[triggers.exception(), triggers.non_finite(), triggers.low_confidence(below=0.6)],
         pre_frames=8,
         post_frames=4,
+        cooldown_seconds=10,  # a service leaves these alone: this may be run twice within the hour
+        dedupe_seconds=10,
     ) as recorder:
         model = recorder.attach(mobilenet.load(), factory="mobilenet:factory")
 

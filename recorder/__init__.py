@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__all__ = ["FlightRecorder", "triggers", "__version__"]
+__all__ = ["FlightRecorder", "PrivacyPolicy", "Redactor", "triggers", "__version__"]
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from recorder import triggers
     from recorder.flight_recorder import FlightRecorder
+    from recorder.privacy import PrivacyPolicy, Redactor
 
 
 def __getattr__(name: str) -> object:
@@ -19,6 +20,8 @@ def __getattr__(name: str) -> object:
 
     if name == "FlightRecorder":
         return importlib.import_module("recorder.flight_recorder").FlightRecorder
+    if name in ("PrivacyPolicy", "Redactor"):
+        return getattr(importlib.import_module("recorder.privacy"), name)
     if name == "triggers":
         return importlib.import_module("recorder.triggers")
     raise AttributeError(f"module 'recorder' has no attribute {name!r}")

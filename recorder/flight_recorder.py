@@ -21,6 +21,7 @@ from recorder.capture import looks_like_image
 from recorder.counts import Counts
 from recorder.frame import Batch, Frame, current_group
 from recorder.outcomes import Incident
+from recorder.privacy import PrivacyPolicy
 from recorder.session import Session
 from recorder.settings import RecorderSettings
 from recorder.triggers import Trigger
@@ -47,13 +48,15 @@ class Stats:
     incidents_sealed: int = 0
     incidents_suppressed: dict[str, int] = field(
         default_factory=dict
-    )  #: "cooldown", "duplicate", "hour-cap", "day-cap"
+    )  #: "cooldown", "duplicate", "hour-cap", "day-cap", "signature-cap"
     ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
     overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
     errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
     payload_interval: int = 1  #: every n-th frame keeps its images and inputs; more than 1 over ``overhead_budget``
     frame_interval: int = 1  #: every n-th frame is recorded at all
     affordable_frames_per_second: float | None = None  #: in full, within the budget; None while it was never exceeded
+    track_rows: int = 0  #: frames in the compact track, by a sealer that may have begun later; ten seconds behind
+    track_seconds: float = 0.0  #: CPU time the sealer's process took to measure and write them
     switched_off: str | None = None  #: why the recorder gave up, None while it works
 
 
@@ -83,16 +86,24 @@ class FlightRecorder:
             Above it the images and inputs of some frames are left out, then whole frames; every n-th payload and all
             frames that raise are kept. 1 never leaves anything out.
         cooldown_seconds: after an incident, the same kind of trigger on the same stream is suppressed for so long.
-        dedupe_seconds: after an incident, one of the same signature (`recorder.incident`) on the same stream is
+        dedupe_seconds: after an incident, one of the same signature (`recorder.limits`) on the same stream is
             suppressed for so long; the next one says how often it recurred.
-        max_incidents_per_hour: cap of what triggers detect, in any 60 minutes, all streams of this process together;
+        max_incidents_per_hour: cap of what triggers detect, in any 60 minutes, all streams and workers together;
         max_incidents_per_day: and in any 24 hours. Manual ones have caps of their own, ten times as high.
         trigger_file: touching this file seals an incident of every stream, also when the host hangs. The sealer looks
             at it once a second and never opens it.
         trigger_signal: the same on this signal: SIGUSR1, SIGUSR2 or a real-time one. Left alone where the host
             handles it already.
+        sign_key: path of an Ed25519 private key (PEM) that bundles are signed with, read by the sealer alone. A bundle
+            is sealed unsigned, counted as "not-signed", where the key cannot be used.
+        encrypt_to: age recipients ("age1…"): bundles are sealed as ``….zst.age``, which only these can open. Where that
+            is not possible nothing is sealed, rather than in the clear. The ring and the model store are not encrypted.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
             ``max_age_seconds``: the oldest incidents go first.
+        privacy: what may leave the machine, field by field (docs/privacy.md): a `recorder.PrivacyPolicy` or a
+            dictionary of its parts; None: everything but metadata under keys such as "password" or "email".
+        privacy_key: path of a file with a secret of at least 16 bytes, for pseudonyms and digests of what was removed;
+            None: from ``FLIGHT_RECORDER_PRIVACY_KEY``, if it is set. It is never written anywhere.
 
     Raises:
         ValueError: an argument is out of range.
@@ -120,7 +131,11 @@ class FlightRecorder:
         max_incidents_per_day: int = 100,
         trigger_file: str | os.PathLike[str] | None = None,
         trigger_signal: int | None = None,
+        sign_key: str | os.PathLike[str] | None = None,
+        encrypt_to: Sequence[str] = (),
         sink_options: Mapping[str, JsonValue] | None = None,
+        privacy: PrivacyPolicy | Mapping[str, Any] | None = None,
+        privacy_key: str | os.PathLike[str] | None = None,
     ) -> None:
         self._settings = RecorderSettings.checked(
             sink=sink,
@@ -143,6 +158,10 @@ class FlightRecorder:
             history_seconds=history_seconds,
             ring=ring,
             notify=notify,
+            sign_key=sign_key,
+            encrypt_to=encrypt_to,
+            privacy=privacy,
+            privacy_key=privacy_key,
         )
         self._lock = threading.RLock()
         self._enabled = not self._settings.disabled
@@ -310,6 +329,7 @@ class FlightRecorder:
             suppressed, sealed = outcomes.suppressed.snapshot(), outcomes.sealed
             for reason, number in outcomes.failures.snapshot().items():
                 errors.add(f"not-sealed: {reason}", number)
+            errors.update(outcomes.faults.snapshot())
         lost = session.losses()
         unseen = max((attached.unseen_graphs for attached in self._attached), default=0)
         if unseen:
@@ -326,6 +346,8 @@ class FlightRecorder:
             payload_interval=session.governor.payload_interval,
             frame_interval=session.governor.frame_interval,
             affordable_frames_per_second=session.governor.affordable_per_second,
+            track_rows=outcomes.track_rows if outcomes is not None else 0,
+            track_seconds=outcomes.track_seconds if outcomes is not None else 0.0,
             switched_off=self._switched_off,
         )
 

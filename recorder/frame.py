@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recorder.capture import Description, align, capture_image, describe, plain_metadata
+from recorder.exception_head import exception_head
 from recorder.governor import Admission
 from recorder.head_template import HeadTemplate, pack_plain_end
 from recorder.records import Kind, pack_value
@@ -20,11 +21,7 @@ from recorder.records import Kind, pack_value
 if TYPE_CHECKING:
     from recorder.session import Session
 
-__all__ = ["Batch", "Frame", "current_group", "exception_head", "frame_metadata"]
-
-#: Outermost traceback entries kept of an exception; recursion errors have thousands.
-MAX_TRACEBACK_ENTRIES = 64
-MAX_MESSAGE_CHARS = 2_000
+__all__ = ["Batch", "Frame", "current_group", "frame_metadata"]
 
 _ids = itertools.count(1)
 #: Metadata that every frame takes over which begins in this task or thread; set by adapters, around a request.
@@ -136,8 +133,12 @@ class Frame:
         self._faults = session.faults.total
         self.admission = session.admit(self._began_ns)
         self.stream = str(self.metadata.get(session.stream_key, ""))[:200]
+        if session.withheld is not None:
+            self.stream = session.withheld.stream(self.stream)
         session.frame_begins(self.id, self.stream)
         self._plain, dropped = plain_metadata(self.metadata)
+        if session.withheld is not None:
+            self._plain = session.withheld.metadata(self._plain)
         if dropped:
             self._lose(session, "metadata-unsupported", dropped)
         images, self._images = self._images, None  # once the ring has them, the caller's buffers are the caller's again
@@ -172,6 +173,7 @@ class Frame:
     def _begin_plainly(self, session: Session, images: Mapping[str, object] | None) -> None:
         payload = Description({})
         heads = []
+        kept_out = []
         for name, image in (images or {}).items():
             if image is None:
                 continue
@@ -179,6 +181,9 @@ class Frame:
                 captured = capture_image(str(name)[:64], image)
             except (ValueError, OSError):
                 self._lose(session, "image-unsupported")
+                continue
+            if session.withheld is not None and session.withheld.keeps_out_image(captured.head["name"]):
+                kept_out.append(session.withheld.image(captured))
                 continue
             payload.leaves.append(captured.leaf)
             payload.offsets.append(align(payload.size_bytes))
@@ -193,10 +198,14 @@ class Frame:
             "sensor_time": plain_metadata({"time": self._sensor_time})[0].get("time"),
             "images": heads,
         }
+        if session.withheld is not None:
+            head["left_out"] = kept_out
+            if session.withheld.keeps_out("sensor_time"):
+                head["sensor_time"] = None
         if not session.write(Kind.BEGIN, self.id, head, payload):
             self._lose(session, "image-not-recorded", len(heads))
             left_out = session.describe_left_out(heads, payload)
-            session.write(Kind.BEGIN, self.id, {**head, "images": [], "left_out": left_out})
+            session.write(Kind.BEGIN, self.id, {**head, "images": [], "left_out": [*kept_out, *left_out]})
         elif self._sensor_time is None:
             self._learn(session, images, head)
 
@@ -223,6 +232,8 @@ class Frame:
         metadata = self._plain
         if _differ(self.metadata, metadata):
             metadata, dropped = plain_metadata(self.metadata)
+            if session.withheld is not None:
+                metadata = session.withheld.metadata(metadata)
             if dropped and "metadata-unsupported" not in self._lost:
                 self._lose(session, "metadata-unsupported", dropped)
         session.fire_predicates(self)
@@ -240,13 +251,17 @@ class Frame:
 
     def _end_plainly(self, session: Session, metadata: dict[str, Any], error: BaseException | None) -> None:
         output = describe(self.output) if self.output is not None else None
+        exception = exception_head(error, "frame") if error is not None else None
+        if session.withheld is not None:
+            output = session.withheld.value("output", output) if output is not None else None
+            exception = session.withheld.exception(exception) if exception is not None else None
         if output is not None and output.opaque:
             self._lose(session, "output-unsupported", len(output.opaque))
         head = {
             "latency": self.latency_seconds,
             "metadata": metadata,
             "output": output.tagged if output else None,
-            "exception": exception_head(error, "frame") if error is not None else None,
+            "exception": exception,
             "lost": self._lost,
         }
         if not session.write(Kind.END, self.id, head, output):
@@ -321,25 +336,3 @@ def _leave(session: Session, token: Token[Frame | Batch | None]) -> None:
     except ValueError:
         # Left in another task than it was entered in: the variable of that task is not ours to reset.
         session.errors.add("frame-left-elsewhere")
-
-
-def exception_head(error: BaseException, stage: str) -> dict[str, Any]:
-    """Describe an exception without its source lines, paths or a call of its ``__repr__``."""
-    kind = type(error)
-    try:
-        message = str(error)[:MAX_MESSAGE_CHARS]
-    except Exception:  # noqa: BLE001  # a host's __str__ may do anything
-        message = ""
-    entries: list[str] = []
-    traceback = error.__traceback__
-    while traceback is not None and len(entries) < MAX_TRACEBACK_ENTRIES:
-        frame = traceback.tb_frame
-        module = str(frame.f_globals.get("__name__", "?"))
-        entries.append(f"{module}:{frame.f_code.co_qualname}:{traceback.tb_lineno}"[:300])
-        traceback = traceback.tb_next
-    return {
-        "type": f"{kind.__module__}.{kind.__qualname__}"[:300],
-        "message": message,
-        "stage": stage,
-        "traceback": entries,
-    }

@@ -13,10 +13,12 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from recorder.counts import Counts
 from recorder.export import python_executable
 from recorder.operator_requests import mark_of
+from recorder.privacy import PrivacyKey
 from recorder.ring import RingState, RingWriter
 from recorder.settings import SealerSettings
 
@@ -40,8 +42,16 @@ def wake_path(directory: Path) -> Path:
 class Keeper:
     """Beats, reports and restarts. A daemon thread: a host that exits does not wait for it."""
 
-    def __init__(self, ring: RingWriter, settings: SealerSettings, report: Callable[[], None], errors: Counts) -> None:
+    def __init__(
+        self,
+        ring: RingWriter,
+        settings: SealerSettings,
+        report: Callable[[], None],
+        errors: Counts,
+        privacy_key: PrivacyKey | None = None,
+    ) -> None:
         self._ring = ring
+        self._privacy_key = privacy_key
         self._directory = ring.path.parent
         self._settings = settings
         self._report = report
@@ -117,7 +127,7 @@ class Keeper:
         try:
             settings = dataclasses.replace(self._settings, trigger_file_seen=self._file_seen)
             self._file_seen = None  # a later sealer must not answer what this one has answered
-            self._process = _start_sealer(self._directory, settings)
+            self._process = _start_sealer(self._directory, settings, self._privacy_key)
         except OSError:
             self._errors.add("sealer-not-started")
             return
@@ -146,12 +156,20 @@ _BOOT = (
 )
 
 
-def _start_sealer(directory: Path, settings: SealerSettings) -> subprocess.Popen[bytes]:
+def _unnamed() -> IO[bytes]:
+    """A file in memory, where the system has such, else one without a name."""
+    with contextlib.suppress(AttributeError, OSError):
+        return os.fdopen(os.memfd_create("flight-recorder-settings"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _start_sealer(directory: Path, settings: SealerSettings, key: PrivacyKey | None) -> subprocess.Popen[bytes]:
     """Start the sealer by exec: it inherits no descriptor, no thread, no CUDA context, no main module of the host."""
     packages = str(Path(__file__).resolve().parent.parent)
-    # The settings wait in a file that has no name: a host that dies right now leaves a sealer that has all it needs.
-    with tempfile.TemporaryFile() as given:
-        given.write(settings.to_json().encode())
+    # The settings wait in memory that has no name: a host that dies right now leaves a sealer that has all it needs.
+    # The privacy key follows them on a line of its own; it never touches a disk, an argument or a variable.
+    with _unnamed() as given:
+        given.write(settings.to_json().encode() + b"\n" + (key.secret.hex().encode() if key is not None else b""))
         given.seek(0)
         return subprocess.Popen(
             # -P: the host's working directory is no place to import from.
@@ -161,5 +179,6 @@ def _start_sealer(directory: Path, settings: SealerSettings) -> subprocess.Popen
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            # Two arenas: its threads need no more, and each keeps what it once held.
+            env={"MALLOC_ARENA_MAX": "2", **os.environ, "OMP_NUM_THREADS": "1"},
         )

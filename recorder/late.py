@@ -61,6 +61,7 @@ class LateRecords:
                     copy = self._copies.start(leaf.tensor)
                     if copy is None:
                         self._lost.add("device-copy-refused")
+                        payload.why_refused = "which could not be copied from its device without waiting"
                         late.reservation = None
                         break
                     late.copies.append((copy, address))

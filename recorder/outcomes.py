@@ -34,6 +34,8 @@ class Outcomes:
         self.sealed = 0
         self.suppressed = Counts()
         self.failures = Counts()
+        self.faults = Counts()  #: of incidents that were sealed all the same
+        self.track_rows, self.track_seconds = 0, 0.0
 
     def poll(self) -> None:
         """Take in what the sealer has said since the last time."""
@@ -57,6 +59,11 @@ class Outcomes:
                         self.open.discard(incident)
                         self.failures.add(str(event.get("reason", "other")))
                         self._remember(self._ended, incident, "failed")
+                    case "fault":
+                        self.faults.add(str(event.get("reason", "other")))
+                    case "track":
+                        self.track_rows = int(event.get("rows", 0))
+                        self.track_seconds = float(event.get("seconds", 0.0))
                     case "flushed":
                         self._flushed = max(self._flushed, int(event.get("flush", 0)))
 

@@ -14,6 +14,7 @@ END      frames   latency, metadata, output, exception, lost; payload: the tenso
 TRIGGER  events   incident, kind, reason, severity, frame, stream, time, after, value, threshold, parameters
 FLUSH    events   flush, after
 LOSSES   events   what the host could not record so far, by reason
+VERIFIED events   calls: when so many had begun, all models' weights were compared with those announced
 CONFIG   contexts the window and the triggers the sealer evaluates
 CONTEXT  contexts id, since, environment
 MODEL    contexts a manifest.Model without weights and graphs
@@ -57,6 +58,7 @@ class Kind(IntEnum):
     TRIGGER = 16
     FLUSH = 17
     LOSSES = 18
+    VERIFIED = 19
     CONFIG = 32
     CONTEXT = 33
     MODEL = 34

@@ -19,6 +19,8 @@ from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Model
 from recorder.capture import Description, device
 from recorder.capture.leaf import ALIGNMENT_BYTES as _ALIGNMENT
+from recorder.capture.withheld import Withheld
+from recorder.comparisons import Comparable, Comparisons
 from recorder.contexts import ContextLog
 from recorder.counts import Counts
 from recorder.faults import MAX_FAULTS, WITHIN_SECONDS, FaultRow
@@ -44,6 +46,7 @@ from recorder.ring import (
 )
 from recorder.settings import RecorderSettings
 from recorder.status import StatusReader, status_path
+from recorder.trust.protection import complaints
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +63,7 @@ _REGIONS = {
     Kind.TRIGGER: EVENTS,
     Kind.FLUSH: EVENTS,
     Kind.LOSSES: EVENTS,
+    Kind.VERIFIED: EVENTS,
     Kind.CONFIG: CONTEXTS,
     Kind.CONTEXT: CONTEXTS,
     Kind.MODEL: CONTEXTS,
@@ -72,6 +76,12 @@ _REGIONS = {
 
 #: A copy from a GPU takes milliseconds; a device that does not finish one in this time hangs.
 LATE_SECONDS = 1.0
+
+
+class _Evaluating(threading.local):
+    """The frame that a `when` predicate is looking at on this thread."""
+
+    frame: Frame | None = None
 
 
 class _Guard:
@@ -105,11 +115,13 @@ class Session:
         lost: what could not be recorded, by reason.
         errors: faults of the recorder or of user code it called, by reason.
         spent_ns: time spent in the recorder on calling threads.
+        withheld: keeps fields out of the ring; None, most often: there is none to be kept out.
     """
 
     def __init__(self, settings: RecorderSettings, give_up: Callable[[Session, str], None]) -> None:
         self.settings = settings
         self.stream_key = settings.stream_key
+        self.withheld = Withheld.of(settings.privacy, settings.privacy_key, settings.stream_key)
         self.lost = Counts()
         self.errors = Counts()
         self.spent_ns = 0
@@ -126,8 +138,10 @@ class Session:
         self._calls = itertools.count(1)
         self.calls_begun = 0  #: id of the newest call
         self._models = itertools.count(1)
+        self._weights = Comparisons(self)
         self._flushes = itertools.count(1)
         self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
+        self._evaluating = _Evaluating()
         self._reported: dict[str, int] = {}
         self._ring = self._open_ring(settings)
         self._lanes: Lanes | None = None
@@ -136,10 +150,13 @@ class Session:
         self._exports = Jobs(self.errors)  # an export takes seconds, and another model's digest must not wait for it
         self._identifier = Identifier(self.write_head, self._model_directory(), self.jobs.stopping)
         self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, str(Path.cwd()))
+        for reason, sentence in complaints(settings.sealer.sign_key, settings.sealer.encrypt_to):
+            self.errors.add(reason)
+            self._warn(sentence)
         self.outcomes = Outcomes(StatusReader(status_path(self.ring_path))) if self.ring_path else None
         self._keeper: Keeper | None = None
         self._signal: OperatorSignal | None = None
-        self._warned_of_age = False
+        self._warned_of_age = self._warned_of_size = False
         self._next_digest = 0.0
         if self._ring is not None:
             if len(self._ring.lanes) > 1:
@@ -148,7 +165,7 @@ class Session:
             self._write_config(settings)
             if settings.trigger_signal is not None:
                 self._signal = OperatorSignal(settings.trigger_signal, self._refuse_signal)
-            self._keeper = Keeper(self._ring, settings.sealer, self._beat, self.errors)
+            self._keeper = Keeper(self._ring, settings.sealer, self._beat, self.errors, settings.privacy_key)
             self._keeper.start()
         self.contexts.current()
 
@@ -184,6 +201,10 @@ class Session:
         """
         if first < last and not self.write_head(Kind.DOUBT, {"model": model, "first": first, "before": last}):
             self.lost.add("contexts-full")
+
+    def compared(self, model: Comparable) -> None:
+        """Take in a model whose weights were compared at a call, to do so between calls too."""
+        self._weights.add(model)
 
     def next_model(self) -> int:
         """Return a new model id."""
@@ -315,7 +336,20 @@ class Session:
             self.faults.end()
 
     def fire_predicates(self, frame: Frame) -> None:
-        """Evaluate the `when` triggers on a frame that has just ended."""
+        """Evaluate the `when` triggers on a frame that has just ended.
+
+        Frames that a predicate begins, by calling an attached model, are recorded and not evaluated: they would never
+        end.
+        """
+        if not self._predicates or self._evaluating.frame is not None:
+            return
+        self._evaluating.frame = frame
+        try:
+            self._evaluate_predicates(frame)
+        finally:
+            self._evaluating.frame = None
+
+    def _evaluate_predicates(self, frame: Frame) -> None:
         for trigger in self._predicates:
             predicate = trigger.predicate
             try:
@@ -340,6 +374,7 @@ class Session:
         """Ask the sealer for an incident; returns at once."""
         incident = secrets.token_hex(16)
         self._report_losses()
+        self._weights.compare()
         written = self.write_head(
             Kind.TRIGGER,
             {
@@ -392,6 +427,7 @@ class Session:
         self.jobs.wait_idle(timeout_seconds)
         self._exports.wait_idle(max(0.0, deadline - time.monotonic()))
         self._report_losses()
+        self._weights.compare()
         number = next(self._flushes)
         self.write_head(Kind.FLUSH, {"flush": number, "after": self._last_number()})
         self._keeper.wake_sealer()
@@ -407,6 +443,7 @@ class Session:
         """End the recording. The sealer, which outlives this process, seals what was triggered."""
         if self._signal is not None:
             self._signal.close()
+        self._weights.compare()
         self._identifier.close()
         self._exports.stop()
         self.jobs.stop()
@@ -452,6 +489,7 @@ class Session:
                 "dedupe_seconds": settings.dedupe_seconds,
                 "max_incidents_per_hour": settings.max_incidents_per_hour,
                 "max_incidents_per_day": settings.max_incidents_per_day,
+                "privacy": settings.privacy.to_json() if settings.privacy is not None else None,
                 "triggers": [
                     {"kind": trigger.kind, "parameters": trigger.parameters}
                     for trigger in settings.triggers
@@ -472,7 +510,9 @@ class Session:
     def _beat(self) -> None:
         """What the keeper does once a second."""
         self._report_losses()
+        self._weights.compare()
         self._check_age()
+        self._check_sizes()
         if self._signal is not None and self._signal.has_arrived():
             self.trigger(self._signal.reason, kind="signal")
 
@@ -488,6 +528,19 @@ class Session:
                 f"At the present rate the flight recorder's ring holds {held:.0f} seconds, not the {wanted:g} of "
                 f"min_age_seconds; raise max_bytes about {wanted / max(held, 1.0):.1f} times, or record less."
             )
+
+    def _check_sizes(self) -> None:
+        """Say once what no count can: how large a record may be, and what would make room for a larger one."""
+        ring = self._ring
+        if ring is None or self._warned_of_size or not ring.losses.get("frames-too-large"):
+            return
+        self._warned_of_size = True
+        most = ring.capacity(FRAMES)[0] / 2**20
+        self._warn(
+            f"A frame's image or a call's tensors are larger than the {most:.1f} MiB that the flight recorder keeps of "
+            "one record, a stream's share of the ring: they are left out (frames-too-large). Raise max_bytes, or lower "
+            f"streams, of which {len(ring.lanes)} have a share."
+        )
 
     def _refuse_signal(self, reason: str) -> None:
         self.errors.add(reason)

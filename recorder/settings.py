@@ -10,12 +10,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from recorder.bundle.values import JsonValue
-from recorder.incident import MAX_CAP
+from recorder.limits import MAX_CAP
 from recorder.operator_requests import checked_signal
+from recorder.privacy import Level, PrivacyKey, PrivacyPolicy, load_key
 from recorder.track.layout import MIN_TRACK_BYTES
 from recorder.triggers import Trigger, exception, non_finite
+from recorder.trust.recipients import checked_recipients
 
 __all__ = ["RecorderSettings", "SealerSettings"]
 
@@ -45,7 +48,11 @@ class SealerSettings:
     trigger_file_seen: tuple[int, ...] | None = None  #: its mark when the host began
     track_bytes: int = 0  #: size of the compact track beside each ring; 0: there is none
     history_seconds: float = 0.0  #: how far back it reaches
+    sign_key: str | None = None  #: path of the private key that bundles are signed with
+    encrypt_to: tuple[str, ...] = ()  #: age recipients that bundles are encrypted to
     python_path: tuple[str, ...] = ()  #: the host's import path, where a factory or notify must be imported
+    privacy: dict[str, JsonValue] | None = None  #: the policy; None: the default one
+    privacy_key_id: str | None = None  #: which key the sealer needs; the key itself is never among the settings
 
     def to_json(self) -> str:
         """Return what goes down the pipe to the sealer."""
@@ -55,6 +62,11 @@ class SealerSettings:
     def from_json(cls, text: str) -> SealerSettings:
         """Read what `to_json` wrote."""
         return cls(**json.loads(text))
+
+    @property
+    def privacy_policy(self) -> PrivacyPolicy | None:
+        """The policy, checked."""
+        return None if self.privacy is None else PrivacyPolicy.from_json(self.privacy)
 
     @property
     def beside_ring_bytes(self) -> int:
@@ -88,6 +100,8 @@ class RecorderSettings:
     overhead_budget: float
     ring: Path | None
     disabled: bool
+    privacy: PrivacyPolicy | None = None  #: None: the default one
+    privacy_key: PrivacyKey | None = None
 
     @classmethod
     def checked(
@@ -113,6 +127,10 @@ class RecorderSettings:
         history_seconds: float = 3600.0,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
+        sign_key: str | os.PathLike[str] | None = None,
+        encrypt_to: Sequence[str] = (),
+        privacy: PrivacyPolicy | Mapping[str, Any] | None = None,
+        privacy_key: str | os.PathLike[str] | None = None,
     ) -> RecorderSettings:
         """Check the arguments and apply ``FLIGHT_RECORDER_DISABLED|SINK|MAX_BYTES|OVERHEAD_BUDGET``.
 
@@ -164,6 +182,14 @@ class RecorderSettings:
             raise ValueError(f"notify={notify!r} must read 'package.module:function': it runs in the sealer's process")
         if ring is not None and not isinstance(ring, str | os.PathLike):
             raise ValueError(f"ring={ring!r} must be the path of a file that does not exist yet")
+        if sign_key is not None and not isinstance(sign_key, str | os.PathLike):
+            raise ValueError("sign_key must be the path of a private key in PEM, not the key itself")
+        if isinstance(encrypt_to, str):
+            raise ValueError("encrypt_to must be a list of age recipients, such as ['age1…']")
+        policy = privacy if privacy is None or isinstance(privacy, PrivacyPolicy) else PrivacyPolicy.from_json(privacy)
+        key = load_key(privacy_key)
+        calls = policy is not None and any(step.target for steps in policy.redactors.values() for step in steps)
+        keeps_track = policy is None or policy.level_of("track") is not Level.DIGEST_ONLY
         options = dict(sink_options)
         if trigger_file is not None and not isinstance(trigger_file, str | os.PathLike):
             raise ValueError(f"trigger_file={trigger_file!r} must be a path")
@@ -177,9 +203,13 @@ class RecorderSettings:
                 notify=notify,
                 trigger_file=str(Path(trigger_file).absolute()) if trigger_file is not None else None,
                 spool_bytes=int(max_bytes * SPOOL_SHARE),
-                track_bytes=_track_bytes(max_bytes) if history_seconds else 0,
+                sign_key=str(Path(sign_key).absolute()) if sign_key is not None else None,
+                encrypt_to=checked_recipients(encrypt_to) if encrypt_to else (),
+                track_bytes=_track_bytes(max_bytes) if history_seconds and keeps_track else 0,
                 history_seconds=float(history_seconds),
-                python_path=tuple(sys.path) if notify is not None or _names_a_function(sink) else (),
+                python_path=tuple(sys.path) if notify is not None or calls or _names_a_function(sink) else (),
+                privacy=policy.to_json() if policy is not None else None,
+                privacy_key_id=key.id if key is not None else None,
             ),
             triggers=chosen,
             max_bytes=max_bytes,
@@ -197,6 +227,8 @@ class RecorderSettings:
             overhead_budget=float(overhead_budget),
             ring=Path(ring).absolute() if ring is not None else None,
             disabled=os.environ.get("FLIGHT_RECORDER_DISABLED", "") not in ("", "0", "false"),
+            privacy=policy,
+            privacy_key=key,
         )
 
 

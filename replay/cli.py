@@ -31,6 +31,11 @@ COMMANDS: dict[str, str] = {
     "verify": "replay.commands.verify:verify",
     "extract": "replay.commands.extract:extract",
     "locate": "replay.commands.locate:locate",
+    "redact": "replay.commands.redact:redact",
+    "erase": "replay.commands.erase:erase",
+    "sign": "replay.commands.sign:sign",
+    "encrypt": "replay.commands.encrypt:encrypt",
+    "decrypt": "replay.commands.encrypt:decrypt",
     "recover": "replay.commands.recover:recover",
     "seal": "replay.commands.seal:seal",
     "model": "replay.commands.model:model",
@@ -170,7 +175,7 @@ def _is_installed(target: str) -> bool:
 def _looks_like_a_bundle(word: str) -> bool:
     if word.startswith("-"):
         return word not in ("-h", "--help") and len(word) > 1
-    return "://" in word or "/" in word or word.endswith(".zst") or Path(word).exists()
+    return "://" in word or "/" in word or word.endswith((".zst", ".age")) or Path(word).exists()
 
 
 def _write_what_the_terminal_can() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from recorder.bundle.manifest import ExceptionInfo
+from recorder.bundle.values import has_removed
 from replay.compare.comparison import Answer, compare_answers
 from replay.exchange import ReadTensor, recorded_answer
 from replay.session import Failed, Job, Outcome, Raised, Returned
@@ -17,6 +18,11 @@ __all__ = ["disagreement", "judge", "soften"]
 
 #: Addresses in messages change from process to process.
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
+
+REMOVED_OUTPUT = (
+    "its answer was removed for privacy, so there is nothing to compare; to keep it, state a level for model_output "
+    "when recording (docs/privacy.md)"
+)
 
 #: Recorder and worker cut messages at some length; from here on only their beginnings are compared.
 _CUT_CHARS = 500
@@ -77,6 +83,8 @@ def soften(verdict: CallVerdict, reason: str) -> CallVerdict:
 def _compare(job: Job, answer: Answer, read: ReadTensor, thresholds: Sequence[float]) -> CallVerdict:
     if job.call.output is None:
         return _verdict(job, Level.NOT_REPLAYABLE, reason="its answer was not recorded, so there is nothing to compare")
+    if has_removed(job.call.output):
+        return _verdict(job, Level.NOT_REPLAYABLE, reason=REMOVED_OUTPUT)
     comparison = compare_answers(
         recorded_answer(job.call.output, read),
         answer,

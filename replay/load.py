@@ -23,6 +23,7 @@ __all__ = [
     "ModelLocations",
     "ModelMissing",
     "UserConfig",
+    "config_directory",
     "find_locations",
     "is_factory",
     "read_user_config",
@@ -53,6 +54,16 @@ class UserConfig:
 
     models: tuple[str, ...] = ()  #: model stores
     trusted_factories: frozenset[str] = frozenset()  #: exactly these "pkg.mod:fn" may be run when a bundle names them
+    identities: tuple[str, ...] = ()  #: files of age identities that open encrypted bundles
+
+
+def config_directory(environment: Mapping[str, str] | None = None) -> Path:
+    """Return where the user's config and trusted keys are; it need not be there."""
+    variables = os.environ if environment is None else environment
+    base = variables.get("XDG_CONFIG_HOME") or ""
+    # The XDG rules: a relative path there is to be ignored, and it would depend on the working directory.
+    home = Path(base) if Path(base).is_absolute() else Path(variables.get("HOME") or Path.home()) / ".config"
+    return home / _APPLICATION
 
 
 def read_user_config(environment: Mapping[str, str] | None = None) -> UserConfig:
@@ -61,11 +72,7 @@ def read_user_config(environment: Mapping[str, str] | None = None) -> UserConfig
     Raises:
         ConfigInvalid: it is not TOML, or a key has another type.
     """
-    variables = os.environ if environment is None else environment
-    base = variables.get("XDG_CONFIG_HOME") or ""
-    # The XDG rules: a relative path there is to be ignored, and it would depend on the working directory.
-    home = Path(base) if Path(base).is_absolute() else Path(variables.get("HOME") or Path.home()) / ".config"
-    path = home / _APPLICATION / "config.toml"
+    path = config_directory(environment) / "config.toml"
     try:
         with path.open("rb") as file:
             content = tomllib.loads(file.read(_MAX_CONFIG_BYTES).decode("utf-8"))
@@ -76,6 +83,7 @@ def read_user_config(environment: Mapping[str, str] | None = None) -> UserConfig
     return UserConfig(
         models=_strings(content, "models", path),
         trusted_factories=frozenset(_strings(content, "trusted_factories", path)),
+        identities=_strings(content, "identities", path),
     )
 
 

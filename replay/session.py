@@ -9,7 +9,7 @@ from typing import Any
 
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Call, Context, Model
-from recorder.bundle.values import tensors_of
+from recorder.bundle.values import has_removed, tensors_of
 from replay.compare.comparison import Answer
 from replay.exchange import Outgoing, ReadTensor, answer_from_wire
 from replay.locate.records import Seen, Watch, seen_from_wire
@@ -22,6 +22,10 @@ from replay.sources import Candidate
 
 __all__ = ["Failed", "Job", "Outcome", "Raised", "Returned", "Session"]
 
+REMOVED_INPUT = (
+    "its arguments were removed for privacy, so it cannot be run again; to keep them, state a level for model_input "
+    "when recording (docs/privacy.md)"
+)
 #: After so many workers have died, the rest is not tried any more.
 _MAX_DEATHS = 3
 #: Models kept loaded at once; a bundle may name many, and each takes memory.
@@ -200,6 +204,8 @@ class Session:
 
     def _send(self, job: Job) -> Failed | None:
         """Bring the worker into the state a job needs, and hand it over."""
+        if has_removed(job.call.args) or has_removed(job.call.kwargs):
+            return Failed(reason=REMOVED_INPUT)
         if self._deaths >= _MAX_DEATHS:
             return Failed(reason=f"not tried: {_MAX_DEATHS} replay workers died before it")
         if not job.candidates:

@@ -16,16 +16,19 @@ from recorder.bundle.manifest import Call, Frame, Image, Manifest, Member, Track
 from recorder.bundle.paths import folder_of, is_member_path
 from recorder.bundle.values import (
     ITEM_SIZE_BYTES,
+    REMOVED_VALUES,
     MappingValue,
     RecordValue,
+    RemovedValue,
     SequenceValue,
     TensorValue,
     Value,
+    has_removed,
     size_in_bytes,
     tensors_of,
 )
 
-__all__ = ["check_manifest", "paths_named", "tensors_in"]
+__all__ = ["check_manifest", "features_of", "paths_named", "tensors_in"]
 
 _REMEDY = "do not trust this bundle; fetch it again from where it was sealed"
 
@@ -63,6 +66,12 @@ def paths_named(manifest: Manifest) -> set[str]:
     return named
 
 
+def features_of(manifest: Manifest) -> tuple[str, ...]:
+    """Return the features that a reader must know to understand the manifest, those it lists already first."""
+    needed = [REMOVED_VALUES] if any(has_removed(value) for _, value in _values(manifest)) else []
+    return tuple(dict.fromkeys([*manifest.required_features, *needed]))
+
+
 def check_manifest(manifest: Manifest) -> None:
     """Check everything within a manifest that needs no byte of a member.
 
@@ -86,7 +95,10 @@ def check_manifest(manifest: Manifest) -> None:
     for path, of_member in places.items():
         _check_apart(path, of_member)
     for where, value in _values(manifest):
-        _check_keys(where, value)
+        _check_parts(where, value)
+    missing = set(features_of(manifest)) - set(manifest.required_features)
+    if missing:
+        raise BundleInvalid(f"the manifest does not say that it requires {missing.pop()!r}; {_REMEDY}")
     if manifest.track is not None:
         _check_track(manifest.track, members)
 
@@ -213,20 +225,26 @@ def _fewest_table_bytes(tensor: TensorValue) -> int:
 
 def _values(manifest: Manifest) -> Iterator[tuple[str, Value | None]]:
     for call in manifest.calls:
-        for value in (call.args, call.kwargs, call.output):
+        for value in (call.args, call.kwargs, call.output, call.rng):
             yield f"call {call.id}", value
     for frame in manifest.frames:
         yield f"frame {frame.id}", frame.output
 
 
-def _check_keys(where: str, value: Value | None) -> None:
-    """No dictionary or record within a value may have a key twice: what it means would depend on the reader."""
+def _check_parts(where: str, value: Value | None) -> None:
+    """No dictionary or record within a value has a key twice: what it means would depend on the reader.
+
+    What was removed contradicts itself nowhere: somebody may want to know how much it was.
+    """
     match value:
         case SequenceValue(items=items):
             for item in items:
-                _check_keys(where, item)
+                _check_parts(where, item)
         case MappingValue(items=pairs) | RecordValue(fields=pairs):
             if len({key for key, _ in pairs}) != len(pairs):
                 raise BundleInvalid(f"{where} has a dictionary with a key twice; {_REMEDY}")
             for _, item in pairs:
-                _check_keys(where, item)
+                _check_parts(where, item)
+        case RemovedValue(kind="tensor"):
+            if value.dtype not in ITEM_SIZE_BYTES or size_in_bytes(value.dtype, value.shape) != value.size_bytes:
+                raise BundleInvalid(f"{where} has a removed tensor that states another size than its shape; {_REMEDY}")

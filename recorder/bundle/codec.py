@@ -17,6 +17,7 @@ from recorder.bundle.values import (
     MappingValue,
     OpaqueValue,
     RecordValue,
+    RemovedValue,
     ScalarValue,
     SequenceValue,
     TensorValue,
@@ -27,7 +28,7 @@ __all__ = ["from_json", "to_json", "value_from_json", "value_to_json"]
 
 T = TypeVar("T")
 
-_VALUE_TYPES = (TensorValue, SequenceValue, MappingValue, RecordValue, ScalarValue, OpaqueValue)
+_VALUE_TYPES = (TensorValue, SequenceValue, MappingValue, RecordValue, ScalarValue, OpaqueValue, RemovedValue)
 _NOT_NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -62,6 +63,8 @@ def value_to_json(value: Value) -> dict[str, Any]:
             return {"scalar": plain}
         case OpaqueValue(type=name):
             return {"opaque": name}
+        case RemovedValue():
+            return {"removed": _fields_to_json(value)}
 
 
 def from_json(kind: type[T], data: object, where: str = "manifest") -> T:
@@ -102,6 +105,8 @@ def value_from_json(data: object, where: str = "value", depth: int = 0) -> Value
             return ScalarValue(value=_NOT_NUMBERS[content])
         case "opaque" if isinstance(content, str):
             return OpaqueValue(type=content)
+        case "removed":
+            return from_json(RemovedValue, content, where)
     raise BundleInvalid(f"{where} is not a value this version knows")
 
 

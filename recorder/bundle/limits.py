@@ -63,6 +63,9 @@ GROUP_BYTES = 256 * KIB
 MAX_ANNOTATIONS = 16
 MAX_ANNOTATION_BYTES = MIB
 
+#: Bundles a bundle was made from, one out of the other: a redacted one of a minimised one of a salvaged one is three.
+MAX_ANCESTORS = 64
+
 #: The tables of a track are read whole; an hour of sixty streams fits.
 MAX_TRACK_BYTES = 32 * MIB
 

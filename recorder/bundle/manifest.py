@@ -30,6 +30,7 @@ __all__ = [
     "Member",
     "Model",
     "Parent",
+    "Redaction",
     "TensorLayout",
     "Track",
     "TrackLevel",
@@ -38,6 +39,7 @@ __all__ = [
     "Trigger",
     "Weights",
     "Window",
+    "was_redacted",
 ]
 
 FORMAT_NAME = "vision-flight-recorder"
@@ -78,11 +80,12 @@ class Image:
     dtype: str  #: "uint8" or "uint16" of the decoded pixels
     pixels_sha256: str | None  #: of the decoded pixels in C order; null when an encoded original could not be decoded
     thumbnail: str | None = None  #: path of a small JPEG member
+    original_digest: str | None = None  #: of a redacted image "hmac-sha256:KEY:DIGEST" of what was recorded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLeftOut:
-    """An image that was not recorded, most often because it is larger than the ring allows."""
+    """An image that is not here: larger than the ring allows, or kept back for privacy."""
 
     name: str
     source: str  #: as of an Image
@@ -93,6 +96,8 @@ class ImageLeftOut:
     width: int = 0
     channels: int = 0
     dtype: str = ""
+    reason: str = ""  #: "": it was too large or came too fast; "privacy", "redaction-failed"
+    original_digest: str | None = None  #: "hmac-sha256:KEY:DIGEST" of the same bytes, where there was a privacy key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +158,7 @@ class Call:
     exception: ExceptionInfo | None = None
     rng: Value | None = None  #: torch's CPU generator state before the call, where the model can draw
     layers: Value | None = (
-        None  #: digests of what the model's layers gave, where they were captured (FORMAT.md, section 3.5)
+        None  #: digests of what the model's layers gave, where they were captured (FORMAT.md, section 3.6)
     )
     started_monotonic_ns: int = 0
     latency_seconds: float | None = None
@@ -276,7 +281,20 @@ class Parent:
     """The bundle this one was made from."""
 
     bundle: str  #: its bundle id
-    operation: str  #: "redact", "pack", "minimize", "recover"
+    operation: str  #: what was done to it: "redact", "pack", "minimize", "thin", "erase", "recover"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redaction:
+    """What was removed or changed for privacy: all values of one field that were treated alike."""
+
+    field: str  #: "image", "image.left", "model_input", "metadata.operator.email", "trigger.reason" …
+    level: str  #: "redacted" or "digest-only"
+    method: str  #: "pixelate", "fill", "downscale", "function", joined by "+"; "removed", "pseudonym", "pattern" …
+    stage: str  #: "capture": by the recorder and its sealer; "finished": on a finished bundle
+    count: int  #: how many values
+    derived_from: tuple[str, ...] = ()  #: the fields from which it has its level; empty: it has one of its own
+    key: str | None = None  #: id of the privacy key of its digests and pseudonyms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -332,7 +350,19 @@ class Manifest:
     members: tuple[Member, ...]  #: in archive order; manifest.json itself is not listed
     complete: bool = True  #: false when salvaged
     parent: Parent | None = None
+    #: what the parent was made from, nearest first; each with the operation that made its child
+    ancestors: tuple[Parent, ...] = ()
     track: Track | None = None
+    redactions: tuple[Redaction, ...] = ()
     format: str = FORMAT_NAME
     format_version: FormatVersion = FormatVersion(major=FORMAT_MAJOR, minor=FORMAT_MINOR)
     required_features: tuple[str, ...] = ()  #: a reader that does not know one of these refuses
+
+
+def was_redacted(manifest: Manifest, name: str) -> bool:
+    """Whether an image of this name is stored otherwise than it was recorded, more than its position cut out."""
+    fields = ("image", f"image.{name}")
+    return any(
+        each.field in fields and each.level == "redacted" and each.method not in ("removed", "location")
+        for each in manifest.redactions
+    )

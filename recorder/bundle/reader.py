@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class Bundle:
         id: sha256 of ``manifest.json``, hex.
         manifest: the manifest, validated.
         size_bytes: length of the file.
+        layout: lengths and offsets of all its frames.
     """
 
     def __init__(self, source: RangeSource) -> None:
@@ -60,7 +62,7 @@ class Bundle:
         self.size_bytes = source.size_bytes
         head = _Head(source)
         header = archive.parse_header(head.read(0, archive.HEADER_BYTES))
-        self._table = _read_table(source)
+        self._table = self.layout = _read_table(source)
         _check_header_agrees(header, self._table)
         _check_ratio(self._table, source.size_bytes)
         text = read_manifest(head.read(archive.HEADER_BYTES, header.manifest_frame_bytes), header)
@@ -218,6 +220,23 @@ class Bundle:
 
         return track.decode(self.read(self.manifest.track.member), self.manifest.track)
 
+    def read_range(self, offset: int, length: int) -> bytes:
+        """Return bytes of the file as they stand, within the frames of ``layout``.
+
+        Raises:
+            BundleUnavailable: they could not be read.
+        """
+        return self._source.read_at(offset, length)
+
+    def annotations(self) -> list[bytes]:
+        """Return the skippable frames behind the archive, whole, in file order (`recorder.bundle.annotations`).
+
+        Raises:
+            BundleUnavailable: they could not be read.
+        """
+        places = self._table.offsets[self.archive_frames :]
+        return [self._source.read_at(begin, end - begin) for begin, end in pairwise(places)]
+
     def verify(self) -> list[str]:
         """Read and check everything; return what is wrong, as sentences. Empty: the bundle is intact.
 
@@ -283,6 +302,8 @@ class Bundle:
                 raise BundleInvalid(f"{member.path} has a split tar header; do not trust this bundle")
         if following >= len(table.raw_bytes) or table.raw_bytes[following] != len(ustar.END_OF_ARCHIVE):
             raise BundleInvalid(archive.TRUNCATED)
+        self.archive_frames = following + 1  #: frames before the annotations
+        self.archive_bytes = table.offsets[following + 1]  #: and their length
         start, stop = table.offsets[following], table.offsets[-1]
         annotations = table.compressed_bytes[following + 1 :]
         if len(annotations) > MAX_ANNOTATIONS or max(annotations, default=0) > MAX_ANNOTATION_BYTES:

@@ -6,15 +6,16 @@ from collections import Counter
 from dataclasses import replace
 from typing import cast
 
-from recorder.bundle.manifest import Call, Frame, Manifest, Parent
+from recorder.bundle.custody import descended
+from recorder.bundle.manifest import Call, Frame, Manifest
 from recorder.bundle.paths import folder_of
 from recorder.bundle.values import (
     MappingValue,
     OpaqueValue,
-    RecordValue,
     SequenceValue,
     TensorValue,
     Value,
+    map_tensors,
     tensors_of,
 )
 
@@ -62,14 +63,13 @@ def remains(manifest: Manifest, bundle_id: str, gone: frozenset[str]) -> tuple[M
     lost = +lost  # without the zeros
     return (
         replace(
-            manifest,
+            descended(manifest, bundle_id, "recover"),
             incident=replace(manifest.incident, lost=_sum(manifest.incident.lost, lost)),
             frames=tuple(frames),
             calls=tuple(calls),
             members=(),
             track=track,
             complete=False,
-            parent=Parent(bundle=bundle_id, operation="recover"),
         ),
         lost,
     )
@@ -111,16 +111,10 @@ def _frame(frame: Frame, gone: frozenset[str], of_calls: Counter[str]) -> tuple[
 
 
 def _without(value: Value, gone: frozenset[str]) -> Value:
-    match value:
-        case TensorValue(member=member) if member in gone:
-            return _LOST_TENSOR.get(value.container, _LOST_OTHER)
-        case SequenceValue(items=items):
-            return replace(value, items=tuple(_without(item, gone) for item in items))
-        case MappingValue(items=pairs):
-            return replace(value, items=tuple((key, _without(item, gone)) for key, item in pairs))
-        case RecordValue(fields=fields):
-            return replace(value, fields=tuple((name, _without(item, gone)) for name, item in fields))
-    return value
+    def rest(tensor: TensorValue) -> Value:
+        return _LOST_TENSOR.get(tensor.container, _LOST_OTHER) if tensor.member in gone else tensor
+
+    return map_tensors(value, rest)
 
 
 def _sum(before: dict[str, int], more: Counter[str]) -> dict[str, int]:

@@ -12,13 +12,14 @@ JSON forms, one key each::
     {"scalar": null|bool|int|float|str}     ScalarValue
     {"float": "nan"|"inf"|"-inf"}           ScalarValue of a float that JSON has no number for
     {"opaque": "package.Type"}              OpaqueValue: an object that could not be captured
+    {"removed": {...}}                      RemovedValue: something that was taken out for privacy
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 __all__ = [
     "DTYPES",
@@ -27,11 +28,15 @@ __all__ = [
     "MappingValue",
     "MAX_DEPTH",
     "OpaqueValue",
+    "REMOVED_VALUES",
     "RecordValue",
+    "RemovedValue",
     "ScalarValue",
     "SequenceValue",
     "TensorValue",
     "Value",
+    "map_tensors",
+    "has_removed",
     "size_in_bytes",
     "tensors_of",
 ]
@@ -59,6 +64,9 @@ ITEM_SIZE_BYTES: dict[str, int] = {
     "complex128": 16,
 }
 DTYPES = tuple(ITEM_SIZE_BYTES)
+
+#: Name of the feature a manifest requires of its reader when it holds a RemovedValue.
+REMOVED_VALUES = "removed-values"
 
 #: Containers nested deeper are captured as opaque, and refused when read: no model answers so, an attacker might.
 MAX_DEPTH = 16
@@ -141,7 +149,19 @@ class OpaqueValue:
     type: str
 
 
-Value = TensorValue | SequenceValue | MappingValue | RecordValue | ScalarValue | OpaqueValue
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedValue:
+    """What stands where something was taken out for privacy: what it was like, and at most a keyed digest."""
+
+    kind: str  #: "tensor", "scalar" (a number, text or nothing) or "object" (anything else, with all that was in it)
+    container: str = ""  #: of a tensor "torch" or "numpy"
+    dtype: str = ""  #: of a tensor, one of DTYPES
+    shape: tuple[int, ...] = ()
+    size_bytes: int = 0  #: of a tensor: product of shape times item size
+    digest: str | None = None  #: "hmac-sha256:KEY:DIGEST" of a tensor's bytes, where there was a privacy key
+
+
+Value = TensorValue | SequenceValue | MappingValue | RecordValue | ScalarValue | OpaqueValue | RemovedValue
 
 
 def tensors_of(value: Value | None, path: str = "") -> Iterator[tuple[str, TensorValue]]:
@@ -158,3 +178,29 @@ def tensors_of(value: Value | None, path: str = "") -> Iterator[tuple[str, Tenso
         case RecordValue(fields=fields):
             for name, item in fields:
                 yield from tensors_of(item, f"{path}.{name}")
+
+
+def map_tensors(value: Value, change: Callable[[TensorValue], Value]) -> Value:
+    """Return a value with every tensor replaced by what ``change`` makes of it; the structure around them stays."""
+    match value:
+        case TensorValue():
+            return change(value)
+        case SequenceValue(items=items):
+            return replace(value, items=tuple(map_tensors(item, change) for item in items))
+        case MappingValue(items=pairs):
+            return replace(value, items=tuple((key, map_tensors(item, change)) for key, item in pairs))
+        case RecordValue(fields=fields):
+            return replace(value, fields=tuple((name, map_tensors(item, change)) for name, item in fields))
+    return value
+
+
+def has_removed(value: Value | None) -> bool:
+    """Whether something within a value was taken out for privacy."""
+    match value:
+        case RemovedValue():
+            return True
+        case SequenceValue(items=items):
+            return any(has_removed(item) for item in items)
+        case MappingValue(items=pairs) | RecordValue(fields=pairs):
+            return any(has_removed(item) for _, item in pairs)
+    return False

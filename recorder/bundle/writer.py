@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +13,8 @@ from typing import Any
 import numpy.typing as npt
 
 from recorder.bundle import archive, codec, encodings, images, png, strictjson, ustar
-from recorder.bundle.check import paths_named
+from recorder.bundle.check import features_of, paths_named
+from recorder.bundle.durable import durable_file
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.limits import (
     GROUP_BYTES,
@@ -47,10 +47,12 @@ class BundleWriter:
 
     Args:
         scratch_directory: where the unnamed scratch file lives; it takes about the size of the bundle.
+        taken: paths that images and tensors are not given: those of members that are added as they stand.
     """
 
-    def __init__(self, scratch_directory: str | os.PathLike[str]) -> None:
+    def __init__(self, scratch_directory: str | os.PathLike[str], *, taken: Collection[str] = ()) -> None:
         self._spool = Spool(Path(scratch_directory))
+        self._taken = frozenset(taken)
         self._images: dict[tuple[object, ...], Image] = {}
         self._images_of: dict[int, int] = {}
         self._tensors: dict[tuple[str, int], TensorValue] = {}
@@ -159,16 +161,20 @@ class BundleWriter:
         return image
 
     def _store_image(self, frame_id: int, content: bytes, pixels: npt.NDArray[Any] | None, image: Image) -> Image:
-        index = self._images_of.get(frame_id, 0)
-        self._images_of[frame_id] = index + 1
-        stem = f"{frame_id:06x}-{index}"
-        member = f"images/{stem}.{images.EXTENSIONS[image.encoding]}"
+        member, path = self._image_paths(frame_id, images.EXTENSIONS[image.encoding])
+        while not self._taken.isdisjoint((member, path)):
+            member, path = self._image_paths(frame_id, images.EXTENSIONS[image.encoding])
         self._spool.add(member, content, len(content), level=_LEVEL)
         small = images.thumbnail(pixels) if pixels is not None else None
-        path = f"thumbnails/{stem}.jpg" if small is not None else None
-        if small is not None and path is not None:
+        if small is not None:
             self._spool.add(path, small, len(small), level=_LEVEL)
-        return replace(image, member=member, thumbnail=path)
+        return replace(image, member=member, thumbnail=path if small is not None else None)
+
+    def _image_paths(self, frame_id: int, extension: str) -> tuple[str, str]:
+        """The next names of an image and its thumbnail."""
+        index = self._images_of.get(frame_id, 0)
+        self._images_of[frame_id] = index + 1
+        return f"images/{frame_id:06x}-{index}.{extension}", f"thumbnails/{frame_id:06x}-{index}.jpg"
 
     def tensor(
         self,
@@ -221,8 +227,11 @@ class BundleWriter:
         return value
 
     def _tensor_path(self) -> str:
-        self._next_tensor += 1
-        return f"tensors/{self._next_tensor:06x}.bin"
+        while True:
+            self._next_tensor += 1
+            path = f"tensors/{self._next_tensor:06x}.bin"
+            if path not in self._taken:
+                return path
 
     def _join_group(self, view: memoryview) -> tuple[str, int]:
         """Append a small tensor to the open shared member; return the member's path and the offset."""
@@ -257,7 +266,16 @@ class BundleWriter:
             raise ValueError(f"{path!r} is not a path a member may have (schemas/FORMAT.md)")
         return self._spool.add(path, content, size_bytes, level=_LEVEL, pinned=True).sha256
 
-    def finish(self, path: str | os.PathLike[str], manifest: Manifest) -> str:
+    def holds(self, path: str) -> bool:
+        """Whether a member of that path was stored."""
+        return path in self._spool.members or path == self._group_path
+
+    def finish(
+        self,
+        path: str | os.PathLike[str],
+        manifest: Manifest,
+        annotate: Callable[[bytes], Sequence[bytes]] = lambda text: (),
+    ) -> str:
         """Write the bundle and make it durable; it appears under its name complete or not at all.
 
         Members that the manifest does not name are left out, except those given to `add`. Floats of the manifest that
@@ -265,7 +283,8 @@ class BundleWriter:
 
         Args:
             path: the file; replaced if it exists.
-            manifest: its ``members`` are filled in here.
+            manifest: its ``members`` and ``required_features`` are filled in here.
+            annotate: given the bytes of ``manifest.json``, returns the annotations (`recorder.bundle.annotations`).
 
         Returns:
             The bundle id: the sha256 of ``manifest.json``, hex.
@@ -281,7 +300,7 @@ class BundleWriter:
             (member for member in self._spool.members.values() if member.pinned or member.path in named),
             key=lambda member: (list(FOLDERS).index(folder_of(member.path)), member.path),
         )
-        manifest = replace(manifest, members=_numbered(chosen))
+        manifest = replace(manifest, members=_numbered(chosen), required_features=features_of(manifest))
         text = strictjson.dumps(codec.to_json(manifest))
         if len(text) > MAX_MANIFEST_BYTES or len(chosen) > MAX_MEMBERS:
             raise BundleInvalid(
@@ -297,29 +316,18 @@ class BundleWriter:
         frames = [(len(header), 0), (len(manifest_frame), len(entry))]
         frames += [frame for member in chosen for frame in member.frames]
         frames.append((len(end_frame), len(ustar.END_OF_ARCHIVE)))
-        self._assemble(Path(path), header + manifest_frame, chosen, end_frame + archive.pack_seek_table(frames))
+        annotations = annotate(text)
+        frames += [(len(frame), 0) for frame in annotations]
+        tail = end_frame + b"".join(annotations) + archive.pack_seek_table(frames)
+        self._assemble(Path(path), header + manifest_frame, chosen, tail)
         return digest.hexdigest()
 
     def _assemble(self, path: Path, head: bytes, members: list[SpooledMember], tail: bytes) -> None:
-        """Write under a temporary name beside the target, sync, rename, sync the directory."""
-        temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.part")
-        try:
-            with temporary.open("xb") as file:
-                file.write(head)
-                for member in members:
-                    self._spool.copy(member, file)
-                file.write(tail)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        with durable_file(path) as file:
+            file.write(head)
+            for member in members:
+                self._spool.copy(member, file)
+            file.write(tail)
 
 
 def _numbered(members: list[SpooledMember]) -> tuple[Member, ...]:

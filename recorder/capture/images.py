@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from recorder.capture.leaf import ArrayLeaf, BytesLeaf, Leaf, MemoryLeaf
+from recorder.capture import device
+from recorder.capture.leaf import ArrayLeaf, BytesLeaf, Leaf, MemoryLeaf, RemoteLeaf
 
 __all__ = ["CapturedImage", "capture_image", "looks_like_image", "sniff_encoding"]
 
@@ -33,7 +34,8 @@ def capture_image(name: str, image: object) -> CapturedImage:
 
     Args:
         name: "image", or the key the caller gave among several.
-        image: HWC or HW uint8 or uint16 array, PIL image, encoded bytes (JPEG, PNG, WebP), or a path to such a file.
+        image: HWC or HW uint8 or uint16 array or tensor (one on a GPU is copied late, see recorder.late), PIL image,
+            encoded bytes (JPEG, PNG, WebP), or a path to such a file.
 
     Raises:
         ValueError: it is none of these; the message says what it is.
@@ -53,14 +55,16 @@ def capture_image(name: str, image: object) -> CapturedImage:
         plain = image if image.mode in _PIL_MODES else image.convert("RGB")
         return _pixels(name, "pil", np.asarray(plain))
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(image, torch.Tensor) and image.device.type == "cpu":
-        return _pixels(name, "array", image.detach().numpy())
+    if torch is not None and isinstance(image, torch.Tensor):
+        if device.is_remote(image):
+            return _remote(name, image.detach())
+        # Another accelerator's is copied at once, which waits for the device: as its tensors are.
+        return _pixels(name, "array", image.detach().cpu().numpy())
     raise ValueError(f"an image of type {type(image).__name__}")
 
 
 def _pixels(name: str, source: str, array: np.ndarray[Any, Any]) -> CapturedImage:
-    if array.dtype.name not in ("uint8", "uint16") or array.ndim not in (2, 3) or array.size == 0:
-        raise ValueError(f"an image array of shape {array.shape} and dtype {array.dtype}")
+    _check(array.shape, array.dtype.name)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     leaf: Leaf
@@ -68,17 +72,35 @@ def _pixels(name: str, source: str, array: np.ndarray[Any, Any]) -> CapturedImag
         leaf = MemoryLeaf(array.__array_interface__["data"][0], array.nbytes, array)
     else:
         leaf = ArrayLeaf(array)
-    head = {
+    return CapturedImage(_head(name, source, array.shape, array.dtype.name, leaf), leaf)
+
+
+def _remote(name: str, tensor: Any) -> CapturedImage:
+    """An image on a GPU: its bytes come when the device is done."""
+    shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+    _check(shape, dtype)
+    # Rows in order, also of a view such as CHW turned into HWC; the copy is made by the device, in its own time.
+    rows = tensor.contiguous()
+    leaf = RemoteLeaf(rows, rows.numel() * rows.element_size())
+    return CapturedImage(_head(name, "array", shape, dtype, leaf), leaf)
+
+
+def _check(shape: tuple[int, ...], dtype: str) -> None:
+    if dtype not in ("uint8", "uint16") or len(shape) not in (2, 3) or 0 in shape:
+        raise ValueError(f"an image array of shape {shape} and dtype {dtype}")
+
+
+def _head(name: str, source: str, shape: tuple[int, ...], dtype: str, leaf: Leaf) -> dict[str, Any]:
+    return {
         "name": name,
         "source": source,
         "encoding": "pixels",
-        "height": array.shape[0],
-        "width": array.shape[1],
-        "channels": array.shape[2] if array.ndim == 3 else 0,
-        "dtype": array.dtype.name,
+        "height": shape[0],
+        "width": shape[1],
+        "channels": shape[2] if len(shape) == 3 else 0,
+        "dtype": dtype,
         "size_bytes": leaf.size_bytes,
     }
-    return CapturedImage(head, leaf)
 
 
 def _encoded(name: str, source: str, data: bytes) -> CapturedImage:

@@ -44,8 +44,11 @@ class Leaf:
         """Copy the bytes to ``address``, where ``size_bytes`` are reserved."""
         raise NotImplementedError  # an abstract method; abc would cost a metaclass check on every construction
 
-    def sha256(self) -> str:
-        """Return the digest of the bytes, of which this makes a copy. For what is too large to be kept."""
+    def sha256(self) -> str | None:
+        """Return the digest of the bytes, of which this makes a copy. For what is too large to be kept.
+
+        None where the bytes cannot be had without waiting.
+        """
         copy = ctypes.create_string_buffer(max(1, self.size_bytes))
         self.copy_to(ctypes.addressof(copy))
         return hashlib.sha256(memoryview(copy)[: self.size_bytes]).hexdigest()
@@ -97,6 +100,10 @@ class RemoteLeaf(Leaf):
         """Copy now, which waits for the device: for a caller that has nothing else to do, such as a replay."""
         memory = memory_of(self.tensor).cpu()
         ctypes.memmove(address, memory.data_ptr(), self.size_bytes)
+
+    def sha256(self) -> str | None:
+        """Return None: the caller does not wait for the device."""
+        return None
 
 
 class BytesLeaf(Leaf):

@@ -37,6 +37,7 @@ class Description:
     size_bytes: int = 0  #: of the payload
     opaque: list[str] = field(default_factory=list)  #: type names of what could not be captured
     tensors: list[dict[str, Any]] = field(default_factory=list)  #: the tensor entries of ``tagged``, in order
+    why_refused: str = "too large for the ring"  #: why a record without it had to do, where one had
 
     @property
     def has_remote(self) -> bool:
@@ -61,7 +62,7 @@ def describe(value: object, base_offset: int = 0) -> Description:
     return Description(tagged, walk.leaves, walk.offsets, walk.end, walk.opaque, walk.tensors)
 
 
-def without_tensors(tagged: dict[str, Any], why: str = "too large for the ring") -> dict[str, Any]:
+def without_tensors(tagged: dict[str, Any], why: str) -> dict[str, Any]:
     """Return a tagged value whose tensors could not be recorded: each becomes opaque, the rest stays."""
     [(tag, content)] = tagged.items()
     match tag:

@@ -146,6 +146,22 @@ class AttachedModel:
         """Have the weights compared at the next call, whatever it costs: something happened."""
         self._sum_due_ns = self._full_due_ns = 0
 
+    def compare(self, session: Session) -> bool:
+        """Compare the weights now, outside of any call; say whether that could be done.
+
+        A change that is found casts doubt on all calls since the last comparison, the newest too: it may have begun on
+        either side of the change.
+        """
+        module = self._module()
+        if module is None or session is not self._owner:
+            return True  # there is nothing to compare: no call of this session ran with it, or none will
+        with self._lock:
+            try:
+                self._check(session, module, session.calls_begun + 1)
+            except RuntimeError:
+                return False  # its parts are being exchanged at this moment
+        return True
+
     def random_state(self, module: torch.nn.Module) -> torch.Tensor | None:
         """Return torch's CPU generator state where the model can draw: asked for, or a dropout in training mode."""
         wanted = self._capture_rng
@@ -168,19 +184,23 @@ class AttachedModel:
         """Have the graph of a call that just worked exported, in a child process, by the recorder's own thread."""
         session.export_graph(self._id, module, signature, self._example)
 
-    def _check(self, session: Session, module: torch.nn.Module) -> None:
-        """Compare the weights with those last announced; announce them anew when they differ."""
+    def _check(self, session: Session, module: torch.nn.Module, before: int | None = None) -> None:
+        """Compare the weights with those last announced; announce them anew when they differ.
+
+        ``before`` is the first call that runs with what is found: None: the one that has just begun.
+        """
         began_ns = time.monotonic_ns()
+        begun = session.calls_begun
         try:
-            self._compare(session, module)
+            self._compare(session, module, begun if before is None else before)
+            self._verified_call = begun
         finally:
             now_ns = time.monotonic_ns()
             pause_ns = max(int(FULL_CHECK_SECONDS * 1e9), CHECK_SHARE * (now_ns - began_ns))
             self._full_due_ns = now_ns + pause_ns
             self._sum_due_ns = 0
-            self._verified_call = session.calls_begun
 
-    def _compare(self, session: Session, module: torch.nn.Module) -> None:
+    def _compare(self, session: Session, module: torch.nn.Module, before: int) -> None:
         self._training = module.training
         tensors = tensors_of_module(module)
         training = training_modules_of(module)
@@ -191,13 +211,15 @@ class AttachedModel:
             return
         self._changes = 0 if fresh else self._changes + 1
         if not fresh:
-            session.doubt_calls(self._id, self._verified_call + 1, session.calls_begun)
+            session.doubt_calls(self._id, self._verified_call + 1, before)
         if self._changes > MAX_WEIGHT_CHANGES:
             self._remember(tensors, version)
             return
-        self._owner = session
-        self._remember(tensors, version)
+        # The id first: a thread that meets the new sum must not find the old id.
         self._id = session.next_model()
+        self._owner = session
+        session.compared(self)
+        self._remember(tensors, version)
         self._signatures.clear()
         self.usual.clear()
         settled = self._changes < MAX_WEIGHT_CHANGES

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from recorder.bundle.manifest import CallSettings
 from recorder.capture import Description, describe, without_tensors
-from recorder.frame import Frame, current_group, exception_head
+from recorder.exception_head import exception_head
+from recorder.frame import Frame, current_group
 from recorder.records import Kind
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def write_input(
         The record's head and what it describes; None when the ring had no room for it.
     """
     described = describe((args, kwargs, random_state))
+    if session.withheld is not None:
+        described = session.withheld.arguments(described)
     args_tagged, kwargs_tagged, random_tagged = described.tagged["tuple"]
     head = {
         "call": call.id,
@@ -123,7 +126,7 @@ def write_input(
     if session.write(Kind.INPUT, call.key, head, described):
         return head, described
     session.lost.add("input-not-recorded")
-    session.write(Kind.INPUT, call.key, head | _without_tensors(args_tagged, kwargs_tagged))
+    session.write(Kind.INPUT, call.key, head | _without_tensors(args_tagged, kwargs_tagged, described.why_refused))
     return None
 
 
@@ -137,9 +140,14 @@ def write_output(
     """
     head: dict[str, Any] = {"call": call.id, "frames": call.frames, "latency": latency_seconds}
     if error is not None:
-        session.write(Kind.OUTPUT, call.key, {**head, "exception": exception_head(error, "model")})
+        exception = exception_head(error, "model")
+        if session.withheld is not None:
+            exception = session.withheld.exception(exception)
+        session.write(Kind.OUTPUT, call.key, {**head, "exception": exception})
         return None
     described = describe(output)
+    if session.withheld is not None:
+        described = session.withheld.value("model_output", described)
     head["output"] = described.tagged
     if described.opaque:
         session.lost.add("output-unsupported", len(described.opaque))
@@ -149,12 +157,12 @@ def write_output(
     if session.write(Kind.OUTPUT, call.key, head, described):
         return head, described
     session.lost.add("output-not-recorded")
-    session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged)})
+    session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged, described.why_refused)})
     return None
 
 
-def _without_tensors(args: dict[str, Any], kwargs: dict[str, Any], *why: str) -> dict[str, Any]:
-    return {"args": without_tensors(args, *why), "kwargs": without_tensors(kwargs, *why), "rng": None}
+def _without_tensors(args: dict[str, Any], kwargs: dict[str, Any], why: str) -> dict[str, Any]:
+    return {"args": without_tensors(args, why), "kwargs": without_tensors(kwargs, why), "rng": None}
 
 
 def end(session: Session, call: OpenCall, error: BaseException | None) -> None:

@@ -90,7 +90,7 @@ def _before(
         written = write_input(session, call, call_settings(module.training), args, kwargs, random_state)
         if written is not None:
             head, described = written
-            if call.parent is None and not call.admission and not described.opaque:
+            if call.parent is None and not call.admission and not described.opaque and described.tensors:
                 call.signature = attached.new_signature(call.model, head, described)
             if usual is not None:
                 attached.usual.learn_input(usual, head, described, thinned=call.admission != Admission.FULL)

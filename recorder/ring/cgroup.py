@@ -7,6 +7,9 @@ from pathlib import Path
 
 __all__ = ["memory_headroom_bytes"]
 
+#: Version 1 has no word for "no limit": it says the largest number of whole pages, about 2**63. No machine has as much.
+_NO_LIMIT_BYTES = 2**60
+
 
 def memory_headroom_bytes(
     membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
@@ -48,6 +51,8 @@ def _headroom(group: tuple[Path, str, str, str]) -> int | None:
         limit = int((directory / limit_name).read_text())  # "max" is no integer: unlimited
         usage = int((directory / usage_name).read_text())
     except (OSError, ValueError):
+        return None
+    if limit >= _NO_LIMIT_BYTES:
         return None
     return limit - usage + _stat(directory / "memory.stat", droppable_key)
 

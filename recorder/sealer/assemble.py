@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from recorder import __version__
 from recorder.bundle import BundleWriter
@@ -23,6 +21,7 @@ from recorder.bundle.manifest import (
     ImageLeftOut,
     Incident,
     Manifest,
+    Model,
     Parent,
 )
 from recorder.bundle.values import (
@@ -37,6 +36,7 @@ from recorder.counts import Counts
 from recorder.records import Kind, RecordInvalid
 from recorder.sealer.latched import Latched, placeholder_context
 from recorder.sealer.placing import placed
+from recorder.sealer.redacting import Redacting
 from recorder.sealer.stages import StageRecord
 from recorder.sealer.tracking import TrackSource
 
@@ -49,10 +49,13 @@ def assemble(
     latched: Latched,
     scratch: Path,
     *,
+    privacy: Redacting | None = None,
     track: TrackSource | None = None,
+    unverified: Mapping[int, int] | None = None,
     complete: bool = True,
     parent: Parent | None = None,
     pace: Callable[[], None] = lambda: None,
+    annotate: Callable[[bytes], Sequence[bytes]] = lambda text: (),
 ) -> Path:
     """Write a bundle of these records into ``scratch`` and return its path.
 
@@ -63,14 +66,18 @@ def assemble(
         records: in the order of the ring, which is the order of the stages.
         latched: environments and models the records refer to.
         scratch: a directory of the caller's, removed by the caller.
+        privacy: what may be written of them, and how; for this bundle alone. None: the default policy, without a key.
         track: the history before the window, if there is one.
+        unverified: how many calls began after their model's weights were last compared, by model.
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
         pace: called between records; it may sleep.
+        annotate: signs the manifest (`recorder.bundle.BundleWriter.finish`).
     """
     path = scratch / "bundle.zst"
+    privacy = privacy if privacy is not None else Redacting(latched.privacy)
     with BundleWriter(scratch) as writer:
-        draft = _Draft(writer, latched)
+        draft = _Draft(writer, latched, privacy, _last_metadata(records))
         for record in records:
             try:
                 draft.take(record)
@@ -78,7 +85,9 @@ def assemble(
                 draft.lost.add("record-malformed")
             pace()
         draft.lost.update(incident.lost)
-        history = track.store(writer, incident.stream, draft.lost) if track is not None else None
+        history = None
+        if track is not None and privacy.keeps_track:
+            history = track.store(writer, incident.stream, draft.lost)
         frames, calls = draft.finish()
         context_ids = sorted({frame.context for frame in frames} | {call.context for call in calls})
         for context_id in context_ids:
@@ -87,25 +96,42 @@ def assemble(
         manifest = Manifest(
             created_ns=time.time_ns(),
             producer=f"vision-flight-recorder {__version__}",
-            incident=dataclasses.replace(incident, lost=draft.lost.snapshot()),
+            incident=privacy.incident(dataclasses.replace(incident, lost=draft.lost.snapshot())),
             contexts=tuple(latched.contexts.get(number, placeholder_context(number)) for number in context_ids),
-            models=tuple(latched.model(number) for number in sorted({call.model for call in calls})),
-            frames=frames,
-            calls=calls,
+            models=tuple(
+                privacy.model(_with_doubt(latched.model(number), (unverified or {}).get(number, 0)))
+                for number in sorted({call.model for call in calls})
+            ),
+            frames=tuple(privacy.frame(frame) for frame in frames),
+            calls=tuple(privacy.call(call) for call in calls),
             members=(),
             complete=complete,
             parent=parent,
             track=history,
         )
-        writer.finish(path, manifest)
+        manifest = dataclasses.replace(manifest, redactions=privacy.redactions())
+        writer.finish(path, manifest, annotate)
     return path
+
+
+def _with_doubt(model: Model, unverified: int) -> Model:
+    """Say of a model which of its calls nobody can vouch for."""
+    if not unverified or model.weights is None:
+        return model
+    calls = "call" if unverified == 1 else f"{unverified} calls"
+    sentence = f"Its weights were not compared again after its last {calls} here had begun: a change then is not seen."
+    return dataclasses.replace(model, problems=(*model.problems, sentence))
 
 
 class _Draft:
     """Frames and calls as far as their records have come."""
 
-    def __init__(self, writer: BundleWriter, latched: Latched) -> None:
+    def __init__(
+        self, writer: BundleWriter, latched: Latched, privacy: Redacting, metadata: dict[int, dict[str, Any]]
+    ) -> None:
         self._latched = latched
+        self._privacy = privacy
+        self._metadata = metadata
         self._writer = writer
         self._frames: dict[int, Frame] = {}
         self._calls: dict[int, Call] = {}
@@ -145,10 +171,13 @@ class _Draft:
     def _begin(self, record: StageRecord) -> None:
         head = record.head
         images = []
+        left_out = [self._privacy.left_out(_left_out(entry)) for entry in head.get("left_out", ())]
         for entry in head["images"]:
             image = self._image(record, entry)
-            if image is not None:
+            if isinstance(image, Image):
                 images.append(image)
+            elif image is not None:
+                left_out.append(image)
         self._frames[record.key] = Frame(
             id=record.key,
             stream=str(head["stream"]),
@@ -158,29 +187,25 @@ class _Draft:
             context=int(head["context"]),
             calls=(),
             images=tuple(images),
-            images_left_out=tuple(_left_out(entry) for entry in head.get("left_out", ())),
+            images_left_out=tuple(left_out),
             metadata=dict(head["metadata"]),
             sensor_time=head["sensor_time"],
         )
 
-    def _image(self, record: StageRecord, entry: dict[str, Any]) -> Image | None:
+    def _image(self, record: StageRecord, entry: dict[str, Any]) -> Image | ImageLeftOut | None:
         data = record.payload(int(entry["offset"]), int(entry["size_bytes"]))
         if data is None:
             self.lost.add("image-overwritten")
             return None
-        name, source = str(entry["name"]), str(entry["source"])
-        if entry["encoding"] != "pixels":
-            return self._writer.encoded_image(record.key, name, data, source=source)
-        height, width, channels = int(entry["height"]), int(entry["width"]), int(entry["channels"])
-        dtype = np.dtype({"uint8": np.uint8, "uint16": np.uint16}[entry["dtype"]])
-        shape = (height, width, channels) if channels else (height, width)
-        pixels = np.frombuffer(data, dtype=dtype).reshape(shape)
-        return self._writer.image(record.key, name, pixels, source=source)
+        image = self._privacy.image(self._writer, record.key, entry, data, self._metadata.get(record.key, {}))
+        if isinstance(image, ImageLeftOut) and image.reason == "redaction-failed":
+            self.lost.add("image-not-redacted")
+        return image
 
     def _input(self, record: StageRecord) -> None:
         head = record.head
-        args = self._value(head["args"], record)
-        kwargs = self._value(head["kwargs"], record)
+        args = self._value(head["args"], record, "model_input")
+        kwargs = self._value(head["kwargs"], record, "model_input", "kwargs")
         if not isinstance(args, SequenceValue) or not isinstance(kwargs, MappingValue):
             raise TypeError("the arguments of a call are a tuple and a dictionary")
         call = Call(
@@ -209,7 +234,7 @@ class _Draft:
             call,
             status="raised" if exception else "returned",
             exception=from_json(ExceptionInfo, exception, "exception") if exception else None,
-            output=None if exception else self._value(head["output"], record),
+            output=None if exception else self._value(head["output"], record, "model_output"),
             latency_seconds=float(head["latency"]),
         )
 
@@ -230,13 +255,16 @@ class _Draft:
             status="raised" if exception else "complete",
             latency_seconds=float(head["latency"]),
             metadata=dict(head["metadata"]),
-            output=None if head["output"] is None else self._value(head["output"], record),
+            output=None if head["output"] is None else self._value(head["output"], record, "output"),
             exception=from_json(ExceptionInfo, exception, "exception") if exception else None,
             lost={str(reason): int(number) for reason, number in head["lost"].items()},
         )
 
-    def _value(self, tagged: Any, record: StageRecord) -> Value:
-        return self._store(value_from_json(placed(tagged)), record)
+    def _value(self, tagged: Any, record: StageRecord, field: str = "", part: str = "") -> Value:
+        """Store a value; of one with a privacy field what its level leaves."""
+        value = value_from_json(placed(tagged))
+        left = self._privacy.value(field, value, record.payload, keep_keys=part == "kwargs") if field else None
+        return self._store(value, record) if left is None else left
 
     def _store(self, value: Value, record: StageRecord) -> Value:
         match value:
@@ -262,6 +290,15 @@ class _Draft:
                 stored = tuple((name, self._store(item, record)) for name, item in fields)
                 return dataclasses.replace(value, fields=stored)
         return value
+
+
+def _last_metadata(records: Sequence[StageRecord]) -> dict[int, dict[str, Any]]:
+    """Each frame's metadata as it ended with: the boxes of what an image shows are often found by the model itself."""
+    return {
+        record.key: metadata
+        for record in records
+        if record.kind in (Kind.BEGIN, Kind.END) and isinstance(metadata := record.head.get("metadata"), dict)
+    }
 
 
 def _left_out(entry: dict[str, Any]) -> ImageLeftOut:

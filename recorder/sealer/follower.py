@@ -12,10 +12,12 @@ from typing import Any
 
 from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
-from recorder.incident import Decision, IncidentBook, OpenIncident, WindowPolicy
+from recorder.incident import IncidentBook, OpenIncident, WindowPolicy
+from recorder.limits import Decision, Limits
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
+from recorder.sealer.redacting import stream_name
 from recorder.sealer.rules import Rules
 from recorder.sealer.stages import SpooledStages, StageRecord, read_stage
 from recorder.sealer.tracking import Tracking
@@ -58,6 +60,7 @@ class Follower:
         seal: called with each closed window.
         resume: the marks a former sealer of this ring left (`settled`): up to them no trigger opens an incident again.
         tracking: notes every frame that ends; None: there is no history.
+        limits: the account of the directory's incidents; None: one of this ring's own.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Follower:
         *,
         resume: tuple[int, int] = (0, 0),
         tracking: Tracking | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.reader = reader
         self.latched = Latched()
@@ -82,7 +86,7 @@ class Follower:
         self._frames_after: dict[int, int] = {}
         self._reached = 0  # sequence of the frame records that have been read
         self._tracking = tracking
-        self._book = IncidentBook(WindowPolicy())
+        self._book = IncidentBook(WindowPolicy(), limits)
         self._rules = Rules([])
         self._open: OrderedDict[int, _Track] = OrderedDict()
         self._recent: OrderedDict[str, deque[_Track]] = OrderedDict()
@@ -138,6 +142,23 @@ class Follower:
             self._drop(incident)
         return triggers
 
+    def admit_death(self, death: Incident, now: float) -> bool:
+        """Decide whether the host's death is an incident of its own, or one more of a crash loop: then count it."""
+        [trigger], limits, policy = death.triggers[:1], self._book.limits, self._book.policy
+        refused = limits.refuses(death.stream, trigger, death.id, policy, now)
+        if refused is None:
+            limits.opened(trigger, death.id, policy, now)
+            return True
+        self._suppressed.add(refused.value)
+        return False
+
+    def note_death(self, death: Incident, now: float) -> int:
+        """Note a death that is sealed; return how many before it were not."""
+        [trigger], limits, policy = death.triggers[:1], self._book.limits, self._book.policy
+        recurrences = limits.listed(death.stream, trigger, policy, now)
+        limits.closed(death.stream, trigger, policy, now)
+        return recurrences
+
     def ask(self, kind: str, reason: str, now: float) -> None:
         """Fire a trigger that comes from outside the host, on every stream, as far as its frames have been read."""
         for stream in self._latest_streams():
@@ -183,6 +204,8 @@ class Follower:
             if stage.kind == Kind.CONFIG:
                 self._book.policy = self.latched.policy
                 self._rules = Rules(self.latched.rules, self.lost, self._model_name)
+                if self._tracking is not None:
+                    self._tracking.policy = self.latched.privacy
         return busy
 
     def _model_name(self, model: int) -> str:
@@ -224,7 +247,7 @@ class Follower:
             self.lost.add("record-malformed")
 
     def _begin(self, stage: StageRecord) -> None:
-        track = _Track(stage.key, str(stage.head["stream"]), int(stage.head["time"]), [stage])
+        track = _Track(stage.key, stream_name(str(stage.head["stream"])), int(stage.head["time"]), [stage])
         self._open[track.id] = track
         if len(self._open) > MAX_OPEN_FRAMES:
             self._open.popitem(last=False)
@@ -274,6 +297,10 @@ class Follower:
         match kind:
             case Kind.LOSSES:
                 self._host_losses = {str(reason): int(number) for reason, number in head["lost"].items()}
+            case Kind.VERIFIED:
+                # What the comparison found was latched before this was written: it must be read before it counts.
+                self._read_contexts()
+                self.latched.verified_calls = max(self.latched.verified_calls, int(head["calls"]))
             case Kind.FLUSH:
                 for incident in self._book.close_all("flush", now):
                     self._hand_over(incident, "alive")
@@ -284,7 +311,7 @@ class Follower:
 
     def _take_trigger(self, head: dict[str, Any], now: float) -> None:
         kind, frame, name = str(head["kind"]), head["frame"], str(head["incident"])
-        streams = [str(head["stream"]) if head["stream"] is not None else self._last_stream]
+        streams = [stream_name(str(head["stream"])) if head["stream"] is not None else self._last_stream]
         if kind in EVERYWHERE_KINDS:
             streams = self._latest_streams() or streams
         for stream in streams:

@@ -10,7 +10,9 @@ from typing import Any
 from recorder.bundle.codec import from_json
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Context, Environment, Graph, Model, Weights
-from recorder.incident import MAX_CAP, WindowPolicy
+from recorder.incident import WindowPolicy
+from recorder.limits import MAX_CAP
+from recorder.privacy import FIELDS, Level, PrivacyPolicy
 from recorder.records import Kind
 
 __all__ = ["Latched", "TriggerRule", "placeholder_context", "placeholder_model"]
@@ -36,6 +38,7 @@ class Latched:
     """The contexts region, read so far. Malformed records are counted and passed over: a ring is untrusted."""
 
     policy: WindowPolicy = field(default_factory=WindowPolicy)
+    privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
     rules: list[TriggerRule] = field(default_factory=list)
     contexts: dict[int, Context] = field(default_factory=dict)
     models: dict[int, Model] = field(default_factory=dict)
@@ -45,6 +48,7 @@ class Latched:
     failed: set[tuple[int, str | None]] = field(default_factory=set)  #: (model, signature), None: the weights
     exports: set[tuple[int, str]] = field(default_factory=set)
     doubts: list[tuple[int, int, int]] = field(default_factory=list)  #: (model, first call, call before which it ends)
+    verified_calls: int = 0  #: when so many had begun, the weights of all models were known
     malformed: int = 0
 
     def take(self, kind: int, head: dict[str, Any]) -> None:
@@ -57,6 +61,7 @@ class Latched:
     def _take(self, kind: int, head: dict[str, Any]) -> None:
         match kind:
             case Kind.CONFIG:
+                self.privacy = _privacy(head.get("privacy"))
                 self.policy = WindowPolicy(
                     pre_frames=min(int(head["pre_frames"]), 10_000),
                     post_frames=min(int(head["post_frames"]), 10_000),
@@ -114,6 +119,11 @@ class Latched:
             problems.append("The process ended before its weights were read, so no digest can name them.")
         return dataclasses.replace(model, weights=weights, graphs=graphs, problems=tuple(problems))
 
+    def is_comparable(self, model_id: int) -> bool:
+        """Whether a model's weights are in memory and could change: a torch module's."""
+        model = self.models.get(model_id)
+        return model is not None and model.framework == "torch"
+
     def awaited(self, contexts: Iterable[int], models: Iterable[int]) -> bool:
         """Whether the host is still working on something that these contexts and models lack."""
         if any(context not in self.contexts for context in contexts):
@@ -129,6 +139,14 @@ class Latched:
             and (model_id, signature) not in self.failed
             for model_id, signature in self.exports
         )
+
+
+def _privacy(given: Any) -> PrivacyPolicy:
+    """The recording's policy; one that cannot be read lets nothing leave."""
+    try:
+        return PrivacyPolicy() if given is None else PrivacyPolicy.from_json(given)
+    except (ValueError, TypeError):
+        return PrivacyPolicy(levels=dict.fromkeys(FIELDS, Level.DIGEST_ONLY))
 
 
 def placeholder_context(context_id: int) -> Context:

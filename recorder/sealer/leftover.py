@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
-from recorder.incident import signature_of
+from recorder.limits import signature_of
 from recorder.records import Kind, RecordInvalid
-from recorder.ring import CONTEXTS, FrameScan, RingReader, Scan
+from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
 from recorder.sealer.stages import StageRecord, read_stage
 from recorder.sealer.tracking import TrackSource
@@ -15,17 +17,14 @@ from recorder.sealer.window import ClosedWindow
 __all__ = ["salvage"]
 
 
-def salvage(
-    reader: RingReader, incident: str, earlier: list[Trigger], reason: str, *, kind: str = "process_died"
-) -> ClosedWindow:
+def salvage(reader: RingReader, incident: str, reason: str, *, ending: str) -> ClosedWindow:
     """Make one window of everything a dead process left in its ring, straight from the ring.
 
     Args:
         reader: the ring; nobody writes it any more.
         incident: the id to seal under.
-        earlier: triggers whose windows were still open.
         reason: the sentence of the trigger.
-        kind: its kind.
+        ending: how the process ended: it tells one cause of death from another.
     """
     latched, lost = Latched(), Counts()
     contexts: list[StageRecord] = []
@@ -45,6 +44,7 @@ def salvage(
                 found.append(stage)
     for stage in contexts:
         latched.take(stage.kind, stage.head)
+    latched.verified_calls = _verified_calls(reader)
     begun = {stage.key for stage in frames if stage.kind == Kind.BEGIN}
     ended = {stage.key for stage in frames if stage.kind == Kind.END}
     in_flight = sorted(begun - ended)
@@ -52,7 +52,14 @@ def salvage(
     header = reader.refresh()
     lost.update(header.losses)
     track = TrackSource.beside(reader)
-    trigger = Trigger(kind=kind, reason=reason, frame=about, time_ns=header.heartbeat_ns, severity="high")
+    trigger = Trigger(
+        kind="process_died",
+        reason=reason,
+        frame=about,
+        time_ns=header.heartbeat_ns,
+        severity="high",
+        parameters={"ending": ending},
+    )
     policy = latched.policy
     return ClosedWindow(
         Incident(
@@ -64,9 +71,9 @@ def salvage(
                 pre_frames=policy.pre_frames,
                 post_frames=policy.post_frames,
                 post_seconds=policy.post_seconds,
-                closed_by="death" if kind == "process_died" else "recover",
+                closed_by="death",
             ),
-            triggers=(trigger, *earlier),
+            triggers=(trigger,),
             host="died",
             lost=lost.snapshot(),
             signature=signature_of(trigger),
@@ -75,3 +82,14 @@ def salvage(
         latched,
         track=track,
     )
+
+
+def _verified_calls(reader: RingReader) -> int:
+    """How many calls had begun when the host last compared its models' weights."""
+    newest = 0
+    for record in reader.scan(EVENTS, skip_pending=True):
+        if record.kind == Kind.VERIFIED:
+            with contextlib.suppress(RecordInvalid, KeyError, TypeError, ValueError):
+                stage = read_stage(reader, record)
+                newest = max(newest, int(stage.head["calls"])) if stage is not None else newest
+    return newest

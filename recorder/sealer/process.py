@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import select
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from recorder.keeper import lock_path, wake_path
+from recorder.limits import Limits, limits_path
 from recorder.operator_requests import OperatorFile
+from recorder.privacy import PrivacyKey
 from recorder.ring import RingError, RingReader, RingState, is_alive
 from recorder.sealer.exit_status import ending_of, exit_status, is_orderly
 from recorder.sealer.follower import Follower
 from recorder.sealer.leftover import salvage
+from recorder.sealer.memory import give_back
 from recorder.sealer.progress import Progress, progress_path, sealed_before
 from recorder.sealer.scratch import close_scratch, open_scratch
 from recorder.sealer.sealing import Sealing
@@ -26,20 +30,25 @@ from recorder.settings import SealerSettings
 from recorder.sinks import open_sink
 from recorder.status import StatusWriter, status_path
 from recorder.track import track_path
+from recorder.trust.protection import Protection
 
 __all__ = ["main", "serve"]
 
 #: How long the sealer sleeps when nothing happens; a host that triggers wakes it at once.
 IDLE_SECONDS = 0.1
 BUSY_SECONDS = 0.01
+#: After so long without anything new, what reading and measuring took is given back.
+CALM_SECONDS = 1.0
 #: A service that restarts finds its sealer still there.
 LINGER_SECONDS = 2.0
+#: How often a host is told what its history costs: seldom enough that its other news stay in the file.
+TELL_SECONDS = 10.0
 
 
 class _Served:
     """One ring and what becomes of it."""
 
-    def __init__(self, path: Path, settings: SealerSettings, sealing: Sealing) -> None:
+    def __init__(self, path: Path, settings: SealerSettings, sealing: Sealing, limits: Limits) -> None:
         self.path = path
         self.reader = RingReader(path)
         self.status = StatusWriter(status_path(path))
@@ -48,6 +57,8 @@ class _Served:
         self._flushes: list[tuple[int, int]] = []
         self._sealed = 0
         self._submitted = 0
+        self._told_at = time.monotonic()
+        self._told_rows = 0
         self._progress = Progress(path)
         self._sealed_before = sealed_before(path)
         self._resumed = self._progress.found != (0, 0)
@@ -60,6 +71,7 @@ class _Served:
             self._submit,
             resume=self._progress.found,
             tracking=self._tracking,
+            limits=limits,
         )
         if settings.track_bytes and self._tracking is None:
             self.follower.lost.add("track-unavailable")
@@ -83,7 +95,9 @@ class _Served:
                 self.follower.close("close", "closed", now)
             else:
                 self._seal_death(now, status)
-        self._answer_flushes()
+        if now - self._told_at >= TELL_SECONDS:
+            self._tell_cost(now)
+        self._answer_flushes(now)
         self._progress.store(self.follower.settled)
         return busy
 
@@ -121,11 +135,24 @@ class _Served:
 
     def _seal_death(self, now: float, status: int | None) -> None:
         self.follower.poll(now, skip_pending=True)
+        if not self.follower.has_frames:
+            self.follower.abandon()
+            return
+        identity, ending = self.reader.header.identity, ending_of(status)
+        reason = f"the recording process {identity.pid} died: {ending}"
+        window = salvage(self.reader, incident_name(self.reader), reason, ending=ending)
+        if not self.follower.admit_death(window.incident, now):
+            # One more of a crash loop. What was triggered before it is sealed all the same.
+            self.follower.close("death", "died", now)
+            return
         earlier = self.follower.abandon()
-        if self.follower.has_frames:
-            identity = self.reader.header.identity
-            reason = f"the recording process {identity.pid} died: {ending_of(status)}"
-            self._submit(salvage(self.reader, incident_name(self.reader), earlier, reason), once=True)
+        recurrences = self.follower.note_death(window.incident, now)
+        window.incident = dataclasses.replace(
+            window.incident,
+            triggers=(*window.incident.triggers, *earlier),
+            recurrences_since_last=recurrences,
+        )
+        self._submit(window, once=True)
 
     def _submit(self, window: ClosedWindow, once: bool = False) -> None:
         incident = window.incident.id
@@ -153,7 +180,17 @@ class _Served:
         else:
             self.status.append(event)
 
-    def _answer_flushes(self) -> None:
+    def _tell_cost(self, now: float) -> None:
+        """Tell the host what its history costs, when there is news."""
+        self._told_at = now
+        if self._tracking is not None and self._tracking.frames != self._told_rows:
+            self._told_rows = self._tracking.frames
+            cost = round(self._tracking.spent_seconds, 6)
+            self.status.append({"event": "track", "rows": self._told_rows, "seconds": cost})
+
+    def _answer_flushes(self, now: float) -> None:
+        if self._flushes and self._sealed >= self._flushes[0][1]:
+            self._tell_cost(now)
         while self._flushes and self._sealed >= self._flushes[0][1]:
             self.status.append({"event": "flushed", "flush": self._flushes.pop(0)[0]})
 
@@ -173,14 +210,19 @@ class _Served:
 
 
 def main(arguments: list[str]) -> int:
-    """Serve the directory named by the first argument; settings come as JSON on standard input."""
+    """Serve the directory named by the first argument; on standard input come the settings, then the privacy key.
+
+    The settings are a line of JSON, the key a line of hexadecimal digits, empty where there is none.
+    """
     directory = Path(arguments[0])
-    settings = SealerSettings.from_json(sys.stdin.read())
+    given, _, secret = sys.stdin.read().partition("\n")
+    settings = SealerSettings.from_json(given)
+    key = PrivacyKey(bytes.fromhex(secret)) if secret else None
     sys.path.extend(path for path in settings.python_path if path not in sys.path)
     with contextlib.suppress(OSError):
         os.nice(10)
     if _take_lock(lock_path(directory)):
-        sealer = _Sealer(directory, settings)
+        sealer = _Sealer(directory, settings, key)
         sealer.run()
         sealer.end()
     return 0
@@ -202,13 +244,16 @@ def _take_lock(path: Path) -> bool:
         os.close(lock)
 
 
-def serve(directory: Path, settings: SealerSettings, *, once: bool = False) -> bool:
+def serve(
+    directory: Path, settings: SealerSettings, *, once: bool = False, privacy_key: PrivacyKey | None = None
+) -> bool:
     """Seal what is and what comes into a ring directory, in this process, until interrupted.
 
     Args:
         directory: where the rings are.
         settings: sink and bounds.
         once: seal what dead processes have left, and return.
+        privacy_key: for pseudonyms and digests.
 
     Returns:
         Whether there was anything to do here: False when another sealer serves the directory.
@@ -219,7 +264,7 @@ def serve(directory: Path, settings: SealerSettings, *, once: bool = False) -> b
     """
     if not _take_lock(lock_path(directory)):
         return False
-    sealer = _Sealer(directory, settings, linger=once, leftovers_only=once)
+    sealer = _Sealer(directory, settings, privacy_key, linger=once, leftovers_only=once)
     try:
         sealer.run()
     finally:
@@ -233,12 +278,19 @@ class _Sealer:
     Args:
         directory: where the rings are.
         settings: sink and bounds.
+        privacy_key: for pseudonyms and digests.
         linger: whether to end when there is no ring left.
         leftovers_only: leave the rings of living processes alone.
     """
 
     def __init__(
-        self, directory: Path, settings: SealerSettings, *, linger: bool = True, leftovers_only: bool = False
+        self,
+        directory: Path,
+        settings: SealerSettings,
+        privacy_key: PrivacyKey | None = None,
+        *,
+        linger: bool = True,
+        leftovers_only: bool = False,
     ) -> None:
         self._linger = linger
         self._leftovers_only = leftovers_only
@@ -246,7 +298,17 @@ class _Sealer:
         self._directory = directory
         self._settings = settings
         self._sink = open_sink(settings.sink, **settings.sink_options)
+        self._sealing = Sealing(
+            self._sink,
+            settings.notify,
+            self._scratch,
+            settings.privacy_policy,
+            privacy_key,
+            Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
+        )
         self._sealing = Sealing(self._sink, settings.notify, self._scratch)
+        kept = self._sink.state_directory()
+        self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
         self._rings: dict[str, _Served] = {}
         self._refused: set[str] = set()
         self._wake = self._open_wake()
@@ -255,9 +317,15 @@ class _Sealer:
 
     def run(self) -> None:
         empty_since = time.monotonic()
+        busy_at: float | None = empty_since
         while True:
             now = time.monotonic()
             busy = self._poll(now)
+            if busy or self._sealing.pending:
+                busy_at = now
+            elif busy_at is not None and now - busy_at > CALM_SECONDS:
+                busy_at = None
+                give_back()
             if self._rings or self._sealing.pending:
                 empty_since = now
             elif self._linger and now - empty_since > (0.0 if self._leftovers_only else LINGER_SECONDS):
@@ -267,6 +335,7 @@ class _Sealer:
     def end(self) -> None:
         """Finish what is being sealed, and take away what is the sealer's own."""
         self._sealing.stop()
+        self._limits.store(time.monotonic(), at_once=True)
         for served in self._rings.values():
             served.close()
         self._clean_up()
@@ -290,6 +359,7 @@ class _Sealer:
         if self._file is not None and self._file.was_touched(now):
             for served in self._rings.values():
                 served.ask("operator_file", self._file.reason, now)
+        self._limits.store(now)
         return busy
 
     def _adopt(self) -> None:
@@ -302,7 +372,7 @@ class _Sealer:
                 try:
                     if self._leftovers_only and not _is_leftover(self._directory / name):
                         continue
-                    self._rings[name] = _Served(self._directory / name, self._settings, self._sealing)
+                    self._rings[name] = _Served(self._directory / name, self._settings, self._sealing, self._limits)
                 except (RingError, OSError):
                     self._refused.add(name)
 

@@ -12,15 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recorder.privacy import PrivacyKey, PrivacyPolicy
 from recorder.sealer.assemble import assemble
+from recorder.sealer.memory import give_back
 from recorder.sealer.pacing import Pace, cpu_quota
+from recorder.sealer.redacting import Redacting, import_functions
 from recorder.sealer.window import ClosedWindow
 from recorder.sinks import Sink, SinkUnavailable
+from recorder.trust.protection import Protection
 
 __all__ = ["Sealing", "bundle_name"]
 
 #: How long an incident waits for its model's digest and graph, while the host is still working on them.
 MODEL_WAIT_SECONDS = 60.0
+#: How long it waits for its models' weights to be compared once more: a host does so every second.
+COMPARE_WAIT_SECONDS = 2.5
 #: How often incidents that wait are looked at.
 LOOK_SECONDS = 0.05
 
@@ -37,8 +43,12 @@ class _Order:
     def is_ready(self) -> bool:
         """Whether all that the host will tell of its models and environment is known, or the time for it is over."""
         window = self.window
-        awaited = window.latched.awaited(window.contexts, window.models)
-        return not awaited or not self.host_is_there() or time.monotonic() > self.deadline
+        if not self.host_is_there():
+            return True
+        now = time.monotonic()
+        if window.unverified_calls and now < self.deadline - MODEL_WAIT_SECONDS + COMPARE_WAIT_SECONDS:
+            return False
+        return not window.latched.awaited(window.contexts, window.models) or now > self.deadline
 
 
 class Sealing:
@@ -48,9 +58,24 @@ class Sealing:
         sink: where bundles go.
         notify: "package.module:function", called with the location of each sealed bundle.
         scratch: where bundles are put together; None: the temp directory.
+        privacy: the running configuration's policy, whose redacting functions may be imported. What is applied to a
+            window is the policy in its ring.
+        privacy_key: for pseudonyms and digests.
+        protection: how bundles are signed and encrypted.
     """
 
-    def __init__(self, sink: Sink, notify: str | None, scratch: Path | None = None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        notify: str | None,
+        scratch: Path | None = None,
+        privacy: PrivacyPolicy | None = None,
+        privacy_key: PrivacyKey | None = None,
+        protection: Protection | None = None,
+    ) -> None:
+        self._protection = protection or Protection()
+        self._functions = import_functions(privacy)
+        self._privacy_key = privacy_key
         self._sink = sink
         self._notify = notify
         self._scratch = scratch
@@ -111,7 +136,7 @@ class Sealing:
         sealed = False
         try:
             found = self._published(order.window) if order.once else None
-            location = found or self._seal(order.window)
+            location = found or self._seal(order.window, order.report)
             sealed = True
             order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
             if found is None:
@@ -122,17 +147,21 @@ class Sealing:
         finally:
             order.window.release()
             order.done(sealed)
+            give_back()
             with self._lock:
                 self._pending -= 1
 
     def _published(self, window: ClosedWindow) -> str | None:
-        name = bundle_name(window)
+        name = self._name(window)
         try:
             return next((listing.location for listing in self._sink.bundles() if listing.name == name), None)
         except SinkUnavailable:
             return None  # publishing will tell
 
-    def _seal(self, window: ClosedWindow) -> str:
+    def _name(self, window: ClosedWindow) -> str:
+        return bundle_name(window) + self._protection.suffix()
+
+    def _seal(self, window: ClosedWindow, report: Callable[[dict[str, Any]], None]) -> str:
         # Encoded members go to the temp directory, on disk where there is one: the ring's tmpfs is memory.
         with tempfile.TemporaryDirectory(prefix="flight-recorder-", dir=self._scratch) as scratch:
             path = assemble(
@@ -140,10 +169,13 @@ class Sealing:
                 window.records,
                 window.latched,
                 Path(scratch),
+                privacy=Redacting(window.latched.privacy, self._privacy_key, self._functions),
                 track=window.track,
+                unverified=window.unverified_calls,
                 pace=Pace(self._quota),
+                annotate=lambda text: self._protection.annotations(text, report),
             )
-            location = self._sink.publish(path, bundle_name(window))
+            location = self._sink.publish(self._protection.encrypted(path), self._name(window))
         self._sink.sweep()
         return location
 
@@ -158,7 +190,9 @@ class Sealing:
 
 
 def bundle_name(window: ClosedWindow) -> str:
-    """Name a bundle by when it happened and its random id, so that a listing is in order and nothing collides."""
+    """Name a bundle by when it happened, to the microsecond, and its id: a listing is in order, nothing collides."""
     incident = window.incident
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(incident.opened_ns / 1e9))
-    return f"{stamp}-{incident.id[:12]}.zst"
+    # Any number may stand in a ring: the years 1970 to 2242.
+    seconds, nanoseconds = divmod(min(max(0, incident.opened_ns), 2**63 - 1), 10**9)
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
+    return f"{stamp}.{nanoseconds // 1_000:06d}Z-{incident.id[:12]}.zst"

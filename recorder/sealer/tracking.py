@@ -22,9 +22,11 @@ from recorder.bundle.manifest import Track
 from recorder.bundle.values import tensors_of
 from recorder.counts import Counts
 from recorder.image_signals import IMAGE_SIGNALS, bytes_digest, decode_reduced, image_signals
+from recorder.privacy import Level, PrivacyPolicy, RedactionFailed, redact
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import RingReader
 from recorder.sealer.placing import placed
+from recorder.sealer.redacting import image_field
 from recorder.sealer.stages import StageRecord
 from recorder.settings import SealerSettings
 from recorder.signals import AnswerSummary, summarize_answer
@@ -106,6 +108,7 @@ class Tracking:
         lost: rows and parts of rows that were not kept, by reason.
         spent_seconds: CPU time spent on measuring and writing.
         frames: rows written.
+        policy: what may be noted of a frame; the recording's, as soon as it is known.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class Tracking:
         self.lost = self._writer.lost
         self.spent_seconds = 0.0
         self.frames = 0
+        self.policy = PrivacyPolicy()
         self._cpu_share = cpu_share
         self._clock = clock
         self._credit = BURST_SECONDS
@@ -184,7 +188,7 @@ class Tracking:
             row.values[_PLACES["latency"]] = end.head["latency"]
         small = None
         if self._can_afford():
-            small = self._measure_image(row, stages[0])
+            small = self._measure_image(row, stages[0], stages[-1].head.get("metadata"))
             self._measure_answer(row, stages)
         else:
             self.lost.add("track-row-not-measured")
@@ -200,7 +204,7 @@ class Tracking:
         self._credited_at = now
         return self._credit > 0
 
-    def _measure_image(self, row: Row, stage: StageRecord) -> bytes | None:
+    def _measure_image(self, row: Row, stage: StageRecord, metadata: object) -> bytes | None:
         """Fill in what the frame's first image is like; return a thumbnail when it is time for one."""
         entry = next(iter(stage.head["images"]), None)
         if entry is None:
@@ -224,13 +228,37 @@ class Tracking:
         self._before.move_to_end(row.stream)
         if len(self._before) > MAX_STREAMS:
             self._before.popitem(last=False)
-        return thumbnail(pixels) if self._writer.wants_thumbnail(row.stream, row.monotonic_ns) else None
+        full = self.policy.level_of(image_field(str(entry["name"]))) is Level.FULL
+        if not full or self.policy.level_of("track") is not Level.FULL:
+            row.digest = 0  # it would confirm a guess at what was under a box
+        return self._thumbnail(row, entry, pixels, metadata)
+
+    def _thumbnail(self, row: Row, entry: dict[str, Any], pixels: npt.NDArray[Any], metadata: object) -> bytes | None:
+        """Make a small image where one is due, redacted as the image will be; none where that takes user code."""
+        if not self._writer.wants_thumbnail(row.stream, row.monotonic_ns):
+            return None
+        field = image_field(str(entry["name"]))
+        own = [Level(self.policy.levels.get(each, Level.FULL)) for each in ("track", "thumbnails")]
+        level = self.policy.level_of(field)
+        if level is Level.DIGEST_ONLY or Level.DIGEST_ONLY in own or (level is Level.FULL and Level.REDACTED in own):
+            return None
+        if level is Level.REDACTED:
+            if entry["encoding"] != "pixels":
+                return None  # decoded to a reduced size, in which the boxes are elsewhere
+            try:
+                pixels = redact(pixels, self.policy.redactors_of(field), metadata if isinstance(metadata, dict) else {})
+            except RedactionFailed:
+                return None
+        return thumbnail(pixels)
+
+    def _is_full(self, field: str) -> bool:
+        return self.policy.level_of(field) is Level.FULL
 
     def _measure_answer(self, row: Row, stages: Sequence[StageRecord]) -> None:
         """Fill in what the model answered last, or, where no model was called, the service."""
         answered = [stage for stage in stages if stage.head.get("output")]
-        calls = [stage for stage in answered if stage.kind == Kind.OUTPUT]
-        answers = [stage for stage in answered if stage.kind == Kind.END]
+        calls = [stage for stage in answered if stage.kind == Kind.OUTPUT and self._is_full("model_output")]
+        answers = [stage for stage in answered if stage.kind == Kind.END and self._is_full("output")]
         for stage in (*reversed(calls), *answers):
             try:
                 found = _summary(stage, row.frame)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 
 from recorder.bundle.manifest import Incident
+from recorder.records import Kind
 from recorder.ring import RingReader
 from recorder.sealer.latched import Latched
 from recorder.sealer.stages import SpooledStages, StageRecord
@@ -38,6 +40,20 @@ class ClosedWindow:
     def models(self) -> set[int]:
         """Ids of the models its records name."""
         return {number for stage in self.records if isinstance(number := stage.head.get("model"), int)}
+
+    @property
+    def unverified_calls(self) -> dict[int, int]:
+        """How many of its calls began after the weights of their models were last compared, by model."""
+        after = self.latched.verified_calls
+        begun = {
+            (model, call)
+            for stage in self.records
+            if stage.kind == Kind.INPUT
+            and isinstance(call := stage.head.get("call"), int)
+            and isinstance(model := stage.head.get("model"), int)
+            and self.latched.is_comparable(model)
+        }
+        return dict(Counter(model for model, call in begun if call > after))
 
 
 def incident_name(reader: RingReader, *parts: object) -> str:

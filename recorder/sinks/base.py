@@ -11,7 +11,7 @@ from pathlib import Path
 __all__ = ["BundleListing", "Sink", "SinkUnavailable", "check_name"]
 
 #: Letters every file system and object store takes, no leading dot or dash, and room for a suffix within 255 bytes.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.zst")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.zst(?:\.age)?")
 
 
 class SinkUnavailable(Exception):
@@ -39,9 +39,9 @@ class Sink(ABC):
     def publish(self, local_file: Path, name: str) -> str:
         """Move a finished bundle here, all of it or nothing, and return its location.
 
-        ``name`` is a plain file name ending in ``.zst`` (ValueError otherwise); when it is taken the bundle gets a
-        suffix, since nothing is ever overwritten. The local file is gone afterwards, and untouched when
-        SinkUnavailable is raised. FileNotFoundError when there is none.
+        ``name`` is a plain file name ending in ``.zst``, or ``.zst.age`` of an encrypted one (ValueError otherwise);
+        when it is taken the bundle gets a suffix, since nothing is ever overwritten. The local file is gone afterwards,
+        and untouched when SinkUnavailable is raised. FileNotFoundError when there is none.
         """
 
     @abstractmethod
@@ -59,8 +59,12 @@ class Sink(ABC):
     def models_directory(self) -> Path | None:
         """The directory of content-addressed model files beside the bundles; None where that is no local directory."""
 
+    def state_directory(self) -> Path | None:
+        """Where the sealer may keep a small hidden file of its own between its runs; None: nowhere."""
+        return None
+
 
 def check_name(name: str) -> None:
     """ValueError unless ``name`` may name a bundle in a sink."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot name a bundle: use letters, digits, dots and dashes, and end in .zst.")
+        raise ValueError(f"{name!r} cannot name a bundle: use letters, digits, dots and dashes, then .zst or .zst.age.")

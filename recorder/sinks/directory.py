@@ -26,6 +26,10 @@ _MAX_COLLISIONS = 1000
 #: How a bundle begins (schemas/FORMAT.md): a skippable zstd frame, its length, and the format's own magic.
 _SKIPPABLE = b"\x50\x2a\x4d\x18"
 _BUNDLE_MAGIC = b"\x89VFR\r\n\x1a\n"
+#: How an encrypted one does (https://age-encryption.org/v1).
+_AGE_MAGIC = b"age-encryption.o"
+#: What bundles are called; the longer one stands first, as it ends in no other.
+_SUFFIXES = (".zst.age", ".zst")
 
 
 class DirectorySink(Sink):
@@ -96,12 +100,12 @@ class DirectorySink(Sink):
         return tuple(removed)
 
     def bundles(self) -> Iterator[BundleListing]:
-        """Ordinary files named ``*.zst``, oldest first; whether one is intact is for its reader to say."""
+        """Ordinary files named ``*.zst[.age]``, oldest first; whether one is intact is for its reader to say."""
         listings: list[BundleListing] = []
         try:
             with os.scandir(self.path) as entries:
                 for entry in entries:
-                    if entry.name.startswith(".") or not entry.name.endswith(".zst"):
+                    if entry.name.startswith(".") or not entry.name.endswith(_SUFFIXES):
                         continue
                     with suppress(FileNotFoundError):  # swept by another process meanwhile
                         status = entry.stat(follow_symlinks=False)
@@ -114,6 +118,10 @@ class DirectorySink(Sink):
     def models_directory(self) -> Path:
         """``models/`` beside the bundles; not made here."""
         return self.path / "models"
+
+    def state_directory(self) -> Path:
+        """The directory itself: what is hidden in it is no bundle."""
+        return self.path
 
     def _place_or_copy(self, local_file: Path, name: str) -> Path:
         try:
@@ -169,10 +177,10 @@ class DirectorySink(Sink):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
     def _targets(self, name: str) -> Iterator[Path]:
-        stem = name.removesuffix(".zst")
+        stem, suffix = next((name.removesuffix(each), each) for each in _SUFFIXES if name.endswith(each))
         yield self.path / name
         for number in range(1, _MAX_COLLISIONS):
-            yield self.path / f"{stem}-{number}.zst"
+            yield self.path / f"{stem}-{number}{suffix}"
 
     def _placed(self, target: Path, name: str) -> Path:
         if target.name != name:
@@ -209,7 +217,8 @@ def _is_bundle(path: Path) -> bool:
         beginning = os.read(descriptor, 16)
     finally:
         os.close(descriptor)
-    return beginning[:4] == _SKIPPABLE and beginning[8:] == _BUNDLE_MAGIC
+    encrypted = path.name.endswith(".age") and beginning == _AGE_MAGIC
+    return encrypted or (beginning[:4] == _SKIPPABLE and beginning[8:] == _BUNDLE_MAGIC)
 
 
 def _flush_directory(path: Path) -> None:

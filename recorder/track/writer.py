@@ -185,9 +185,12 @@ class TrackWriter:
         """Go on where the file ends; False when it is none of this recording's."""
         try:
             with TrackReader(self.path) as reader:
-                if reader.layout != self.layout:
+                found = reader.layout
+                if (found.owner, found.signals) != (self.layout.owner, self.layout.signals):
                     return False
                 stored = reader.load()
+                # Another sealer may have been told another size; the history that is there counts more.
+                self.layout = found
         except (TrackInvalid, TrackUnavailable, OSError):
             self.lost.add("track-replaced")
             return False

@@ -11,7 +11,7 @@ import click
 from recorder.bundle.errors import BundleError, BundleUnavailable
 from recorder.bundle.manifest import Incident, Manifest
 from recorder.sinks import SinkUnavailable, list_bundles
-from replay.commands.options import json_option, open_bundle, parse_since
+from replay.commands.options import identity_option, json_option, open_bundle, parse_since
 from replay.show.terminal import print_json, print_line, print_note, print_wrapped, progress, styled
 from replay.show.text import cells, fit, inert, iso, utc
 
@@ -35,6 +35,7 @@ class _Entry:
 @click.option("--since", metavar="WHEN", help="Only incidents opened since: 90s, 15m, 1h, 2d, or an ISO date (UTC).")
 @click.option("--stream", metavar="NAME", help="Only incidents of this stream.")
 @click.option("--cause", metavar="NAME", help='Only incidents with this diagnosed cause, such as "darker".')
+@identity_option
 @json_option
 def ls(sink: str, since: str | None, stream: str | None, cause: str | None, as_json: bool) -> None:
     """List the incidents that were sealed into a directory, newest first.

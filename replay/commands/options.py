@@ -5,14 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from recorder.bundle.reader import Bundle
+    from replay.opening import Opening
 
-__all__ = ["Device", "Factory", "bundle_argument", "json_option", "open_bundle", "parse_frame_ids", "parse_since"]
+__all__ = [
+    "Device",
+    "Factory",
+    "bundle_argument",
+    "identity_option",
+    "json_option",
+    "new_file",
+    "open_bundle",
+    "opening",
+    "opening_options",
+    "parse_frame_ids",
+    "parse_since",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -45,8 +59,63 @@ class Factory(click.ParamType[str]):
 
 
 def bundle_argument(command: Command) -> Command:
-    """Add the BUNDLE argument: a path or an s3:// location."""
-    return click.argument("bundle", metavar="BUNDLE")(command)
+    """Add the BUNDLE argument, a path or an s3:// location, and the options that say how bundles are opened."""
+    return click.argument("bundle", metavar="BUNDLE")(opening_options(command))
+
+
+def opening_options(command: Command) -> Command:
+    """Add --identity, --key and --require-signed. `open_bundle` finds them by itself: the command is not given them."""
+    command = click.option(
+        "--require-signed",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember,
+        help="Refuse a bundle without a signature by a trusted key.",
+    )(identity_option(command))
+    return click.option(
+        "--key",
+        "keys",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        expose_value=False,
+        callback=_remember,
+        help="Require a signature by this public key (PEM) instead.",
+    )(command)
+
+
+def identity_option(command: Command) -> Command:
+    """Add --identity, which `open_bundle` finds by itself."""
+    return click.option(
+        "--identity",
+        "identities",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        expose_value=False,
+        callback=_remember,
+        help="age identity that opens an encrypted bundle.",
+    )(command)
+
+
+_MEMORY = "replay.opening."
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    context.meta[f"{_MEMORY}{parameter.name}"] = value
+
+
+def opening() -> Opening:
+    """Return how the command that is running was told to open bundles."""
+    from replay.opening import Opening
+
+    context = click.get_current_context(silent=True)
+    told = {} if context is None else context.meta
+    return Opening(
+        keys=tuple(told.get(f"{_MEMORY}keys") or ()),
+        require_signed=bool(told.get(f"{_MEMORY}require_signed")),
+        identities=tuple(told.get(f"{_MEMORY}identities") or ()),
+    )
 
 
 def json_option(command: Command) -> Command:
@@ -55,18 +124,28 @@ def json_option(command: Command) -> Command:
 
 
 def open_bundle(location: str) -> Bundle:
-    """Open a bundle for reading.
+    """Open a bundle for reading, as the options of `opening_options` say.
 
     Raises:
         BundleInvalid: it is not an intact bundle.
         BundleUnavailable: there is no such file, or it cannot be read.
+        BundleError: it is encrypted and no identity opens it, or a signature is required and missing.
     """
-    from recorder.bundle.errors import BundleUnavailable
-    from recorder.bundle.reader import Bundle
+    return opening().open(location)
 
-    if "://" in location:
-        raise BundleUnavailable(f"{location}: only local files can be opened; copy the bundle to this machine first")
-    return Bundle.open(location)
+
+def new_file(output: str) -> Path:
+    """Return the path of a file that a command is to make.
+
+    Raises:
+        click.BadParameter: it is there already (nothing is ever overwritten), or its directory is not.
+    """
+    path = Path(output)
+    if path.exists() or path.is_symlink():
+        raise click.BadParameter(f"{output} exists; bundles are never modified, so name a new file")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"{path.parent} is no directory; make it first")
+    return path
 
 
 def parse_since(text: str) -> int:

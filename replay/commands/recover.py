@@ -16,6 +16,7 @@ __all__ = ["recover"]
 
 #: A bundle opens with a skippable zstd frame; nothing else the recorder writes does.
 _BUNDLE_MAGIC = b"\x50\x2a\x4d\x18"
+_AGE_MAGIC = b"age-encryption.o"
 
 
 @click.command(short_help="A bundle from a dead process's ring or a damaged one.")
@@ -48,6 +49,8 @@ def recover(context: click.Context, source: str, directory: str, as_json: bool) 
         bundles = recover_ring(path, target)
     except RingInvalid as error:
         raise BundleInvalid(str(error)) from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     except (RingUnavailable, SinkUnavailable) as error:
         raise BundleUnavailable(str(error)) from error
     except OSError as error:
@@ -68,9 +71,12 @@ def recover(context: click.Context, source: str, directory: str, as_json: bool) 
 def _is_bundle(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(4) == _BUNDLE_MAGIC
+            beginning = file.read(16)
     except OSError as error:
         raise BundleUnavailable(f"{path} cannot be read: {error.strerror}; give a ring file or a bundle") from error
+    if beginning == _AGE_MAGIC:
+        raise BundleInvalid(f"{path} is encrypted, and damage to it cannot be salvaged; `replay decrypt` it first")
+    return beginning[:4] == _BUNDLE_MAGIC
 
 
 def _is_complete(path: Path) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from recorder.bundle.errors import BundleUnavailable
+from recorder.track.layout import MAX_TRACK_BYTES, MIN_TRACK_BYTES
 from replay.commands.options import json_option
 from replay.show.terminal import print_json, print_line, print_note
 
@@ -26,9 +27,38 @@ __all__ = ["seal"]
     metavar="N",
     help="What the open windows of one ring may take in DIR.",
 )
+@click.option("--sign-key", metavar="FILE", help="Sign bundles with this Ed25519 private key (PEM).")
+@click.option("--encrypt-to", multiple=True, metavar="RECIPIENT", help="Encrypt bundles to this age recipient.")
+@click.option(
+    "--history-seconds",
+    type=click.FloatRange(min=0, max=86_400),
+    default=3_600.0,
+    show_default=True,
+    metavar="S",
+    help="How far back the compact track of a ring reaches that has none yet; 0: none is begun.",
+)
+@click.option(
+    "--track-bytes",
+    type=click.IntRange(min=MIN_TRACK_BYTES, max=MAX_TRACK_BYTES),
+    default=16 * 2**20,
+    show_default=True,
+    metavar="N",
+    help="Size of such a track, in DIR.",
+)
 @json_option
 @click.pass_context
-def seal(context: click.Context, directory: str, sink: str, once: bool, spool_bytes: int, as_json: bool) -> None:
+def seal(
+    context: click.Context,
+    directory: str,
+    sink: str,
+    once: bool,
+    spool_bytes: int,
+    sign_key: str | None,
+    encrypt_to: tuple[str, ...],
+    history_seconds: float,
+    track_bytes: int,
+    as_json: bool,
+) -> None:
     """Do what the recorder's own sealer does, for every ring in DIR that belongs to the same user.
 
     Rings of living processes are followed, those of dead ones sealed and removed; each incident once, also after a
@@ -39,6 +69,7 @@ def seal(context: click.Context, directory: str, sink: str, once: bool, spool_by
         replay seal --watch /rings --sink /incidents
         replay seal --watch /rings --sink /incidents --once
     """
+    from recorder.privacy import load_key
     from recorder.sealer.process import serve
     from recorder.settings import SealerSettings
     from recorder.sinks import SinkUnavailable
@@ -46,14 +77,27 @@ def seal(context: click.Context, directory: str, sink: str, once: bool, spool_by
     path = Path(directory)
     if not path.is_dir():
         raise click.BadParameter(f"{directory} is no directory; name the one in which the rings are")
+    try:
+        key = load_key()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     where = str(Path(sink).absolute()) if "://" not in sink and ":" not in sink else sink
-    settings = SealerSettings(sink=where, sink_options={}, notify=None, spool_bytes=spool_bytes)
+    settings = SealerSettings(
+        sink=where,
+        sink_options={},
+        notify=None,
+        spool_bytes=spool_bytes,
+        sign_key=str(Path(sign_key).absolute()) if sign_key is not None else None,
+        encrypt_to=_recipients(encrypt_to),
+        track_bytes=track_bytes if history_seconds else 0,
+        history_seconds=history_seconds,
+    )
     signal.signal(signal.SIGTERM, _interrupt)
     if not once:
         print_note(f"replay: sealing the rings of {directory} into {sink}; end with Ctrl-C")
     served = True
     try:
-        served = serve(path.absolute(), settings, once=once)
+        served = serve(path.absolute(), settings, once=once, privacy_key=key)
     except KeyboardInterrupt:
         pass  # that is how it ends
     except SinkUnavailable as error:
@@ -65,6 +109,15 @@ def seal(context: click.Context, directory: str, sink: str, once: bool, spool_by
     elif not served:
         print_line(f"another sealer serves {directory}: there is nothing to do")
     context.exit(0 if served else 1)
+
+
+def _recipients(recipients: tuple[str, ...]) -> tuple[str, ...]:
+    from recorder.trust.recipients import checked_recipients
+
+    try:
+        return checked_recipients(recipients)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _interrupt(number: int, frame: object) -> None:

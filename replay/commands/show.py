@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from recorder.bundle.codec import to_json
+from recorder.bundle.custody import custody
 from recorder.bundle.manifest import Call, Frame, Manifest, Trigger
 from replay.commands.options import bundle_argument, json_option, open_bundle
 from replay.show.terminal import print_json, print_line, print_wrapped, shows_blocks, styled
@@ -67,6 +69,7 @@ def show_json(bundle_id: str, manifest: Manifest) -> dict[str, Any]:
         "created": iso(manifest.created_ns),
         "producer": manifest.producer,
         "complete": manifest.complete,
+        "custody": [{"bundle": parent.bundle, "operation": parent.operation} for parent in custody(manifest)],
         "incident": incident.id,
         "stream": incident.stream,
         "severity": incident.severity,
@@ -90,6 +93,7 @@ def show_json(bundle_id: str, manifest: Manifest) -> dict[str, Any]:
         ],
         "frames": [_frame(frame, calls) for frame in manifest.frames],
         "lost": dict(incident.lost),
+        "redactions": [to_json(each) for each in manifest.redactions],
     }
 
 

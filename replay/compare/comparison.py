@@ -24,6 +24,7 @@ from recorder.bundle.values import (
     MappingValue,
     OpaqueValue,
     RecordValue,
+    RemovedValue,
     ScalarValue,
     SequenceValue,
     TensorValue,
@@ -154,7 +155,7 @@ def _compare_values(walk: _Walk, recorded: Value | None, replayed: Value | None,
             _compare_named(walk, dict(recorded.fields), dict(replayed.fields), path, lambda key: f".{key}")
         case ScalarValue(), ScalarValue():
             walk.leaves.append(_compare_scalars(walk, recorded, replayed, path))
-        case OpaqueValue(), OpaqueValue():
+        case (OpaqueValue(), OpaqueValue()) | (RemovedValue(), _):
             walk.unchecked.append(path)
         case None, None:
             pass
@@ -196,6 +197,8 @@ def _kind(value: Value | None) -> str:
             return "None" if plain is None else f"a Python {type(plain).__name__}"
         case OpaqueValue():
             return "an object that could not be recorded"
+        case RemovedValue():
+            return "something that was removed for privacy"
 
 
 def _compare_scalars(walk: _Walk, recorded: ScalarValue, replayed: ScalarValue, path: str) -> _Leaf:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from recorder.bundle import Bundle, png
 from recorder.bundle.errors import BundleError
-from recorder.bundle.manifest import Frame, Image
+from recorder.bundle.manifest import Frame, Image, was_redacted
 from replay.compare.comparison import Answer
 from replay.exchange import answer_from_wire
 from replay.numerics.settings import WorkerPlan
@@ -117,6 +117,12 @@ class PipelineRunner:
         if not frame.images:
             left = " (its images were not recorded)" if frame.images_left_out else ""
             return Ran(failed=f"the frame holds no image for the pipeline{left}; record one: frame(image=…)")
+        changed = [image.name for image in frame.images if was_redacted(self._bundle.manifest, image.name)]
+        if changed:
+            return Ran(
+                failed=f"image {inert(changed[0], 60)!r} was redacted for privacy: the pipeline would see another one "
+                "than the service did"
+            )
         try:
             images, parts = self._images(frame.images)
         except (ValueError, BundleError) as error:

@@ -10,8 +10,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from recorder.bundle.custody import custody
 from recorder.bundle.manifest import Frame, Image, Manifest, Model, Trigger
 from recorder.bundle.values import JsonValue
+from replay.show.provenance import custody_sentences
 from replay.show.text import duration, id_ranges, size, utc
 
 __all__ = ["Say", "Section", "headline", "tell"]
@@ -60,6 +62,7 @@ def tell(manifest: Manifest, answers: dict[int, str], say: Say) -> list[Section]
         _models(manifest, say),
         _environment(manifest, say),
         _lost(manifest, say),
+        _privacy(manifest, say),
     )
     return [section for section in sections if section is not None]
 
@@ -80,9 +83,7 @@ def _what_happened(manifest: Manifest, say: Say) -> Section:
         sentences.append(f"Recurred: {count} further trigger{'s' * (count > 1)} of this signature were not sealed.")
     if not manifest.complete:
         sentences.append("Salvaged and incomplete: parts of the recording are missing.")
-    if manifest.parent is not None:
-        parent = manifest.parent
-        sentences.append(f"Made from bundle {say(parent.bundle, 12)} by {say(parent.operation, 20)}.")
+    sentences += custody_sentences(custody(manifest), say)
     return Section(
         title="What happened",
         sentences=tuple(sentences),
@@ -232,3 +233,19 @@ def _lost(manifest: Manifest, say: Say) -> Section:
         reasons = sorted({say(reason, 60) for frame in manifest.frames for reason in list(frame.lost)[:8]})[:8]
         sentences.append(f"Frames with missing parts: {id_ranges(partial)} ({', '.join(reasons)}).")
     return Section(title="Lost", sentences=tuple(sentences), header=("reason", "count"), rows=rows)
+
+
+def _privacy(manifest: Manifest, say: Say) -> Section | None:
+    if not manifest.redactions:
+        return None
+    rows = tuple(
+        (
+            say(each.field, 60) + (f" (from {say(each.derived_from[-1], 40)})" if each.derived_from else ""),
+            each.level,
+            say(each.method, 40),
+            str(each.count),
+        )
+        for each in manifest.redactions
+    )
+    header = ("field", "level", "method", "values")
+    return Section(title="Removed for privacy", sentences=(), header=header, rows=rows)

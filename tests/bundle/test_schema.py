@@ -78,7 +78,7 @@ def test_dtypes_and_forms_are_the_same_on_both_sides() -> None:
     """The closed lists of the schema are those of the code."""
     assert SCHEMA["$defs"]["TensorValue"]["properties"]["dtype"]["enum"] == list(values.DTYPES)
     assert set(SCHEMA["$defs"]["Value"]["properties"]) == {
-        "tensor", "tuple", "list", "dict", "record", "scalar", "float", "opaque",
+        "tensor", "tuple", "list", "dict", "record", "scalar", "float", "opaque", "removed",
     }  # fmt: skip
 
 

@@ -14,13 +14,21 @@ import zstandard
 from PIL import Image as pil
 
 from recorder.bundle import Bundle, ustar
+from recorder.bundle.annotations import annotate
+from recorder.trust.signatures import load_signing_key
 from tests.bundles import small_bundle
+from tests.golden.regenerate import TEST_KEY
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A bundle under its usual name."""
-    return small_bundle(tmp_path / "incident.zst")
+@pytest.fixture(params=["plain", "signed"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A bundle under its usual name; a signature behind the archive disturbs nobody."""
+    plain = small_bundle(tmp_path / "incident.zst")
+    if request.param == "signed":
+        with Bundle.open(plain) as source:
+            key = load_signing_key(TEST_KEY)
+            annotate(source, plain, [key.annotation(source.manifest_bytes)] * 2)
+    return plain
 
 
 def run(*command: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from recorder import FlightRecorder
 
 #: After so many frames everything that is made once has been made.
 WARM_FRAMES = 5_000
+#: Points of the memory curve.
+POINTS = 20
 
 
 def private_bytes() -> int:
@@ -19,6 +23,17 @@ def private_bytes() -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
+    return 0
+
+
+def sealer_bytes(directory: Path) -> int:
+    """Return the resident memory of the sealer that serves a ring directory."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            if b"recorder.sealer" in command and str(directory).encode() in command:
+                pages = int((entry / "statm").read_text().split()[1])
+                return pages * os.sysconf("SC_PAGE_SIZE")
     return 0
 
 
@@ -38,7 +53,9 @@ def soak(sink: str, ring: str, frames: int, incidents: int) -> dict[str, object]
         sink_options={"max_total_bytes": 32 * 2**20},
     )
     every = max(1, frames // incidents)
-    start, peak = 0, 0
+    start, peak, sealer_peak = 0, 0, 0
+    curve: list[dict[str, int]] = []
+    directory = Path(ring).parent
     for number in range(frames + WARM_FRAMES):
         if number == WARM_FRAMES:
             start = private_bytes()
@@ -46,7 +63,10 @@ def soak(sink: str, ring: str, frames: int, incidents: int) -> dict[str, object]
             frame.output = {"answer": number}
         if number > WARM_FRAMES and number % every == 0:
             recorder.trigger("soak").wait(10)
-            peak = max(peak, private_bytes())
+            host, sealer = private_bytes(), sealer_bytes(directory)
+            peak, sealer_peak = max(peak, host), max(sealer_peak, sealer)
+            if number // every % max(1, incidents // POINTS) == 0:
+                curve.append({"frame": number, "host_bytes": host, "sealer_bytes": sealer})
     recorder.flush(120)
     stats = recorder.stats()
     recorder.close()
@@ -58,6 +78,8 @@ def soak(sink: str, ring: str, frames: int, incidents: int) -> dict[str, object]
         "errors": stats.errors,
         "start_bytes": start,
         "grown_bytes": max(peak, private_bytes()) - start,
+        "sealer_peak_bytes": sealer_peak,
+        "curve": curve,
     }
 
 

@@ -79,7 +79,14 @@ def test_verify_says_that_a_bundle_is_intact(replay: Run, bundle: Path):
     assert "intact and complete" in replay("verify", bundle).out
     ended = replay("verify", bundle, "--json")
     assert ended.code == 0
-    assert ended.json() == {"valid": True, "complete": True, "signed": "none", "problems": []}
+    assert ended.json() == {
+        "valid": True,
+        "complete": True,
+        "signed": "none",
+        "problems": [],
+        "signatures": [],
+        "custody": [],
+    }
 
 
 def test_a_salvaged_bundle_is_valid_and_incomplete(replay: Run, bundle: Path, tmp_path: Path):

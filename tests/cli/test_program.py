@@ -42,6 +42,7 @@ def test_every_command_and_option_has_help_and_stands_in_the_reference(words: st
     heading = f"## `replay {words}" if words else "# The `replay` command"
     assert heading in reference
     section = reference.split(heading, 1)[1].split("\n## ", 1)[0] if words else reference
+    section += reference.split("## What all commands have in common", 1)[1].split("\n## ", 1)[0]
     assert command.help
     assert "replay" in command.help.split("Example", 1)[1], "the help text shows an example"
     for parameter in command.params:

@@ -119,6 +119,18 @@ def test_a_frame_larger_than_the_ring_is_kept_as_metadata_and_digest(
     assert recorder.stats().frames_lost["image-not-recorded"] == 2
 
 
+def test_a_record_too_large_for_a_streams_share_is_warned_of_once_with_the_remedy(make_recorder: MakeRecorder) -> None:
+    recorder = make_recorder(max_bytes=2 * 2**20)
+    session = recorder._session
+    assert session is not None
+    with recorder.frame(image=np.zeros((1024, 1024, 3), np.uint8)):
+        pass
+    with pytest.warns(RuntimeWarning, match=r"larger than the 1\.\d MiB .*Raise max_bytes, or lower streams") as warned:
+        session._check_sizes()
+        session._check_sizes()
+    assert len(warned) == 1 and recorder.stats().frames_lost["frames-too-large"] == 1
+
+
 def make_ring(directory: Path, lanes: int, lane_bytes: int = 2**18) -> RingWriter:
     identity = RingIdentity.of_this_process()
     sizes = {"events_bytes": 2**14, "contexts_bytes": 2**14}

@@ -58,7 +58,7 @@ def test_caps_hold_over_all_streams_in_any_hour_and_any_day(tmp_path: Path) -> N
     with Bus(tmp_path, triggers.exception(), max_incidents_per_hour=3, max_incidents_per_day=5) as bus:
         for hour in range(26):
             for stream in range(5):
-                bus.fail(f"camera-{stream}", line=hour)
+                bus.fail(f"camera-{stream}", line=10 * hour + stream)
             bus.poll(HOUR)
         assert len(bus.sealed) == 3 + 2 + 3 + 2  # what was opened a day ago counts no more
         assert set(bus.suppressed) == {"hour-cap", "day-cap"}

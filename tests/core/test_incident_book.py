@@ -9,17 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.bundle.manifest import Trigger
-from recorder.incident import (
-    ASKED_FACTOR,
-    ASKED_KINDS,
-    DAY_SECONDS,
-    HOUR_SECONDS,
-    Decision,
-    IncidentBook,
-    OpenIncident,
-    WindowPolicy,
-    signature_of,
-)
+from recorder.incident import IncidentBook, OpenIncident, WindowPolicy
+from recorder.limits import ASKED_FACTOR, ASKED_KINDS, DAY_SECONDS, HOUR_SECONDS, Decision, signature_of
 
 KINDS = ("exception", "latency", "when", "manual", "operator_file", "sample")
 
@@ -195,7 +186,7 @@ def test_many_streams_are_forgotten_but_never_a_cap() -> None:
         counted[decision] += 1
         book.close_all("flush", float(number) / 100)
     assert counted == {Decision.OPENED: 2, Decision.HOUR_CAP: 4_998}
-    assert len(book._opened) < 3_000 and len(book._suppressed) <= 1_024
+    assert len(book.limits._past) < 3_000 and len(book.limits._suppressed) <= 1_024
 
 
 def test_a_high_severity_is_kept_when_it_joins() -> None:

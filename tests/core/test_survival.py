@@ -19,6 +19,7 @@ from recorder.bundle import Bundle
 from recorder.ring import RingReader
 from recorder.sealer.process import serve
 from recorder.settings import SealerSettings
+from recorder.track import track_path
 
 REPOSITORY = Path(__file__).parents[2]
 HOST = textwrap.dedent("""
@@ -85,8 +86,8 @@ class Host:
         return found
 
     def bundles(self) -> list[Path]:
-        """What is in its sink, oldest first; names tell seconds only."""
-        return sorted(self.sink.glob("*.zst"), key=lambda path: path.stat().st_mtime_ns)
+        """What is in its sink, oldest first: names say when it was."""
+        return sorted(self.sink.glob("*.zst"))
 
 
 @contextmanager
@@ -230,14 +231,18 @@ def test_a_sidecar_seals_for_hosts_that_start_no_sealer_of_their_own(tmp_path: P
     (tmp_path / "ring").mkdir(mode=0o700)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-m", "replay", "seal", "--watch", str(tmp_path / "ring")]
+    history = ["--history-seconds", "60", "--track-bytes", str(2**20)]
     with subprocess.Popen(
-        [*command, "--sink", str(tmp_path / "incidents")], env=environment, stderr=subprocess.DEVNULL
+        [*command, "--sink", str(tmp_path / "incidents"), *history], env=environment, stderr=subprocess.DEVNULL
     ) as sidecar:
         try:
             wait_for((tmp_path / "ring" / "sealer.lock").exists)
             with recording(tmp_path) as host:
                 host.do("recorder.trigger('seen by the sidecar'); frame(5); frame(6); recorder.flush(20)")
                 assert host.sealers() == [] and len(host.bundles()) == 1
+                assert 2**19 < track_path(host.ring).stat().st_size <= 2**20
+                with Bundle.open(host.bundles()[0]) as bundle:
+                    assert bundle.track()[0].level.rows == 7
                 host.process.kill()
                 host.process.wait()
                 wait_for(lambda: len(host.bundles()) == 2)

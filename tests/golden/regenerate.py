@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image as pil
 
 from recorder.bundle import Bundle, BundleWriter
+from recorder.bundle.annotations import annotate
 from recorder.bundle.check import tensors_in
 from recorder.bundle.manifest import (
     Call,
@@ -29,9 +31,11 @@ from recorder.bundle.manifest import (
     ExceptionInfo,
     Frame,
     Image,
+    ImageLeftOut,
     Incident,
     Manifest,
     Model,
+    Redaction,
     Track,
     TrackLevel,
     TrackSignal,
@@ -48,14 +52,16 @@ from recorder.bundle.values import (
     MappingValue,
     OpaqueValue,
     RecordValue,
+    RemovedValue,
     ScalarValue,
     SequenceValue,
     TensorValue,
     Value,
 )
+from recorder.trust.signatures import SigningKey, load_signing_key
 from tests.bundles import environment, picture, store_array
 
-__all__ = ["CONTENTS", "FOLDER", "GOLDENS", "TRACK", "contents_of", "write"]
+__all__ = ["CONTENTS", "FOLDER", "GOLDENS", "PRIVACY", "SIGNED", "TEST_KEY", "TRACK", "contents_of", "write"]
 
 FOLDER = Path(__file__).parent
 CONTENTS = FOLDER / "contents.json"
@@ -176,6 +182,44 @@ def layers(writer: BundleWriter) -> Parts:
     return (_frame(1, calls=(1,)),), (call,)
 
 
+def privacy(writer: BundleWriter) -> Parts:
+    """An image with a box filled, one that was kept back, and a call of which only shapes and digests are left."""
+    pixels = picture(np.random.default_rng(5), 24, 32)
+    pixels[4:20, 8:24] = 0
+    kept = replace(writer.image(1, "left", pixels), original_digest=f"hmac-sha256:{_KEY_ID}:{'c5' * 32}")
+    left_out = ImageLeftOut(
+        name="right", source="array", encoding="pixels", size_bytes=24 * 32 * 3, sha256=None, height=24, width=32,
+        channels=3, dtype="uint8", reason="privacy", original_digest=f"hmac-sha256:{_KEY_ID}:{'d6' * 32}",
+    )  # fmt: skip
+    tensor = RemovedValue(
+        kind="tensor", container="torch", dtype="float32", shape=(1, 3, 24, 32), size_bytes=4 * 3 * 24 * 32,
+        digest=f"hmac-sha256:{_KEY_ID}:{'e7' * 32}",
+    )  # fmt: skip
+    answer = RecordValue(
+        type="service.Answer", form="dataclass",
+        fields=(("who", RemovedValue(kind="scalar")), ("face", RemovedValue(kind="object"))),
+    )  # fmt: skip
+    call = replace(_call(1, (1,), (tensor,), answer), kwargs=MappingValue(items=(("size", ScalarValue(value=24)),)))
+    metadata: dict[str, Any] = {"camera": "line-3", "email": "p_0123456789abcdef", "faces": [[8, 4, 24, 20]]}
+    frame = replace(
+        _frame(1, calls=(1,), images=(kept,)), images_left_out=(left_out,), metadata=metadata,
+        output=RemovedValue(kind="scalar"),
+    )  # fmt: skip
+    return (frame,), (call,)
+
+
+_KEY_ID = "0f1e2d3c4b5a6978"
+_REDACTIONS = (
+    Redaction(field="image.left", level="redacted", method="fill", stage="capture", count=1, key=_KEY_ID),
+    Redaction(field="image.right", level="digest-only", method="removed", stage="capture", count=1, key=_KEY_ID),
+    Redaction(field="metadata.email", level="redacted", method="pseudonym", stage="capture", count=1, key=_KEY_ID),
+    Redaction(
+        field="model_input", level="digest-only", method="removed", stage="finished", count=1,
+        derived_from=("image",), key=_KEY_ID,
+    ),
+)  # fmt: skip
+
+
 def _file(pixels: Any, form: str, palette: bool = False) -> bytes:
     target = io.BytesIO()
     picture_ = pil.fromarray(pixels)
@@ -255,7 +299,13 @@ def track(writer: BundleWriter) -> Track:
     )
 
 
-def _finish(writer: BundleWriter, path: Path, parts: Parts, history: Track | None = None) -> None:
+def _finish(
+    writer: BundleWriter,
+    path: Path,
+    parts: Parts,
+    history: Track | None = None,
+    redactions: tuple[Redaction, ...] = (),
+) -> None:
     trigger = Trigger(kind="manual", reason="golden", frame=1, time_ns=_T0_NS + 5, value=0.25, threshold=0.5)
     window = Window(pre_frames=16, post_frames=4, post_seconds=5.0, closed_by="frames")
     manifest = Manifest(
@@ -271,7 +321,7 @@ def _finish(writer: BundleWriter, path: Path, parts: Parts, history: Track | Non
                 factory="service.model:build", weights=Weights(digest="ab" * 32, size_bytes=1234, stored=True),
             ),
         ),
-        frames=parts[0], calls=parts[1], track=history,
+        frames=parts[0], calls=parts[1], track=history, redactions=redactions,
     )  # fmt: skip
     writer.finish(path, manifest)
 
@@ -285,10 +335,16 @@ GOLDENS: dict[str, Callable[[BundleWriter], Parts]] = {
     "1.0-open-frame": open_frame,
     "1.0-values": values,
     "1.0-layers": layers,
+    "1.0-privacy": privacy,
 }
 SALVAGED = "1.0-salvaged"
+#: The exception again, signed twice: by a key that is committed here for the tests alone, and by one nobody has.
+SIGNED = "1.0-signed"
+TEST_KEY = FOLDER / "TEST-KEY-trust-nothing-it-signs.pem"
 #: An exception with its history.
 TRACK = "1.0-track"
+#: The one that says what was taken out of it.
+PRIVACY = "1.0-privacy"
 
 
 def write(directory: Path, name: str) -> Path:
@@ -301,9 +357,16 @@ def write(directory: Path, name: str) -> Path:
         data = whole.read_bytes()
         salvage(data[: len(data) // 2], path)
         return path
+    if name == SIGNED:
+        plain = directory / "1.0-exception.zst"
+        with Bundle.open(plain if plain.exists() else write(directory, "1.0-exception")) as source:
+            test, lost = load_signing_key(TEST_KEY), SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+            annotate(source, path, [key.annotation(source.manifest_bytes) for key in (test, lost)])
+        return path
     with BundleWriter(directory) as writer:
         history = track(writer) if name == TRACK else None
-        _finish(writer, path, (exception if name == TRACK else GOLDENS[name])(writer), history)
+        parts = (exception if name == TRACK else GOLDENS[name])(writer)
+        _finish(writer, path, parts, history, _REDACTIONS if name == PRIVACY else ())
     return path
 
 
@@ -347,7 +410,7 @@ def main() -> None:
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     contents_path = directory / CONTENTS.name
     contents = json.loads(contents_path.read_text()) if contents_path.exists() else {}
-    for name in (*GOLDENS, SALVAGED, TRACK):
+    for name in (*GOLDENS, SALVAGED, SIGNED, TRACK):
         if not (directory / f"{name}.zst").exists():
             contents[name] = contents_of(write(directory, name))
     contents_path.write_text(json.dumps(contents, indent=1, sort_keys=True) + "\n")

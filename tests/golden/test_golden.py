@@ -15,7 +15,18 @@ from examples.minimal_reader import Reader
 from recorder.bundle import Bundle
 from recorder.bundle.check import tensors_in
 from recorder.bundle.codec import to_json
-from tests.golden.regenerate import CONTENTS, FOLDER, GOLDENS, SALVAGED, TRACK, contents_of, write
+from recorder.trust.signatures import is_valid, load_signing_key, signatures_of
+from tests.golden.regenerate import (
+    CONTENTS,
+    FOLDER,
+    GOLDENS,
+    SALVAGED,
+    SIGNED,
+    TEST_KEY,
+    TRACK,
+    contents_of,
+    write,
+)
 
 RECORDED: dict[str, Any] = json.loads(CONTENTS.read_text())
 NAMES = sorted(RECORDED)
@@ -25,7 +36,7 @@ ROOT = FOLDER.parents[1]
 def test_every_golden_bundle_is_listed_small_and_unchanged() -> None:
     """A golden bundle is never written again."""
     assert sorted(path.stem for path in FOLDER.glob("*.zst")) == NAMES
-    assert {*GOLDENS, SALVAGED, TRACK} <= set(NAMES)
+    assert {*GOLDENS, SALVAGED, SIGNED, TRACK} <= set(NAMES)
     for name in NAMES:
         data = (FOLDER / f"{name}.zst").read_bytes()
         assert len(data) < 60_000
@@ -56,6 +67,20 @@ def test_the_minimal_reader_lists_and_unpacks_it(name: str, tmp_path: Path) -> N
         for _, tensor in tensors_in(bundle.manifest):
             unpacked = tmp_path / "tensors" / f"{tensor.sha256[:16]}.{tensor.dtype}"
             assert unpacked.read_bytes() == bundle.tensor_bytes(tensor)
+
+
+def test_the_signed_bundle_is_signed_for_ever() -> None:
+    """By the two keys it was signed with; its id is that of the unsigned one, and so are all its bytes before."""
+    with Bundle.open(FOLDER / f"{SIGNED}.zst") as bundle, Bundle.open(FOLDER / "1.0-exception.zst") as plain:
+        found = signatures_of(bundle)
+        assert [each.public_key.hex()[:8] for each in found] == [
+            load_signing_key(TEST_KEY).public_key.hex()[:8],
+            "3b6a27bc",  # RFC 8032's arithmetic on a key of zeros
+        ]
+        assert all(is_valid(each, bundle.manifest_bytes) for each in found)
+        assert bundle.id == plain.id
+        whole = plain.read_range(0, plain.archive_bytes)
+        assert bundle.read_range(0, bundle.archive_bytes) == whole
 
 
 def test_the_minimal_reader_fits_on_a_page() -> None:

@@ -119,9 +119,46 @@ def test_without_room_the_call_is_kept_without_its_tensors_and_nobody_waits(
     stand_in.advance()
     recorder.trigger("look").wait(20)
     [call] = bundles()[0].manifest.calls
-    assert call.status == "returned" and "too large" in call.output.type
+    assert call.status == "returned" and "could not be copied from its device" in call.output.type
     lost = recorder.stats().frames_lost
     assert lost["device-copy-refused"] == 1 and lost["output-not-recorded"] == 1
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 5)])
+def test_an_image_on_the_device_is_kept_like_one_on_the_host(
+    make_recorder: Any, bundles: Any, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    """A view too, such as channels last of what a decoder on the GPU gave."""
+    monkeypatch.setattr(device, "is_remote", lambda tensor: tensor.dtype is torch.uint8)
+    recorder = make_recorder(triggers=[])
+    image = (
+        torch.arange(60, dtype=torch.uint8)[: np.prod(shape)]
+        .reshape(*reversed(shape))
+        .permute(*reversed(range(len(shape))))
+    )
+    with recorder.frame(image=image):
+        assert len(stand_in.enqueued) == 1
+    stand_in.advance()
+    recorder.trigger("look").wait(20)
+    [bundle] = bundles()
+    [frame] = bundle.manifest.frames
+    assert np.array_equal(bundle.pixels(frame.images[0]), image.numpy()) and frame.lost == {}
+
+
+def test_an_image_on_the_device_without_room_is_described_and_counted(
+    make_recorder: Any, bundles: Any, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frame stays, with the image's size."""
+    monkeypatch.setattr(device, "is_remote", lambda tensor: tensor.dtype is torch.uint8)
+    stand_in.room = 0
+    recorder = make_recorder(triggers=[])
+    with recorder.frame(image=torch.zeros(4, 5, 3, dtype=torch.uint8)):
+        pass
+    recorder.trigger("look").wait(20)
+    [frame] = bundles()[0].manifest.frames
+    assert frame.images == () and frame.images_left_out[0].width == 5 and frame.images_left_out[0].sha256 is None
+    lost = recorder.stats().frames_lost
+    assert lost["device-copy-refused"] == 1 and lost["image-not-recorded"] == 1
 
 
 def test_a_source_that_was_written_in_place_meanwhile_is_given_up(make_recorder: Any, stand_in: StandIn) -> None:

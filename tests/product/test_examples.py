@@ -58,7 +58,13 @@ def test_the_requests_of_a_litserve_batch_are_frames(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "examples" / "litserve_service.py"), str(tmp_path / "incidents"), str(port)]
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background jobs
         )
     try:
         address = f"http://127.0.0.1:{port}"
@@ -81,12 +87,18 @@ def test_the_requests_of_a_litserve_batch_are_frames(tmp_path: Path) -> None:
             assert set(frames) == {"a", "b", "c", "infinite"}
             assert all(frame.output is not None for frame in frames.values())
     finally:
+        # As Ctrl-C in a terminal: LitServe then ends its workers by SIGTERM.
         os.killpg(server.pid, signal.SIGINT)
         try:
             server.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
             server.wait(30)
+    assert server.returncode == 0
+    time.sleep(3)  # a death would be sealed by now
+    for path in (tmp_path / "incidents").glob("*.zst"):
+        with Bundle.open(path) as bundle:
+            assert bundle.manifest.incident.triggers[0].kind == "non_finite"
 
 
 def wait_for(done: Callable[[], object], server: subprocess.Popen[bytes]) -> None:

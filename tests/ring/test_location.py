@@ -144,6 +144,9 @@ def test_memory_limits_of_both_cgroup_versions_are_read(directory: Path) -> None
     (directory / "v1" / "memory" / "memory.limit_in_bytes").write_text("700\n")
     (directory / "v1" / "memory" / "memory.usage_in_bytes").write_text("900\n")
     assert memory_headroom_bytes(membership, directory / "v1") == 0
+    # Version 1 says "no limit" with the largest number of whole pages.
+    (directory / "v1" / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert memory_headroom_bytes(membership, directory / "v1") is None
     assert memory_headroom_bytes(membership, directory / "nothing") is None
     assert memory_headroom_bytes(directory / "missing", directory / "v1") is None
 

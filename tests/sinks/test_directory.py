@@ -161,3 +161,19 @@ def test_copies_left_by_a_dead_process_are_swept_and_running_ones_are_not(tmp_pa
     os.utime(dead, (1000, 1000))
     assert sink.sweep() == ()
     assert list(sink.path.iterdir()) == [running] and list(sink.bundles()) == []
+
+
+def test_encrypted_bundles_are_kept_listed_and_swept_like_others(tmp_path: Path) -> None:
+    """Their name ends in .zst.age and collides as others do; a foreign file of that name is left alone."""
+    sink = DirectorySink(tmp_path / "incidents", max_age_seconds=60)
+    for _ in range(2):
+        (tmp_path / "spooled").write_bytes(b"age-encryption.org/v1\n" + bytes(50))
+        sink.publish(tmp_path / "spooled", "a.zst.age")
+    foreign = tmp_path / "incidents" / "notes.zst.age"
+    foreign.write_bytes(b"not ours, and long enough to be looked at")
+    assert [listing.name for listing in sink.bundles()] == ["a.zst.age", "a-1.zst.age", "notes.zst.age"]
+    then = time.time() - 3600
+    for listing in sink.bundles():
+        os.utime(listing.location, (then, then))
+    sink.sweep()
+    assert [listing.name for listing in sink.bundles()] == ["notes.zst.age"]

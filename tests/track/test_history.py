@@ -98,7 +98,7 @@ def test_a_dead_host_s_history_is_sealed_with_its_ring(film: Any, seal: Any) -> 
     footage = film()
     footage.play(np.arange(0.0, 90.0, 1.0), lambda seconds: grey(0.5), stream="a")
     footage.play(np.arange(90.0, 180.0, 1.0), lambda seconds: grey(0.5), stream="b")
-    with RingReader(footage.path) as reader, seal(salvage(reader, "ab" * 16, [], "it died")) as bundle:
+    with RingReader(footage.path) as reader, seal(salvage(reader, "ab" * 16, "it died", ending="by SIGKILL")) as bundle:
         assert {each.level.stream for each in bundle.track()} == {"a", "b"}
         assert sum(table(bundle, 60, "a").columns["frames"]) == 90
 

@@ -48,6 +48,15 @@ def record(recorder: FlightRecorder, frames: int, confidence: float = 0.9) -> No
             frame.output = {"scores": np.array([confidence, 0.1], np.float32), "labels": np.array([7, 2])}
 
 
+def test_stats_say_what_the_history_costs(recorder: Any) -> None:
+    """It is the sealer's time, not the host's: nobody would see it otherwise."""
+    host = recorder()
+    record(host, 20)
+    assert host.flush(30)
+    stats = host.stats()
+    assert stats.track_rows == 20 and 0 < stats.track_seconds < 10
+
+
 def test_every_frame_is_in_the_track_with_its_answer(recorder: Any, tmp_path: Path) -> None:
     host = recorder(pre_frames=2)
     record(host, 40)

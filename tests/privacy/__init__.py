@@ -1,0 +1,1 @@
+"""Privacy: levels, redactors, scrubbing, and what of it reaches a bundle."""
