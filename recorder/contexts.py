@@ -10,7 +10,8 @@ from typing import Any
 
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Context, Environment
-from recorder.environment import capture_environment, settings_fingerprint
+from recorder.environment import capture_environment
+from recorder.fingerprint import flags_now, whole_fingerprint
 from recorder.records import Kind
 
 __all__ = ["ContextLog"]
@@ -38,7 +39,7 @@ class ContextLog:
         self._directory = directory
         self._lock = threading.RLock()
         self._known: dict[tuple[Any, ...], int] = {}
-        #: The last fingerprint and its id, in one reference: threads with flags of their own take turns here.
+        #: The last flags and their id, in one reference: threads with flags of their own take turns here.
         self._last: tuple[tuple[Any, ...] | None, int] = (None, 0)
         self._first: Environment | None = None
 
@@ -49,20 +50,20 @@ class ContextLog:
 
     def current(self) -> int:
         """Return the id of the epoch the calling thread is in."""
-        fingerprint = settings_fingerprint()
+        flags = flags_now()
         last, number = self._last
-        if fingerprint == last:
+        if flags == last:
             return number
         with self._lock:
-            known = self._known.get(fingerprint)
+            known = self._known.get(flags)
             if known is None:
                 if len(self._known) >= MAX_CONTEXTS:
                     self._lose("contexts-full")
                     return number
-                known = self._known[fingerprint] = len(self._known)
-                since_ns = time.time_ns()
+                known = self._known[flags] = len(self._known)
+                since_ns, fingerprint = time.time_ns(), whole_fingerprint(flags)
                 self._run_later(lambda: self._describe(known, since_ns, fingerprint))
-            self._last = (fingerprint, known)
+            self._last = (flags, known)
             return known
 
     def _describe(self, context_id: int, since_ns: int, fingerprint: tuple[Any, ...]) -> None:

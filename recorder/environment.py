@@ -7,7 +7,6 @@ git commit of the host's code. torch is looked at only if the host has imported 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.metadata
 import os
 import platform
@@ -18,20 +17,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recorder.bundle.manifest import CallSettings, Environment
+from recorder.bundle.manifest import Environment
 from recorder.bundle.values import JsonValue
+from recorder.fingerprint import FINGERPRINT_NAMES
 from recorder.git import git_state
-from recorder.torch_settings import SETTINGS, read_settings
+from recorder.torch_settings import read_settings
 
 __all__ = [
-    "FINGERPRINT_NAMES",
     "VARIABLES",
     "allowed_variables",
-    "call_settings",
     "describe_cpu",
     "capture_environment",
-    "plain_settings",
-    "settings_fingerprint",
 ]
 
 #: Instruction sets oneDNN can be capped at (`ONEDNN_MAX_CPU_ISA`).
@@ -77,11 +73,6 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}")
 #: Absolute paths inside torch's build description: where a compiler or a source tree was.
 _PATH = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?/[\w.+@-]+(?:/[\w.+@-]*)*")
 
-_OFTEN = tuple(setting for setting in SETTINGS if setting.often)
-
-#: What the values of a fingerprint are.
-FINGERPRINT_NAMES: tuple[str, ...] = tuple(setting.name for setting in _OFTEN)
-
 
 def allowed_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """Keep what is on the list and has a value of the closed pattern."""
@@ -90,78 +81,6 @@ def allowed_variables(variables: Mapping[str, str]) -> dict[str, str]:
 
 #: Read once, early: torch has read them too, and what the host sets later decides nothing.
 _STARTED_WITH = allowed_variables(os.environ)
-
-
-def settings_fingerprint() -> tuple[JsonValue, ...]:
-    """Read the flags that can change while the host runs, as the calling thread sees them (about 2 µs).
-
-    Two equal fingerprints mean that no new context has begun. Empty while torch is not imported; a flag that cannot
-    be read, or has no effect in this build of torch, is None. The values stand in the order of FINGERPRINT_NAMES.
-    """
-    torch = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "_C"):
-        return ()
-    readers = _readers(torch)
-    try:
-        return tuple([read() for read in readers])
-    except Exception:  # noqa: BLE001 - torch refuses to tell some flags once old and new names were mixed
-        return tuple([_attempt(read) for read in readers])
-
-
-@functools.lru_cache(maxsize=1)
-def _readers(torch: Any) -> tuple[Callable[[], JsonValue], ...]:
-    """The readers of the fingerprint, as short as they get."""
-    built_for_cuda = torch.version.cuda is not None or torch.version.hip is not None
-    readers: list[Callable[[], JsonValue]] = []
-    for setting in _OFTEN:
-        native = getattr(torch._C, setting.getter or "", None)
-        useless = setting.cuda and not built_for_cuda
-        with contextlib.suppress(RuntimeError):  # refused just now; may be told later
-            try:
-                setting.read(torch)
-            except (AttributeError, NotImplementedError):
-                useless = True
-        quick = setting.quick(torch) if setting.quick is not None and not useless else None
-        readers.append(_unreadable if useless else native or quick or functools.partial(setting.read, torch))
-    return tuple(readers)
-
-
-def _unreadable() -> None:
-    return None
-
-
-def _attempt(read: Callable[[], JsonValue]) -> JsonValue:
-    try:
-        return read()
-    except Exception:  # noqa: BLE001 - see settings_fingerprint
-        return None
-
-
-def call_settings(training: bool) -> CallSettings:
-    """Read what of the calling thread decides a model call's bits (about 1 µs). Needs torch to be imported."""
-    torch = sys.modules["torch"]
-    core = torch._C
-    if not core._is_any_autocast_enabled():
-        return _settings_of(training, torch.is_grad_enabled(), torch.is_inference_mode_enabled(), ())
-    autocast = tuple(
-        (device, str(torch.get_autocast_dtype(device)).removeprefix("torch."))
-        for device in ("cpu", "cuda")
-        if torch.is_autocast_enabled(device)
-    )
-    return _settings_of(training, torch.is_grad_enabled(), torch.is_inference_mode_enabled(), autocast)
-
-
-def plain_settings(training: bool) -> tuple[bool, bool, bool] | None:
-    """Return what `call_settings` would say (training, grad, inference mode) where there is no autocast, else None."""
-    torch = sys.modules["torch"]
-    if torch._C._is_any_autocast_enabled():
-        return None
-    return training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-
-
-@functools.lru_cache(maxsize=64)
-def _settings_of(training: bool, grad: bool, inference: bool, autocast: tuple[tuple[str, str], ...]) -> CallSettings:
-    return CallSettings(training=training, grad_enabled=grad, inference_mode=inference, autocast=dict(autocast))
 
 
 def capture_environment(

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from recorder.batch import Batch
 from recorder.bundle.values import JsonValue
 from recorder.capture import looks_like_image
 from recorder.counts import Counts
-from recorder.frame import Batch, Frame, current_group
+from recorder.frame import Frame
+from recorder.hooks.call import frames_at_hand
 from recorder.outcomes import Incident
 from recorder.privacy import PrivacyPolicy
 from recorder.session import Session
@@ -302,7 +304,7 @@ class FlightRecorder:
         if session is None:
             return Incident("0" * 32, None)
         with session.guard("trigger"):
-            group = current_group(session)
+            group = frames_at_hand(session)
             return session.trigger(reason, severity=severity, frame=group.first if group is not None else None)
         return Incident("0" * 32, None)
 
@@ -425,7 +427,7 @@ class FlightRecorder:
 
     def _watched(self, args: Sequence[object], kwargs: Mapping[str, object]) -> Frame:
         session = self._active_session()
-        group = current_group(session)
+        group = frames_at_hand(session)
         if group is not None:
             return Frame(None)
         image = next((value for value in (*args, *kwargs.values()) if looks_like_image(value)), None)

@@ -11,6 +11,8 @@ INPUT    frames   call, model, context, frames, parent, settings, started, args,
 LAYERS   frames   call, layers: what its layers gave, digested; payload: names, hashes and sketches
 OUTPUT   frames   call, frames, latency, output or exception; payload: the tensors
 END      frames   latency, metadata, output, exception, lost; payload: the tensors of the answer
+STAGES   frames   begin and input, or output and end: the heads of a frame that was made for one call, by stage;
+                  payload: that of both
 TRIGGER  events   incident, kind, reason, severity, frame, stream, time, after, value, threshold, parameters
 FLUSH    events   flush, after
 LOSSES   events   what the host could not record so far, by reason
@@ -39,7 +41,7 @@ import msgpack
 
 from recorder.capture.leaf import align
 
-__all__ = ["HEAD_LENGTH", "Kind", "RecordInvalid", "pack_head", "pack_value", "unpack_head"]
+__all__ = ["HEAD_LENGTH", "Kind", "RecordInvalid", "STAGE_KINDS", "pack_head", "pack_value", "unpack_head"]
 
 HEAD_LENGTH = struct.Struct("<I")
 
@@ -54,7 +56,8 @@ class Kind(IntEnum):
     INPUT = 2
     OUTPUT = 3
     END = 4
-    LAYERS = 5
+    STAGES = 5
+    LAYERS = 6
     TRIGGER = 16
     FLUSH = 17
     LOSSES = 18
@@ -67,6 +70,10 @@ class Kind(IntEnum):
     GRAPH = 37
     PROBLEM = 38
     DOUBT = 39
+
+
+#: The stages whose heads may stand in one STAGES record, by their names there.
+STAGE_KINDS = {"begin": Kind.BEGIN, "input": Kind.INPUT, "output": Kind.OUTPUT, "end": Kind.END}
 
 
 class RecordInvalid(Exception):

@@ -9,16 +9,13 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from ctypes import memmove
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from recorder.beginnings import Beginnings
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Model
-from recorder.capture import Description, device
-from recorder.capture.leaf import ALIGNMENT_BYTES as _ALIGNMENT
 from recorder.capture.withheld import Withheld
 from recorder.comparisons import Comparable, Comparisons
 from recorder.contexts import ContextLog
@@ -26,24 +23,17 @@ from recorder.counts import Counts
 from recorder.faults import MAX_FAULTS, WITHIN_SECONDS, FaultRow
 from recorder.frame import Frame
 from recorder.governor import Admission, Governor
-from recorder.head_template import Templates
+from recorder.guard import Guard
 from recorder.identify import FileToRead, Identifier, WeightsToRead
 from recorder.jobs import Jobs
 from recorder.keeper import Keeper
-from recorder.lanes import Lanes
-from recorder.late import LateRecords
 from recorder.opening import open_ring
 from recorder.operator_requests import OperatorSignal
 from recorder.outcomes import Incident, Outcomes
-from recorder.records import Kind, pack_head
+from recorder.record_writer import RecordWriter
+from recorder.records import Kind
 from recorder.retention import Retention
-from recorder.ring import (
-    CONTEXTS,
-    EVENTS,
-    FRAMES,
-    RingError,
-    RingWriter,
-)
+from recorder.ring import FRAMES, RingError, RingWriter
 from recorder.settings import RecorderSettings
 from recorder.status import StatusReader, status_path
 from recorder.trust.protection import complaints
@@ -53,27 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-#: Frames whose streams are remembered: of more that are open at once, some records take another's share.
-_FRAMES_OPEN = 4_096
-
-#: Time between two frames too large for the ring of which a digest is taken.
-_DIGEST_SECONDS = 1.0
-
-_REGIONS = {
-    Kind.TRIGGER: EVENTS,
-    Kind.FLUSH: EVENTS,
-    Kind.LOSSES: EVENTS,
-    Kind.VERIFIED: EVENTS,
-    Kind.CONFIG: CONTEXTS,
-    Kind.CONTEXT: CONTEXTS,
-    Kind.MODEL: CONTEXTS,
-    Kind.WEIGHTS: CONTEXTS,
-    Kind.EXPORT: CONTEXTS,
-    Kind.GRAPH: CONTEXTS,
-    Kind.PROBLEM: CONTEXTS,
-    Kind.DOUBT: CONTEXTS,
-}
-
 #: A copy from a GPU takes milliseconds; a device that does not finish one in this time hangs.
 LATE_SECONDS = 1.0
 
@@ -82,30 +51,6 @@ class _Evaluating(threading.local):
     """The frame that a `when` predicate is looking at on this thread."""
 
     frame: Frame | None = None
-
-
-class _Guard:
-    """Nothing that goes wrong inside reaches the host: it is counted. The time spent inside is the recorder's."""
-
-    __slots__ = ("_began", "_name", "_session", "_timed")
-
-    def __init__(self, session: Session, name: str, timed: bool) -> None:
-        self._session = session
-        self._name = name
-        self._timed = timed
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter_ns()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        if self._timed:
-            self._session.spent_ns += time.perf_counter_ns() - self._began
-        if not isinstance(error, Exception):
-            return False
-        self._session.fault(self._name, error)
-        return True
 
 
 class Session:
@@ -125,9 +70,7 @@ class Session:
         self.lost = Counts()
         self.errors = Counts()
         self.spent_ns = 0
-        self._late: LateRecords | None = None  #: made when the first tensor on a GPU is recorded
-        self._late_lock = threading.RLock()
-        self.beginnings = Templates()
+        self.beginnings = Beginnings()
         self.governor = Governor(settings.overhead_budget, time.monotonic_ns())
         self.faults = FaultRow()
         self._give_up = give_up
@@ -140,12 +83,11 @@ class Session:
         self._models = itertools.count(1)
         self._weights = Comparisons(self)
         self._flushes = itertools.count(1)
-        self._predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
         self._evaluating = _Evaluating()
+        self.predicates = [trigger for trigger in settings.triggers if trigger.predicate is not None]
         self._reported: dict[str, int] = {}
         self._ring = self._open_ring(settings)
-        self._lanes: Lanes | None = None
-        self._streams = [""] * _FRAMES_OPEN
+        self.records = RecordWriter(self._ring, self.lost, lambda: self.errors.add("stream-without-share"))
         self.jobs = Jobs(self.errors)
         self._exports = Jobs(self.errors)  # an export takes seconds, and another model's digest must not wait for it
         self._identifier = Identifier(self.write_head, self._model_directory(), self.jobs.stopping)
@@ -157,10 +99,7 @@ class Session:
         self._keeper: Keeper | None = None
         self._signal: OperatorSignal | None = None
         self._warned_of_age = self._warned_of_size = False
-        self._next_digest = 0.0
         if self._ring is not None:
-            if len(self._ring.lanes) > 1:
-                self._lanes = Lanes(self._ring, lambda: self.errors.add("stream-without-share"))
             self._retention = Retention(self._ring, settings.min_age_seconds)
             self._write_config(settings)
             if settings.trigger_signal is not None:
@@ -179,12 +118,12 @@ class Session:
         """Size of the ring file."""
         return self._ring.size_bytes if self._ring is not None else 0
 
-    def guard(self, name: str, *, timed: bool = True) -> _Guard:
+    def guard(self, name: str, *, timed: bool = True) -> Guard:
         """Return a context manager that keeps faults from the host and counts them under ``name``.
 
         ``timed`` adds the time inside to ``spent_ns``; not where the host asked to wait.
         """
-        return _Guard(self, name, timed)
+        return Guard(self, name, timed)
 
     def next_call(self) -> int:
         """Return a new call id."""
@@ -209,68 +148,6 @@ class Session:
     def next_model(self) -> int:
         """Return a new model id."""
         return next(self._models)
-
-    def write(self, kind: Kind, key: int, head: Mapping[str, Any], payload: Description | None = None) -> bool:
-        """Commit one record. False when it was too large or the ring was contended, which is counted."""
-        ring = self._ring
-        if ring is None:
-            self.lost.add("no-ring")
-            return True
-        data, start = pack_head(dict(head))
-        size = start + payload.size_bytes if payload is not None and payload.leaves else len(data)
-        region = _REGIONS.get(kind, FRAMES)
-        if region == FRAMES and self._lanes is not None:
-            region = self._lanes.region(self._streams[key % _FRAMES_OPEN], size)
-        reservation = ring.reserve(region, kind, key, size)
-        if reservation is None:
-            return False
-        try:
-            memmove(reservation.address, data, len(data))
-            if payload is not None and payload.has_remote:
-                return self._late_records(ring).add(reservation, payload, start)
-            if payload is not None:
-                payload.copy_to(reservation.address + start)
-        except BaseException:
-            ring.abandon(reservation)
-            raise
-        ring.commit(reservation)
-        return True
-
-    def _late_records(self, ring: RingWriter) -> LateRecords:
-        late = self._late
-        if late is None:
-            with self._late_lock:
-                if self._late is None:
-                    self._late = LateRecords(ring, device.copies(), self.lost)
-                late = self._late
-        return late
-
-    def write_packed(self, kind: int, key: int, head: bytes, address: int, size_bytes: int) -> bool:
-        """Commit one record of a frame: a packed head, and ``size_bytes`` at ``address`` that the caller keeps alive.
-
-        What `write` does for any head and payload, without a detour.
-        """
-        ring = self._ring
-        if ring is None:
-            self.lost.add("no-ring")
-            return True
-        length = len(head)
-        start = (length + _ALIGNMENT - 1) & -_ALIGNMENT
-        region, size = FRAMES, start + size_bytes if size_bytes else length
-        if self._lanes is not None:
-            region = self._lanes.region(self._streams[key % _FRAMES_OPEN], size)
-        reservation = ring.reserve(region, kind, key, size)
-        if reservation is None:
-            return False
-        try:
-            reservation.put(head)
-            if size_bytes:
-                memmove(reservation.address + start, address, size_bytes)
-        except BaseException:
-            ring.abandon(reservation)
-            raise
-        ring.commit(reservation)
-        return True
 
     def fault(self, name: str, error: Exception) -> None:
         """Count a fault of the recorder itself, caught before it could reach the host."""
@@ -297,29 +174,9 @@ class Session:
                 )
         return governor.admit() if governor.payload_interval > 1 else Admission.FULL
 
-    def frame_begins(self, frame: int, stream: str) -> None:
-        """Remember whose share of the ring a frame's records take."""
-        if self._lanes is not None:
-            self._streams[frame % _FRAMES_OPEN] = stream
-
-    def describe_left_out(self, heads: Sequence[Mapping[str, Any]], payload: Description) -> list[dict[str, Any]]:
-        """Describe images that were not recorded; of those that are larger than the ring allows the digest is taken.
-
-        Hashing costs the caller a millisecond per megabyte: at most once a second, the other digests are None.
-        """
-        described = [{**head, "sha256": None} for head in heads]
-        if self._ring is None or payload.size_bytes < self._ring.capacity(FRAMES)[0]:
-            return described  # the ring was contended: the next frame of the kind will be kept
-        now = time.monotonic()
-        if now >= self._next_digest:
-            self._next_digest = now + _DIGEST_SECONDS
-            for head, leaf in zip(described, payload.leaves, strict=True):
-                head["sha256"] = leaf.sha256()
-        return described
-
     def write_head(self, kind: Kind, head: Mapping[str, Any]) -> bool:
         """Commit a record that belongs to no frame."""
-        return self.write(kind, 0, head)
+        return self.records.write(kind, 0, head)
 
     def frame_ended(self, full: bool, faults_before: int) -> None:
         """Count a frame.
@@ -329,8 +186,8 @@ class Session:
             faults_before: ``faults.total`` when it began.
         """
         self.frames_recorded += 1
-        if self._late is not None:
-            self._late.drain()
+        if self.records.late is not None:
+            self.records.late.drain()
         self._full_frames += full
         if self.faults.total == faults_before:
             self.faults.end()
@@ -341,7 +198,7 @@ class Session:
         Frames that a predicate begins, by calling an attached model, are recorded and not evaluated: they would never
         end.
         """
-        if not self._predicates or self._evaluating.frame is not None:
+        if not self.predicates or self._evaluating.frame is not None:
             return
         self._evaluating.frame = frame
         try:
@@ -350,7 +207,7 @@ class Session:
             self._evaluating.frame = None
 
     def _evaluate_predicates(self, frame: Frame) -> None:
-        for trigger in self._predicates:
+        for trigger in self.predicates:
             predicate = trigger.predicate
             try:
                 fired = predicate(frame) if predicate is not None else None
@@ -447,8 +304,7 @@ class Session:
         self._identifier.close()
         self._exports.stop()
         self.jobs.stop()
-        if self._late is not None:
-            self._late.finish(LATE_SECONDS)
+        self.records.finish(LATE_SECONDS)
         if self._keeper is not None:
             self._keeper.stop()
         if self._ring is not None:
@@ -467,6 +323,7 @@ class Session:
         if self._ring is not None:
             self._ring.after_fork_in_child()
             self._ring = None
+            self.records.forget()
         if self._signal is not None:
             self._signal.close()
 
@@ -500,8 +357,7 @@ class Session:
 
     def _report_losses(self) -> None:
         """Tell the sealer what was lost, when it is news."""
-        if self._late is not None:
-            self._late.drain()
+        self.records.drain()
         losses = self.lost.snapshot()
         if losses != self._reported:
             self._reported = losses

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from recorder.batch import Batch
     from recorder.flight_recorder import FlightRecorder
-    from recorder.frame import Batch
 
 __all__ = ["recorded"]
 

@@ -225,7 +225,7 @@ def _fewest_table_bytes(tensor: TensorValue) -> int:
 
 def _values(manifest: Manifest) -> Iterator[tuple[str, Value | None]]:
     for call in manifest.calls:
-        for value in (call.args, call.kwargs, call.output, call.rng):
+        for value in (call.args, call.kwargs, call.output, call.rng, call.layers):
             yield f"call {call.id}", value
     for frame in manifest.frames:
         yield f"frame {frame.id}", frame.output

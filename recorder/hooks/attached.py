@@ -16,7 +16,7 @@ from recorder.bundle.signature import call_signature
 from recorder.capture import Description
 from recorder.hooks.compiling import times_compiled
 from recorder.hooks.script_module import ScriptCall, takes_no_hooks
-from recorder.hooks.torch_module import ModuleHook
+from recorder.hooks.torch_module import AfterCall, BeforeCall
 from recorder.hooks.traceless import Traceless
 from recorder.hooks.usual_call import UsualCalls
 from recorder.identify import WeightsToRead
@@ -88,8 +88,8 @@ class AttachedModel:
             self._parts.append(ScriptCall(self, module))
             return
         handles = [
-            module.register_forward_pre_hook(ModuleHook(self, before=True), with_kwargs=True),
-            module.register_forward_hook(ModuleHook(self, before=False), with_kwargs=True, always_call=True),
+            module.register_forward_pre_hook(BeforeCall(self), with_kwargs=True),
+            module.register_forward_hook(AfterCall(self), with_kwargs=True, always_call=True),
         ]
         if layers:
             capture = LayerCapture(module, session)

@@ -1,4 +1,8 @@
-"""One recorded call, whatever was called: its place among the open calls of the thread, and its two records."""
+"""One recorded call, whatever was called: its place among the open calls of the thread, and its two records.
+
+Where the call is made outside of any frame, a frame of its own is made: its beginning stands in the record of the
+inputs, its end in the record of the output. So such a call takes two records as any other.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,29 @@ from recorder.bundle.manifest import CallSettings
 from recorder.capture import Description, describe, without_tensors
 from recorder.exception_head import exception_head
 from recorder.frame import Frame, current_group
+from recorder.governor import Admission
 from recorder.records import Kind
 
 if TYPE_CHECKING:
+    from recorder.batch import Batch
     from recorder.session import Session
 
-__all__ = ["OpenCall", "begin", "drop_stale", "end", "open_calls", "pop", "write_input", "write_output"]
+__all__ = [
+    "OpenCall",
+    "begin",
+    "drop_stale",
+    "end",
+    "frames_at_hand",
+    "open_calls",
+    "pop",
+    "write_input",
+    "write_output",
+]
+
 
 #: Outputs of thinned frames are kept up to this: triggers look at them, and they cost as little as the metadata.
 MAX_THINNED_OUTPUT_BYTES = 64 * 2**10
+_NOTHING = Admission.NOTHING
 _THINNED = "left out to keep within overhead_budget"
 
 
@@ -29,6 +47,7 @@ _THINNED = "left out to keep within overhead_budget"
 class OpenCall:
     """A call between its beginning and its end."""
 
+    session: Session
     id: int
     model: int
     #: The interpreter frame the call happens in, held so that its identity stays unique; None of a coroutine.
@@ -40,6 +59,18 @@ class OpenCall:
     started_ns: int
     signature: str | None  #: of a call no graph was exported for yet
     admission: int  #: of its frames
+    is_begun: bool  #: whether the beginnings of its frames are in the ring
+
+    def beginning(self, session: Session) -> dict[str, Any] | None:
+        """Return the head of the frame's beginning where it is to stand in the record of the inputs, else None."""
+        return None if self.is_begun or self.implicit is None else self.implicit.beginning(session)
+
+    def ending(self, session: Session) -> dict[str, Any] | None:
+        """Return the head of the frame's end where it is to stand in the record of the output, else None.
+
+        Not where predicates look at the frame before its end is written.
+        """
+        return None if self.implicit is None or session.predicates else self.implicit.ending()
 
 
 class _Stack(threading.local):
@@ -57,6 +88,16 @@ def open_calls() -> list[OpenCall]:
     return _stack.calls
 
 
+def frames_at_hand(session: Session | None) -> Frame | Batch | None:
+    """Return the frames that a call made now on this thread or task belongs to, None where it gets one of its own."""
+    group = current_group(session)
+    if group is None:
+        for call in reversed(_stack.calls):
+            if call.implicit is not None and call.session is session:
+                return call.implicit
+    return group
+
+
 def begin(session: Session, python_frame: FrameType | None) -> OpenCall:
     """Open a call in the frame at hand, or in a frame of its own.
 
@@ -70,15 +111,27 @@ def begin(session: Session, python_frame: FrameType | None) -> OpenCall:
     if calls and python_frame is not None:
         drop_stale(python_frame)
         parent = calls[-1].id if calls else None
-    group = current_group(session)
+    group = frames_at_hand(session) if calls else current_group(session)
     implicit = None
     if group is None:
-        implicit = Frame(session)
-        implicit.open(session)
-        group = implicit
+        group = implicit = Frame(session)
+        implicit.open_around_call(session, enters=python_frame is None)
     ids = group.ids
-    key = ids[0] if ids else 0
-    call = OpenCall(session.next_call(), 0, python_frame, implicit, ids, key, parent, 0, None, group.admission)
+    admission = group.admission
+    call = OpenCall(
+        session,
+        session.next_call(),
+        0,
+        python_frame,
+        implicit,
+        ids,
+        ids[0] if ids else 0,
+        parent,
+        0,
+        None,
+        admission,
+        implicit is None or admission == _NOTHING,
+    )
     if python_frame is not None:
         calls.append(call)
     return call
@@ -122,12 +175,21 @@ def write_input(
         session.lost.add("input-unsupported", len(described.opaque))
     if call.admission:
         head |= _without_tensors(args_tagged, kwargs_tagged, _THINNED)
-        return (head, described) if session.write(Kind.INPUT, call.key, head) else None
-    if session.write(Kind.INPUT, call.key, head, described):
+        return (head, described) if _write_input(session, call, head, None) else None
+    if _write_input(session, call, head, described):
         return head, described
     session.lost.add("input-not-recorded")
-    session.write(Kind.INPUT, call.key, head | _without_tensors(args_tagged, kwargs_tagged, described.why_refused))
+    _write_input(session, call, head | _without_tensors(args_tagged, kwargs_tagged, described.why_refused), None)
     return None
+
+
+def _write_input(session: Session, call: OpenCall, head: dict[str, Any], payload: Description | None) -> bool:
+    begin = call.beginning(session)
+    if begin is None:
+        return session.records.write(Kind.INPUT, call.key, head, payload)
+    begin["context"] = head["context"]
+    call.is_begun = session.records.write(Kind.STAGES, call.key, {"begin": begin, "input": head}, payload)
+    return call.is_begun
 
 
 def write_output(
@@ -143,7 +205,7 @@ def write_output(
         exception = exception_head(error, "model")
         if session.withheld is not None:
             exception = session.withheld.exception(exception)
-        session.write(Kind.OUTPUT, call.key, {**head, "exception": exception})
+        session.records.write(Kind.OUTPUT, call.key, {**head, "exception": exception})
         return None
     described = describe(output)
     if session.withheld is not None:
@@ -152,13 +214,26 @@ def write_output(
     if described.opaque:
         session.lost.add("output-unsupported", len(described.opaque))
     if call.admission and described.size_bytes > MAX_THINNED_OUTPUT_BYTES:
-        session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged, _THINNED)})
+        _write_output(session, call, {**head, "output": without_tensors(described.tagged, _THINNED)}, None)
         return None
-    if session.write(Kind.OUTPUT, call.key, head, described):
+    if _write_output(session, call, head, described):
         return head, described
     session.lost.add("output-not-recorded")
-    session.write(Kind.OUTPUT, call.key, {**head, "output": without_tensors(described.tagged, described.why_refused)})
+    left = without_tensors(described.tagged, described.why_refused)
+    _write_output(session, call, {**head, "output": left}, None)
     return None
+
+
+def _write_output(session: Session, call: OpenCall, head: dict[str, Any], payload: Description | None) -> bool:
+    end = call.ending(session)
+    if end is None:
+        return session.records.write(Kind.OUTPUT, call.key, head, payload)
+    if not session.records.write(Kind.STAGES, call.key, {"output": head, "end": end}, payload):
+        return False
+    implicit, call.implicit = call.implicit, None
+    if implicit is not None:
+        implicit.close_around_call(session)
+    return True
 
 
 def _without_tensors(args: dict[str, Any], kwargs: dict[str, Any], why: str) -> dict[str, Any]:
@@ -166,8 +241,11 @@ def _without_tensors(args: dict[str, Any], kwargs: dict[str, Any], why: str) -> 
 
 
 def end(session: Session, call: OpenCall, error: BaseException | None) -> None:
-    """Close the frame that was made for the call, if one was; the time is counted already."""
+    """Close the frame that was made for the call, if one is still open; the time is counted already."""
     if call.implicit is not None:
+        if not call.is_begun:
+            call.is_begun = True
+            call.implicit.begin_alone(session)
         call.implicit.close(session, error)
 
 

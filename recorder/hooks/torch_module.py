@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recorder.environment import call_settings, plain_settings
+from recorder.fingerprint import call_settings
 from recorder.governor import Admission
-from recorder.hooks.call import begin, end, pop, write_input, write_output
+from recorder.hooks.call import OpenCall, begin, end, open_calls, pop, write_input, write_output
 from recorder.hooks.compiling import note_compiling
-from recorder.hooks.usual_call import tensor_key
+from recorder.hooks.usual_call import input_key, output_key
 
 if TYPE_CHECKING:
     from recorder.hooks.attached import AttachedModel
     from recorder.session import Session
 
-__all__ = ["ModuleHook", "inert_hook"]
+__all__ = ["AfterCall", "BeforeCall", "inert_hook"]
 
+_NOTHING = Admission.NOTHING
+_getframe = sys._getframe
+_is_compiling = torch.compiler.is_compiling
 _tracing_state = torch._C._get_tracing_state
 _transform = torch._C._functorch.peek_interpreter_stack
 
@@ -29,33 +32,63 @@ def inert_hook(*_args: object, **_kwargs: object) -> None:
     """What a copied or unpickled hook becomes: the copy of an attached model is not attached."""
 
 
-class ModuleHook:
-    """Both hooks of one attached module; ``before`` and ``after`` share the stack of open calls."""
+class _Hook:
+    """One of the two hooks of an attached module."""
 
-    def __init__(self, attached: AttachedModel, *, before: bool) -> None:
+    __slots__ = ("_attached",)
+
+    def __init__(self, attached: AttachedModel) -> None:
         self._attached = attached
-        self._is_before = before
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return (_make_inert, ())
 
-    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *output: Any) -> None:
-        if torch.compiler.is_compiling():
+
+class BeforeCall(_Hook):
+    """Commits the inputs."""
+
+    __slots__ = ()
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _is_compiling():
             note_compiling()
             return
         session = self._attached.session()
         if session is None or _is_transforming(session):
             return
-        began = perf_counter_ns()
+        clock = perf_counter_ns()
         # Written out: a guard's context manager costs as much as a record's head.
         try:
-            if self._is_before:
-                _before(session, self._attached, module, args, kwargs)
-            else:
-                _after(session, self._attached, module, output[0] if output else None)
+            _before(session, self._attached, module, args, kwargs)
         except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
             session.fault("model-call", error)
-        session.spent_ns += perf_counter_ns() - began
+        session.spent_ns += perf_counter_ns() - clock
+
+
+class AfterCall(_Hook):
+    """Commits the output."""
+
+    __slots__ = ()
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> None:
+        if _is_compiling():
+            note_compiling()
+            return
+        clock = perf_counter_ns()
+        session = None
+        try:
+            calls = open_calls()
+            # Called by torch's `inner`, which the module's `_call_impl` calls; while an error passes, by that itself.
+            call = calls.pop() if calls and calls[-1].python_frame is _getframe(2) else None
+            session = call.session if call is not None else self._attached.session()
+            if session is None:
+                return
+            _after(session, self._attached, module, call, output)
+        except Exception as error:  # noqa: BLE001  # nothing of ours reaches the host
+            if session is not None:
+                session.fault("model-call", error)
+        if session is not None:
+            session.spent_ns += perf_counter_ns() - clock
 
 
 def _is_transforming(session: Session) -> bool:
@@ -75,69 +108,72 @@ def _make_inert() -> Any:
 def _before(
     session: Session, attached: AttachedModel, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    call = begin(session, _module_call(sys._getframe(2)))
-    if call.admission == Admission.NOTHING:
+    call = begin(session, _module_call())
+    if call.admission == _NOTHING:
         return
     call.model = attached.current_id(session, module)
     random_state = attached.random_state(module)
-    usual = None
-    if len(args) == 1 and len(call.frames) == 1 and not kwargs and random_state is None:
-        settings = plain_settings(module.training)
-        if settings is not None:
-            context = session.contexts.current()
-            usual = tensor_key(args[0], call.model, context, call.parent, settings, call.admission)
-    if usual is None or not attached.usual.write_input(session, usual, call.id, call.key, monotonic_ns()):
+    usual = input_key(session, call, module.training, args, kwargs) if random_state is None else None
+    if usual is None or not attached.usual.write_input(session, call, usual):
+        begin_head = call.beginning(session)
         written = write_input(session, call, call_settings(module.training), args, kwargs, random_state)
         if written is not None:
             head, described = written
             if call.parent is None and not call.admission and not described.opaque and described.tensors:
                 call.signature = attached.new_signature(call.model, head, described)
             if usual is not None:
-                attached.usual.learn_input(usual, head, described, thinned=call.admission != Admission.FULL)
+                attached.usual.learn_input(usual, call, head, begin_head, described)
     call.started_ns = monotonic_ns()
 
 
-def _after(session: Session, attached: AttachedModel, module: Any, output: Any) -> None:
+def _after(session: Session, attached: AttachedModel, module: Any, call: OpenCall | None, output: Any) -> None:
     ended_ns = monotonic_ns()
-    caller = _module_call(sys._getframe(2))
-    call = pop(caller)
     if call is None:
-        session.lost.add("call-without-input")
-        return
-    error = _error_through(caller) if output is None else None
+        if _is_transforming(session):
+            return
+        call = pop(_module_call())
+        if call is None:
+            session.lost.add("call-without-input")
+            return
+    error = _error_through(call.python_frame) if output is None else None
     if error is not None:
         attached.verify()
-    if call.admission == Admission.NOTHING:
+    if call.admission == _NOTHING:
         end(session, call, error)
         return
-    latency = (ended_ns - call.started_ns) / 1e9
-    usual = tensor_key(output) if error is None and len(call.frames) == 1 and not call.admission else None
-    if usual is None or not attached.usual.write_output(session, usual, call.id, call.key, latency):
-        written = write_output(session, call, latency, output, error)
+    latency_seconds = (ended_ns - call.started_ns) / 1e9
+    usual = output_key(session, call, output) if error is None else None
+    if usual is None or not attached.usual.write_output(session, call, usual, latency_seconds):
+        end_head = call.ending(session)
+        written = write_output(session, call, latency_seconds, output, error)
         if usual is not None and written is not None:
-            attached.usual.learn_output(usual, *written)
+            attached.usual.learn_output(usual, written[0], end_head, written[1])
     end(session, call, error)
     if call.signature is not None and error is None:
         attached.export(session, module, call.signature)
 
 
-def _module_call(frame: FrameType) -> FrameType:
+def _module_call() -> FrameType:
     """Return the frame of the module's own ``_call_impl``: it is there before, after, and while an error passes."""
-    above: FrameType | None = frame
+    frame = _getframe(4)  # above this function, the one of ours, the hook, and torch's `inner`
+    if frame.f_code.co_name == "_call_impl":
+        return frame
+    first = _getframe(3)  # while an error passes, or in another torch, `_call_impl` calls the hook itself
+    above: FrameType | None = first
     for _ in range(_FRAMES_ABOVE_HOOK):
         if above is None:
             break
         if above.f_code.co_name == "_call_impl":
             return above
         above = above.f_back
-    return frame
+    return first
 
 
 #: torch calls a hook from `_call_impl` or from one function inside it.
 _FRAMES_ABOVE_HOOK = 3
 
 
-def _error_through(caller: FrameType) -> BaseException | None:
+def _error_through(caller: FrameType | None) -> BaseException | None:
     """The exception that is passing through the module's call, not one that the host was handling all along.
 
     torch runs our hook for a raising forward inside `_call_impl`'s own except block, so that frame stands in the

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from recorder.bundle.manifest import CallSettings
-from recorder.environment import call_settings
+from recorder.fingerprint import call_settings
 from recorder.governor import Admission
 from recorder.hooks.call import OpenCall, begin, end, pop, write_input, write_output
 

@@ -118,12 +118,15 @@ class LayerCapture:
 
 
 def _write(session: Session, call: OpenCall, seen: list[tuple[str, int, Any]]) -> None:
-    """Commit one record; without room in the ring there is none."""
+    """Commit one record; without room in the ring, or where inputs or outputs are kept out of it, there is none."""
+    withheld = session.withheld
+    if withheld is not None and (withheld.keeps_out("model_input") or withheld.keeps_out("model_output")):
+        return
     names = np.frombuffer(json.dumps([path for path, _, _ in seen]).encode(), np.uint8)
     hashes = np.array([number for _, number, _ in seen], np.uint64)
     described = describe({"names": names, "hashes": hashes, "sketches": np.stack([sketch for _, _, sketch in seen])})
     head = {"call": call.id, "layers": described.tagged}
-    if not session.write(Kind.LAYERS, call.key, head, described):
+    if not session.records.write(Kind.LAYERS, call.key, head, described):
         session.lost.add("layers-not-recorded")
 
 

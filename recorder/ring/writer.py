@@ -1,4 +1,4 @@
-"""The writing side of a ring: reserve a range, copy into it, commit.
+"""The writing side of a ring: reserve a range, copy into it, commit; or all of it in one go, by `append`.
 
 Reserving is short and under one lock; copying happens outside it, by any number of threads at once; committing takes no
 lock. Before a reservation is handed out, every record it overlaps has lost its commit word, so that no reader can take
@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterable
+from ctypes import memmove
 from pathlib import Path
 
 from recorder.ring.identity import RingIdentity
@@ -110,15 +112,77 @@ class RingWriter:
                 return None
             self._inside = True
             try:
-                return self._reserve(mine, mapping, region, kind, key, size_bytes)
+                taken = self._take(mine, mapping, region, kind, key, size_bytes)
+                if taken is None:
+                    return None
+                number, first, offset, slot_word = taken
+                start = mine.data_offset + offset
+                reservation = Reservation(self, mapping, region, number, start, size_bytes, slot_word)
+                mine.open[number] = first  # last: it always has an owner who will abandon it
+                return reservation
             finally:
                 self._inside = False
 
-    def _reserve(
+    def append(
+        self,
+        region: int,
+        kind: int,
+        key: int,
+        head: bytes,
+        payload_bytes: int = 0,
+        parts: Iterable[tuple[int, int, int]] = (),
+    ) -> bool:
+        """Reserve, copy and commit one record: ``head`` and, from the next multiple of 64 on, a payload.
+
+        What :meth:`reserve` and :meth:`commit` do, in the fewest steps: after a forward pass none of them is in a
+        cache. The payload is made of ``parts``: address, offset within the payload, bytes; the caller keeps that
+        memory alive. False (counted in ``losses``) where :meth:`reserve` gives None.
+        """
+        length = len(head)
+        start = length + ALIGNMENT - 1 & -ALIGNMENT
+        mine = self._regions[region]
+        number = slot_word = 0
+        try:
+            with self._lock:
+                mapping = self._mapping
+                if mapping is None:
+                    self._refused_closed += 1
+                    return False
+                if self._inside:
+                    self._refuse(region, LossReason.REENTERED)
+                    return False
+                self._inside = True
+                try:
+                    size_bytes = start + payload_bytes if payload_bytes else length
+                    taken = self._take(mine, mapping, region, kind, key, size_bytes)
+                    if taken is None:
+                        return False
+                    number, first, offset, slot_word = taken
+                    mine.open[number] = first
+                finally:
+                    self._inside = False
+            place = mine.data_offset + offset
+            mapping.view[place : place + length] = head  # lets no other thread in between, unlike the copy below
+            for address, offset, part_bytes in parts:
+                memmove(mapping.address + place + start + offset, address, part_bytes)
+        except BaseException:
+            # A host's exception (Ctrl-C) between any two lines must not block the ring for ever.
+            if mine.open.pop(number, None) is not None:
+                self._mark_abandoned(mapping, slot_word)  # type: ignore[arg-type]  # not None where there is a number
+            raise
+        mapping.words[slot_word + COMMIT_WORD] = number
+        del mine.open[number]
+        return True
+
+    def _take(
         self, mine: Region, mapping: Mapping, region: int, kind: int, key: int, size_bytes: int
-    ) -> Reservation | None:
+    ) -> tuple[int, int, int, int] | None:
+        """Take a range and a slot: number, position, offset in the data area, first word of the slot. Holds the lock.
+
+        None, counted, when there is none. The caller opens the reservation.
+        """
         data_bytes = mine.data_bytes
-        taken = (size_bytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT or ALIGNMENT
+        taken = size_bytes + ALIGNMENT - 1 & -ALIGNMENT or ALIGNMENT
         number = mine.next_number
         first = mine.cursor
         offset = first % data_bytes
@@ -157,7 +221,7 @@ class RingWriter:
             words[evicted[2]] = 0
             live.popleft()
         # An asynchronous exception (Ctrl-C) can strike between any two lines. Taking the number first means that it
-        # is never given twice; opening the reservation last means that it always has an owner who will abandon it.
+        # is never given twice.
         mine.next_number = number + 1
         mine.cursor = first + taken
         slot = mine.index_offset + number % mine.slot_count * SLOT_BYTES
@@ -165,14 +229,13 @@ class RingWriter:
         if region >= FRAMES:
             sequence = self._sequence = self._sequence + 1
         _pack_slot_into(mapping.view, slot, number, offset, size_bytes, kind, _RESERVED, key, taken, sequence, 0)
-        reservation = Reservation(self, mapping, region, number, mine.data_offset + offset, size_bytes, slot // 8)
+        slot_word = slot >> 3
         if mine.circular:
-            live.append((number, first, slot // 8 + COMMIT_WORD))
-        mine.open[number] = first
+            live.append((number, first, slot_word + COMMIT_WORD))
         words[mine.head_word] = number
         if sequence:
             words[SEQUENCE_WORD] = sequence  # after the head: who reads the sequence first misses no record up to it
-        return reservation
+        return number, first, offset, slot_word
 
     def commit(self, reservation: Reservation, size_bytes: int | None = None) -> bool:
         """Publish a record: from now on it survives this process. ``size_bytes`` may shorten it.
@@ -197,10 +260,7 @@ class RingWriter:
         if reservation._writer is not self:
             return
         reservation._writer = None
-        if self._mapping is not None and not self._mapping.cut_short():
-            words = reservation._mapping.words
-            word = reservation._slot_word + KIND_WORD  # the kind is its lower half, the flag its upper
-            words[word] = words[word] & 0xFFFFFFFF | _ABANDONED << 32
+        self._mark_abandoned(reservation._mapping, reservation._slot_word)
         self._regions[reservation.region].open.pop(reservation.number, None)
 
     @property
@@ -293,6 +353,11 @@ class RingWriter:
         self._lock = threading.RLock()  # another thread may have held the old one when the process was copied
         self._inside = False
         self._mapping = None
+
+    def _mark_abandoned(self, mapping: Mapping, slot_word: int) -> None:
+        if self._mapping is not None and not self._mapping.cut_short():
+            word = slot_word + KIND_WORD  # the kind is its lower half, the flag its upper
+            mapping.words[word] = mapping.words[word] & 0xFFFFFFFF | _ABANDONED << 32
 
     def _refuse(self, region: int, reason: LossReason) -> None:
         counts = self._regions[region].losses

@@ -240,7 +240,7 @@ class _Draft:
 
     def _layers(self, record: StageRecord) -> None:
         call = self._calls.get(int(record.head["call"]))
-        if call is not None:
+        if call is not None and self._privacy.keeps_layers:
             layers = self._value(record.head["layers"], record)
             self._calls[call.id] = dataclasses.replace(call, layers=layers)
 

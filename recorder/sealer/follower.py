@@ -19,7 +19,7 @@ from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
 from recorder.sealer.redacting import stream_name
 from recorder.sealer.rules import Rules
-from recorder.sealer.stages import SpooledStages, StageRecord, read_stage
+from recorder.sealer.stages import SpooledStages, StageRecord, read_stages
 from recorder.sealer.tracking import Tracking
 from recorder.sealer.window import ClosedWindow, incident_name
 
@@ -220,14 +220,13 @@ class Follower:
     def _read(self, scan: Scan | FrameScan) -> Iterator[StageRecord]:
         for record in scan:
             try:
-                stage = read_stage(self.reader, record)
+                stages = read_stages(self.reader, record)
             except RecordInvalid:
                 self.lost.add("record-malformed")
                 continue
-            if stage is None:
+            if not stages:
                 self.lost.add("overwritten-before-read")
-            else:
-                yield stage
+            yield from stages
         if scan.lost:
             self.lost.add("overwritten-before-read", scan.lost)
 
@@ -382,11 +381,11 @@ class Follower:
         if about is not None:
             tracks[about.id] = about
         known = {track.id: track.ended for track in tracks.values()}
-        seen: set[int] = set()  # sequences: a batch's tensors are one record of all its frames
+        seen: set[tuple[int, int]] = set()  # a batch's tensors are one stage of all its frames
         for number in self._book.begin_window(incident, known, about.id if about is not None else None):
             for stage in tracks[number].stages:
-                if stage.source.sequence not in seen:
-                    seen.add(stage.source.sequence)
+                if (stage.source.sequence, stage.kind) not in seen:
+                    seen.add((stage.source.sequence, stage.kind))
                     self._spool(incident, stage)
 
     def _spool_for(self, tracks: list[_Track], stage: StageRecord) -> None:
@@ -404,7 +403,7 @@ class Follower:
             lost.add("spool-unavailable")
             return
         self._spooled = [other for other in self._spooled if not other.is_closed]
-        if sum(other.size_bytes for other in self._spooled) + stage.source.size_bytes > self._spool_bytes:
+        if sum(other.size_bytes for other in self._spooled) + spool.cost_bytes(stage) > self._spool_bytes:
             lost.add("spool-full")
             return
         try:

@@ -10,7 +10,7 @@ from recorder.limits import signature_of
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
-from recorder.sealer.stages import StageRecord, read_stage
+from recorder.sealer.stages import StageRecord, read_stages
 from recorder.sealer.tracking import TrackSource
 from recorder.sealer.window import ClosedWindow
 
@@ -36,12 +36,9 @@ def salvage(reader: RingReader, incident: str, reason: str, *, ending: str) -> C
     for scan, found in zip(scans, (contexts, frames), strict=True):
         for record in scan:
             try:
-                stage = read_stage(reader, record)
+                found += read_stages(reader, record)
             except RecordInvalid:
                 lost.add("record-malformed")
-                continue
-            if stage is not None:
-                found.append(stage)
     for stage in contexts:
         latched.take(stage.kind, stage.head)
     latched.verified_calls = _verified_calls(reader)
@@ -90,6 +87,5 @@ def _verified_calls(reader: RingReader) -> int:
     for record in reader.scan(EVENTS, skip_pending=True):
         if record.kind == Kind.VERIFIED:
             with contextlib.suppress(RecordInvalid, KeyError, TypeError, ValueError):
-                stage = read_stage(reader, record)
-                newest = max(newest, int(stage.head["calls"])) if stage is not None else newest
+                newest = max([newest, *(int(stage.head["calls"]) for stage in read_stages(reader, record))])
     return newest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from recorder.capture.leaf import align
-from recorder.records import HEAD_LENGTH, RecordInvalid, unpack_head
+from recorder.records import HEAD_LENGTH, STAGE_KINDS, Kind, RecordInvalid, unpack_head
 from recorder.ring import Record, RingReader
 
-__all__ = ["SpooledStages", "StageRecord", "read_stage"]
+__all__ = ["SpooledStages", "StageRecord", "read_stages"]
 
 #: Most heads are shorter: one read gets them.
 FIRST_READ_BYTES = 4096
@@ -20,7 +21,7 @@ FIRST_READ_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class StageRecord:
-    """One record of a window, wherever its bytes are now: in a ring, or in a spool.
+    """One stage of a window, wherever its bytes are now: in a ring, or in a spool. Several may be of one record.
 
     ``payload(offset, size)`` returns bytes of its payload, None when they are gone.
     """
@@ -33,12 +34,28 @@ class StageRecord:
     start: int  #: where in the record the payload begins
 
 
-def read_stage(reader: RingReader, record: Record) -> StageRecord | None:
-    """Parse a record's head; None when the record has been overwritten.
+def read_stages(reader: RingReader, record: Record) -> tuple[StageRecord, ...]:
+    """Parse a record's head: the stages it holds, in order; none when the record has been overwritten.
 
     Raises:
         RecordInvalid: its bytes are no head.
     """
+    stage = _read(reader, record)
+    if stage is None:
+        return ()
+    return (stage,) if stage.kind != Kind.STAGES else _apart(stage)
+
+
+def _apart(record: StageRecord) -> tuple[StageRecord, ...]:
+    """Return the stages that were committed at once, each as if it had been a record of its own."""
+    if not record.head or any(name not in STAGE_KINDS or type(head) is not dict for name, head in record.head.items()):
+        raise RecordInvalid("a record of several stages names one that this version does not know")
+    return tuple(
+        dataclasses.replace(record, kind=int(STAGE_KINDS[name]), head=head) for name, head in record.head.items()
+    )
+
+
+def _read(reader: RingReader, record: Record) -> StageRecord | None:
     data = reader.read(record, 0, FIRST_READ_BYTES)
     if data is None:
         return None
@@ -75,17 +92,26 @@ class SpooledStages:
         path.unlink()
         self.size_bytes = 0
         self.records: list[StageRecord] = []
+        self._last: tuple[int, int] | None = None  # sequence and place of the record copied last
+
+    def cost_bytes(self, stage: StageRecord) -> int:
+        """Return how much adding a stage takes: nothing when its record is here already, for the stage before it."""
+        return 0 if self._last is not None and self._last[0] == stage.source.sequence else stage.source.size_bytes
 
     def add(self, reader: RingReader, stage: StageRecord) -> bool:
-        """Copy one record; False when it was overwritten meanwhile.
+        """Copy the record of a stage; False when it was overwritten meanwhile.
 
         Raises:
             OSError: the file could not be written.
         """
-        base, size = self.size_bytes, stage.source.size_bytes
-        if not reader.copy_to(stage.source, self._descriptor):
-            return False
-        self.size_bytes += size
+        size = stage.source.size_bytes
+        if self._last is None or self._last[0] != stage.source.sequence:
+            base = self.size_bytes
+            if not reader.copy_to(stage.source, self._descriptor):
+                return False
+            self.size_bytes += size
+            self._last = (stage.source.sequence, base)
+        base = self._last[1]
         descriptor, start = self._descriptor, stage.start
 
         def payload(offset: int, length: int) -> bytes | None:

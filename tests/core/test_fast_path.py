@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 
 from recorder.capture import describe
 from recorder.frame import Frame
-from recorder.head_template import HeadTemplate, Templates, pack_plain_end
-from recorder.hooks.usual_call import UsualCalls, tensor_key
+from recorder.governor import Admission
+from recorder.head_template import HeadTemplate, Hole, Templates
+from recorder.hooks.call import OpenCall
+from recorder.hooks.usual_call import UsualCalls, input_key, layout_of, output_key
 from recorder.records import HEAD_LENGTH, pack_head, pack_value, unpack_head
 
 DTYPES = [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.int64, torch.bool, torch.complex64]
@@ -44,85 +48,156 @@ def tensors(draw: st.DrawFn) -> torch.Tensor:
 class Memory:
     """A session that keeps the one record written last."""
 
+    kind = 0
     head: bytes = b""
     payload: bytes = b""
+    predicates = ()
 
-    def write_packed(self, kind: int, key: int, head: bytes, address: int, size_bytes: int) -> bool:
-        self.head, self.payload = head, ctypes.string_at(address, size_bytes)
+    def __init__(self) -> None:
+        self.records = self
+        self.contexts = SimpleNamespace(current=lambda: 5, latest=5)
+
+    def append(self, kind: int, key: int, head: bytes, payload_bytes: int, parts: Any) -> bool:
+        payload = bytearray(payload_bytes)
+        for address, offset, size_bytes in parts:
+            payload[offset : offset + size_bytes] = ctypes.string_at(address, size_bytes)
+        self.kind, self.head, self.payload = kind, head, bytes(payload)
         return True
 
 
-def plain_input(tensor: torch.Tensor, call: int, frame: int, started: int) -> tuple[dict[str, Any], Any]:
-    described = describe(((tensor,), {}, None))
+def call_of(number: int, frame: int, parent: int | None = None) -> OpenCall:
+    return OpenCall(None, number, 3, None, None, (frame,), frame, parent, 0, None, Admission.FULL, True)  # type: ignore[arg-type]  # no session
+
+
+def plain_input(call: OpenCall, args: Any, kwargs: Any, started: int) -> tuple[dict[str, Any], Any]:
+    described = describe((args, kwargs, None))
     args, kwargs, _ = described.tagged["tuple"]
     settings = {"training": False, "grad_enabled": True, "inference_mode": False, "autocast": {}}
-    head = {"call": call, "model": 3, "context": 0, "frames": (frame,), "parent": None, "settings": settings}
-    return {**head, "args": args, "kwargs": kwargs, "rng": None, "started": started}, described
+    head = {"call": call.id, "model": 3, "context": 5, "frames": call.frames, "parent": call.parent}
+    return {**head, "settings": settings, "args": args, "kwargs": kwargs, "rng": None, "started": started}, described
+
+
+def bytes_of(described: Any) -> bytes:
+    expected = ctypes.create_string_buffer(max(1, described.size_bytes))
+    described.copy_to(ctypes.addressof(expected))
+    return expected.raw[: described.size_bytes]
+
+
+def without_gaps(described: Any, payload: bytes) -> list[bytes]:
+    """The tensors of a payload; what lies between them is anything."""
+    pairs = zip(described.offsets, described.leaves, strict=True)
+    return [payload[offset : offset + leaf.size_bytes] for offset, leaf in pairs]
+
+
+ANSWERS = st.recursive(
+    tensors(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
 
 
 @settings(max_examples=300, deadline=None)
-@given(tensors(), tensors(), st.integers(0, 2**63), st.integers(0, 2**63))
+@given(st.lists(ANSWERS, max_size=2), ANSWERS, st.integers(0, 2**63), st.none() | st.integers(0, 2**63))
 def test_a_template_of_one_call_writes_what_the_plain_path_writes_for_the_next(
-    first: torch.Tensor, second: torch.Tensor, number: int, started: int
+    values: list[Any], other: Any, number: int, parent: int | None
 ) -> None:
     calls, memory = UsualCalls(), Memory()
-    key = tensor_key(first, "rest")
+    first, kwargs = call_of(1, 1, None if parent is None else 1), {} if number % 2 else {"x": other}
+    key = input_key(memory, first, False, tuple(values), kwargs)  # type: ignore[arg-type]  # as much as it needs
     if key is not None:
-        calls.learn_input(key, *plain_input(first, 1, 1, 1))
-    for tensor in (second, first, first.clone()):
-        key = tensor_key(tensor, "rest")
-        if key is None or not calls.write_input(memory, key, number, 7, started):  # type: ignore[arg-type]
+        head, described = plain_input(first, tuple(values), kwargs, 1)
+        calls.learn_input(key, first, head, None, described)
+    for args in ((other,), tuple(values), copy.deepcopy(tuple(values))):
+        call = call_of(number, 7, parent)
+        key = input_key(memory, call, False, args, kwargs)  # type: ignore[arg-type]  # see above
+        if key is None or not calls.write_input(memory, call, key):  # type: ignore[arg-type]  # see above
             continue  # left to the plain path
-        head, described = plain_input(tensor, number, 7, started)
-        assert parse(memory.head) == unpack_head(pack_head(head)[0][HEAD_LENGTH.size :])
-        expected = ctypes.create_string_buffer(max(1, described.size_bytes))
-        described.copy_to(ctypes.addressof(expected))
-        assert memory.payload == expected.raw[: described.size_bytes]
+        written = parse(memory.head)
+        head, described = plain_input(call, args, kwargs, written["started"])
+        assert written == unpack_head(pack_head(head)[0][HEAD_LENGTH.size :])
+        assert without_gaps(described, memory.payload) == without_gaps(described, bytes_of(described))
 
 
 @settings(max_examples=100, deadline=None)
-@given(tensors(), st.integers(0, 2**63), st.floats(0, 1e6))
-def test_an_output_is_written_by_template_as_plainly(tensor: torch.Tensor, number: int, latency: float) -> None:
-    calls, memory = UsualCalls(), Memory()
-    key, described = tensor_key(tensor), describe(tensor)
+@given(ANSWERS, st.integers(0, 2**63), st.floats(0, 1e6))
+def test_an_output_is_written_by_template_as_plainly(answer: Any, number: int, latency: float) -> None:
+    calls, memory, call = UsualCalls(), Memory(), call_of(number, 9)
+    key, described = output_key(memory, call, answer), describe(answer)  # type: ignore[arg-type]  # see above
     if key is None:
         return
     head = {"call": 1, "frames": (1,), "latency": 0.5, "output": described.tagged}
-    calls.learn_output(key, head, described)
-    if calls.write_output(memory, key, number, 9, latency):  # type: ignore[arg-type]
-        assert parse(memory.head) == unpack_head(
-            pack_head({**head, "call": number, "frames": (9,), "latency": latency})[0][HEAD_LENGTH.size :]
-        )
+    calls.learn_output(key, head, None, described)
+    if calls.write_output(memory, call, key, latency):  # type: ignore[arg-type]  # see above
+        expected = {**head, "call": number, "frames": (9,), "latency": latency}
+        assert parse(memory.head) == unpack_head(pack_head(expected)[0][HEAD_LENGTH.size :])
+        assert without_gaps(described, memory.payload) == without_gaps(described, bytes_of(described))
 
 
-def test_the_usual_tensor_has_a_key_and_the_unusual_has_none() -> None:
-    assert tensor_key(torch.zeros(2)) is not None
-    for unusual in (torch.zeros(2, device="meta"), torch.eye(2).to_sparse(), torch.nn.Parameter(torch.zeros(1)), [1]):
-        assert tensor_key(unusual) is None
+def test_the_usual_tensors_have_a_layout_and_the_unusual_have_none() -> None:
+    assert layout_of(torch.zeros(2), []) is not None
+    addresses: list[int] = []
+    assert layout_of({"a": [torch.zeros(2), (torch.ones(1),)]}, addresses) is not None and len(addresses) == 2
     negative = torch.complex(torch.zeros(2), torch.ones(2)).conj().imag
-    assert negative.is_neg() and tensor_key(negative) is None
-    assert tensor_key(torch.zeros(1, dtype=torch.complex64).conj()) is None
+    assert negative.is_neg()
+    endless: list[Any] = []
+    endless.append(endless)
+    for unusual in (
+        negative,
+        torch.zeros(2, device="meta"),
+        torch.eye(2).to_sparse(),
+        torch.nn.Parameter(torch.zeros(1)),
+        [torch.zeros(1)] * 17,
+        {1: torch.zeros(1)},
+        endless,
+        [1],
+        None,
+    ):
+        assert layout_of(unusual, []) is None
 
 
-@given(JSON, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**32))
-def test_a_head_with_open_fields_and_a_last_one_is_the_same_map(metadata: Any, a: int, b: int, c: int) -> None:
-    head = {"stream": "s", "time": a, "monotonic": b, "context": c, "metadata": metadata, "images": [{"name": "x"}]}
-    holes = {"time": "integer", "monotonic": "integer", "context": "integer"}
-    template = HeadTemplate(holes, {**head, "time": 0, "monotonic": 0, "context": 0, "metadata": None}, last="metadata")
-    assert parse(template.pack_with(a, b, c, pack_value(metadata))) == unpack_head(pack_value(head))
+def test_what_is_nested_differently_has_another_layout() -> None:
+    a, b = torch.zeros(2), torch.zeros(2)
+    values: list[Any] = [a, [a], (a,), [[a]], {"a": a}, {"b": a}, [a, b], (a, b), {"a": a, "b": b}, {"b": a, "a": b}]
+    layouts = [layout_of(value, []) for value in values]
+    assert len(set(layouts)) == len(values)
 
 
-@given(JSON, st.floats(allow_nan=False))
-def test_a_plain_end_is_the_same_map(metadata: Any, latency: float) -> None:
-    head = {"latency": latency, "metadata": metadata, "output": None, "exception": None, "lost": {}}
-    assert parse(pack_plain_end(latency, pack_value(metadata))) == unpack_head(pack_value(head))
+def test_conjugated_tensors_never_make_a_template() -> None:
+    plain = torch.zeros(2, dtype=torch.complex64)
+    calls, memory, call = UsualCalls(), Memory(), call_of(1, 1)
+    key = output_key(memory, call, plain)  # type: ignore[arg-type]  # see above
+    assert key is not None
+    calls.learn_output(key, {"output": describe(plain).tagged}, None, describe(plain))
+    assert not calls.write_output(memory, call, key, 0.5)  # type: ignore[arg-type]  # see above
+
+
+@given(JSON, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.floats(allow_nan=False), st.integers(0, 20))
+def test_a_head_with_holes_and_an_open_end_is_the_same_map(
+    metadata: Any, a: int, b: int, c: float, others: int
+) -> None:
+    """Also where maps and lists are longer than their short forms hold."""
+    more = {str(number): [number] * number for number in range(others)}
+    head = {"stream": "s", "in": {"time": a, "b": [b, *range(others)]}, "c": c, **more, "metadata": metadata}
+    template = HeadTemplate(
+        {
+            **head,
+            "in": {"time": Hole.INTEGER, "b": [Hole.INTEGER, *range(others)]},
+            "c": Hole.FLOAT,
+            "metadata": None,
+        },
+        last="metadata",
+    )
+    assert parse(template.pack_with(pack_value(metadata), a, b, c)) == unpack_head(pack_value(head))
 
 
 def test_templates_forget_rather_than_grow() -> None:
-    templates = Templates()
-    template = HeadTemplate({"a": "integer", "b": "integer", "c": "float"}, {"a": 0, "b": 0, "c": 0.0})
+    templates: Templates[int] = Templates()
     for number in range(1_000):
-        templates.learn((number,), template, 0)
+        templates.learn((number,), number)
     assert sum(templates.get((number,)) is not None for number in range(1_000)) <= 128
 
 

@@ -17,14 +17,8 @@ import torch
 
 from recorder.bundle.codec import from_json, to_json
 from recorder.bundle.manifest import Environment
-from recorder.environment import (
-    FINGERPRINT_NAMES,
-    VARIABLES,
-    allowed_variables,
-    call_settings,
-    capture_environment,
-    settings_fingerprint,
-)
+from recorder.environment import VARIABLES, allowed_variables, capture_environment
+from recorder.fingerprint import FINGERPRINT_NAMES, call_settings, settings_fingerprint
 from recorder.git import git_state
 from recorder.torch_settings import SETTINGS, acceptable, read_settings, write_settings
 

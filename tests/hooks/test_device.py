@@ -94,7 +94,7 @@ def test_records_are_committed_in_their_order_and_never_before_their_bytes(
     for number in range(3):
         model(torch.full((4,), float(number)), by=2)
     session = recorder._session
-    late = session._late
+    late = session.records.late
     assert len(late) == 6
     late.drain()
     assert len(late) == 6

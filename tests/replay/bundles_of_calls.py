@@ -28,7 +28,8 @@ from recorder.bundle.manifest import (
 )
 from recorder.bundle.values import MappingValue, SequenceValue, Value
 from recorder.capture import describe
-from recorder.environment import call_settings, capture_environment
+from recorder.environment import capture_environment
+from recorder.fingerprint import call_settings
 from recorder.models import ModelStore, layouts_of, tensors_of_module, training_modules_of
 
 T0_NS = 1_760_000_000_000_000_000
