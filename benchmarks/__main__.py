@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import forward, layers, per_frame, replaying, sealing, soak
+from benchmarks import bundle, forward, layers, per_frame, replaying, sealing, soak
 from benchmarks.results import Section
 
 _BUSY = (
@@ -33,6 +33,7 @@ def main() -> None:
         "forward": lambda: forward.measure(max(20, options.rounds // 4)),
         "layers": lambda: layers.measure(max(20, options.rounds // 4)),
         "sealing": lambda: sealing.measure(options.window),
+        "bundle": lambda: bundle.measure(options.window),
         "replaying": lambda: replaying.measure(32),
         "soak": lambda: soak.measure(options.frames),
     }

@@ -73,9 +73,8 @@ class Reader:
         text = self._entry("manifest.json", size, 1, 1, MAX_MANIFEST_BYTES + 1024)
         need(hashlib.sha256(text).digest() == digest, "manifest altered")
         self.id = digest.hex()
-        self.manifest_bytes = text
         self.manifest: Json = json.loads(text)
-        need(set(self.manifest.get("required_features", ())) <= {"removed-values"}, "needs a newer reader")
+        need({*self.manifest.get("required_features", ())} <= {"planes", "removed-values"}, "needs a newer reader")
         self.members = {member["path"]: member for member in self.manifest["members"]}
 
     def _entry(self, path: str, size: int, first: int, count: int, most: int = MAX_FRAME_BYTES) -> bytes:
@@ -98,11 +97,11 @@ class Reader:
         """Section 5."""
         content, size, item = self.read(tensor["member"]), tensor["size_bytes"], ITEM_BYTES[tensor["dtype"]]
         if tensor["encoding"] == "raw":
-            content = content[tensor["offset"] : tensor["offset"] + size]
+            content = content[tensor["offset"] :][:size]
         elif tensor["encoding"] == "shuffle":
             content = bytes(content[i % item * (size // item) + i // item] for i in range(size))
         else:
-            content = from_table(content, item, size // item)
+            content = from_table(content, item, size // item, tensor["encoding"] == "planes")
         need(hashlib.sha256(content).hexdigest() == tensor["sha256"], "tensor altered")
         return content
 
@@ -117,22 +116,25 @@ class Reader:
                 nodes.extend(node.values() if isinstance(node, dict) else node)
 
 
-def from_table(member: bytes, item: int, count: int) -> bytes:
-    """The encoding ``table``."""
-    channels, run = struct.unpack_from("<II", member)
-    place, tables = 8 + 2 * channels, []
-    for values in struct.unpack_from(f"<{channels}H", member, 8):
-        tables.append([member[place + item * i : place + item * (i + 1)] for i in range(values)])
+def from_table(member: bytes, item: int, count: int, planes: bool) -> bytes:
+    """The encodings ``table`` and ``planes``."""
+    channels, run, width = struct.unpack_from("<III", member)
+    place, tables = (12 if planes else 8) + 2 * channels, []
+    for values in struct.unpack_from(f"<{channels}H", member, place - 2 * channels):
+        numbers = [int.from_bytes(member[place + item * i : place + item * (i + 1)], "little") for i in range(values)]
+        numbers = list(accumulate(numbers)) if planes else numbers
+        tables.append([(number % 256**item).to_bytes(item, "little") for number in numbers])
         place += item * values
-    items = [b""] * count
-    for channel in range(channels):
-        code = 0
-        for i in (i for i in range(count) if i // run % channels == channel):
-            code = (code + member[place]) % 256
-            place += 1
-            items[i] = tables[channel][code]
-    need(place == len(member), "bytes after the last code")
-    return b"".join(items)
+    own, codes = bytearray(member[place:]), bytearray(count)
+    size, before = (run * width, width) if planes else (count // channels, 1)
+    need(len(own) == count, "another number of codes than items")
+    for i in range(count):  # the row above or the item before, then the channel before
+        own[i] = (own[i] + (own[i - before] if i % size >= before else 0)) % 256
+        codes[i] = (own[i] + (codes[i - size] if planes and i // size % channels else 0)) % 256
+    if planes:
+        return b"".join(tables[i // size % channels][code] for i, code in enumerate(codes))
+    places = ((i // run % channels, i // (run * channels) * run + i % run) for i in range(count))
+    return b"".join(tables[channel][codes[channel * size + k]] for channel, k in places)
 
 
 if __name__ == "__main__":
@@ -143,6 +145,5 @@ if __name__ == "__main__":
     for name, content in members + [(name, reader.tensor(tensor)) for name, tensor in found.items()]:
         print(f"{len(content):>12} {name}")
         if len(sys.argv) > 2:
-            target = Path(sys.argv[2]) / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
+            (Path(sys.argv[2]) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(sys.argv[2]) / name).write_bytes(content)

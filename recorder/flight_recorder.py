@@ -82,6 +82,9 @@ class FlightRecorder:
             said in one warning and counted, as "min-age-not-held", once for every second in which it is so.
         history_seconds: how far back a compact track of every frame's signals reaches, kept by the sealer beside the
             ring and sealed with each incident; 0: there is none. It takes a sixteenth of ``max_bytes``, at most 16 MiB.
+        max_bundle_bytes: how large a sealed bundle may be (tickets take 10 to 25 MB); None: as large as its window is.
+            Images and large tensors of frames far from the trigger are then left out, evenly; metadata and signals of
+            every frame stay, and the bundle says what is not in it.
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
         notify: "package.module:function", called by the sealer with the location of each sealed bundle.
         overhead_budget: share of wall time that the recorder may take on calling threads, averaged over half a minute.
@@ -124,6 +127,7 @@ class FlightRecorder:
         streams: int = 4,
         min_age_seconds: float = 0.0,
         history_seconds: float = 3600.0,
+        max_bundle_bytes: int | None = None,
         ring: str | os.PathLike[str] | None = None,
         notify: str | None = None,
         overhead_budget: float = 0.01,
@@ -158,6 +162,7 @@ class FlightRecorder:
             min_age_seconds=min_age_seconds,
             overhead_budget=overhead_budget,
             history_seconds=history_seconds,
+            max_bundle_bytes=max_bundle_bytes,
             ring=ring,
             notify=notify,
             sign_key=sign_key,

@@ -24,6 +24,8 @@ __all__ = ["RecorderSettings", "SealerSettings"]
 
 #: Below this not even one small frame and its context would fit.
 MIN_MAX_BYTES = 2**20
+#: A manifest with its environment takes some ten kilobytes; below this no picture would ever stay.
+MIN_MAX_BUNDLE_BYTES = 2**16
 #: A directory of incidents must not fill the disk of a service that nobody looks at.
 DEFAULT_MAX_TOTAL_BYTES = 10 * 2**30
 #: A window is copied out of the ring before it is sealed; this share of ``max_bytes`` is kept for such copies.
@@ -48,6 +50,7 @@ class SealerSettings:
     trigger_file_seen: tuple[int, ...] | None = None  #: its mark when the host began
     track_bytes: int = 0  #: size of the compact track beside each ring; 0: there is none
     history_seconds: float = 0.0  #: how far back it reaches
+    max_bundle_bytes: int | None = None  #: how large a bundle may be; None: as large as its window is
     sign_key: str | None = None  #: path of the private key that bundles are signed with
     encrypt_to: tuple[str, ...] = ()  #: age recipients that bundles are encrypted to
     python_path: tuple[str, ...] = ()  #: the host's import path, where a factory or notify must be imported
@@ -125,6 +128,7 @@ class RecorderSettings:
         min_age_seconds: float,
         overhead_budget: float,
         history_seconds: float = 3600.0,
+        max_bundle_bytes: int | None = None,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
         sign_key: str | os.PathLike[str] | None = None,
@@ -146,6 +150,14 @@ class RecorderSettings:
         max_bytes = _bytes_from_environment("FLIGHT_RECORDER_MAX_BYTES", max_bytes)
         if not isinstance(max_bytes, int) or max_bytes < MIN_MAX_BYTES:
             raise ValueError(f"max_bytes={max_bytes!r} must be an integer of at least {MIN_MAX_BYTES}")
+        if max_bundle_bytes is not None and (
+            not isinstance(max_bundle_bytes, int)
+            or isinstance(max_bundle_bytes, bool)
+            or max_bundle_bytes < MIN_MAX_BUNDLE_BYTES
+        ):
+            raise ValueError(
+                f"max_bundle_bytes={max_bundle_bytes!r} must be an integer of at least {MIN_MAX_BUNDLE_BYTES}, or None"
+            )
         for name, number in (("pre_frames", pre_frames), ("post_frames", post_frames)):
             if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 10_000:
                 raise ValueError(f"{name}={number!r} must be an integer between 0 and 10000")
@@ -207,6 +219,7 @@ class RecorderSettings:
                 encrypt_to=checked_recipients(encrypt_to) if encrypt_to else (),
                 track_bytes=_track_bytes(max_bytes) if history_seconds and keeps_track else 0,
                 history_seconds=float(history_seconds),
+                max_bundle_bytes=max_bundle_bytes,
                 python_path=tuple(sys.path) if notify is not None or calls or _names_a_function(sink) else (),
                 privacy=policy.to_json() if policy is not None else None,
                 privacy_key_id=key.id if key is not None else None,

@@ -61,7 +61,7 @@ def conclude(
         return "; ".join([_changed(what_if), *unchecked])
     parts = [_HELD[verdict]]
     counts = Counter(frame.level for frame in frames if frame.compared)
-    left_out = sum(not frame.compared for frame in frames)
+    left_out = sum(not frame.compared and not frame.thinned for frame in frames)
     if left_out and counts:
         parts.append(f"{left_out} of {len(frames)} frames held nothing to compare with")
     if len(counts) > 1:

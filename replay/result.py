@@ -36,6 +36,7 @@ def result_to_json(result: ReplayResult) -> dict[str, Any]:
         "remedies": list(result.remedies),
         "exit_code": result.exit_code,
         "interrupted": result.interrupted,
+        "thinned": result.thinned,
         **({} if result.what_if is None else {"what_if": _what_if(result.what_if)}),
     }
 

@@ -112,7 +112,11 @@ class _Replay:
         self._bundle = bundle
         self._manifest: Manifest = bundle.manifest
         self._options = options
-        self._frames = chosen_frames(self._manifest, options.frames)
+        chosen = chosen_frames(self._manifest, options.frames)
+        thinning = self._manifest.incident.thinning
+        thinned = frozenset(thinning.frames) if thinning is not None else frozenset[int]()
+        self._frames = [frame for frame in chosen if frame.id not in thinned]
+        self._thinned = [frame.id for frame in chosen if frame.id in thinned]
         self._judge = Judge(self._manifest, options.truth) if options.changes else None
         self._changes: dict[int, FrameChange] = {}
         self._pipeline: dict[int, PipelineVerdict] = {}
@@ -292,7 +296,8 @@ class _Replay:
 
     def _sum_up(self, session: Session, remedies: list[str]) -> ReplayResult:
         options = self._options
-        frames = tuple(self._frame_verdict(frame) for frame in self._frames)
+        replayed = [self._frame_verdict(frame) for frame in self._frames]
+        frames = tuple(sorted([*replayed, *map(_thinned, self._thinned)], key=lambda frame: frame.id))
         verdict = worst([frame.level for frame in frames if frame.compared] or [frame.level for frame in frames])
         not_restored = list(dict.fromkeys(item for lacking in session.not_restored.values() for item in lacking))
         notes = list(dict.fromkeys(note for job in self._jobs for note in session.notes_of(job)))
@@ -300,6 +305,9 @@ class _Replay:
         if any(shown is not None for shown in self._failure):
             shows = any(self._failure)
         unchecked = [*notes, *(["preprocessing was not re-run: no --pipeline"] if options.pipeline is None else [])]
+        if self._thinned:
+            count = f"{len(self._thinned)} of {len(frames)} frames"
+            unchecked.append(f"{count} were not replayed: thinned, to keep the bundle within its size")
         if options.repeat == 1:
             unchecked.append("replay was not compared with itself: --repeat 1")
         if self._interrupted:
@@ -320,6 +328,7 @@ class _Replay:
             frames=frames,
             conclusion=conclude(frames, verdict, failure_reproduced=shows, unchecked=unchecked, what_if=what_if),
             interrupted=self._interrupted,
+            thinned=len(self._thinned),
             exit_code=exit_code_of(verdict, options.require, self._manifest.complete, what_if),
             remedies=tuple(remedies),
             what_if=what_if,
@@ -359,6 +368,11 @@ def _changed(plan: WorkerPlan, changes: Changes) -> WorkerPlan:
     if "torch.num_threads" in changes.settings and plan.profile != "here":
         variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(changes.settings["torch.num_threads"]))
     return replace(plan, variables=variables, settings={**plan.settings, **changes.settings})
+
+
+def _thinned(frame: int) -> FrameVerdict:
+    reason = "thinned: its images and inputs were left out to keep the bundle within its size"
+    return FrameVerdict(id=frame, level=Level.NOT_REPLAYABLE, reason=reason, compared=False, thinned=True)
 
 
 def _doubt(

@@ -103,6 +103,7 @@ class FrameVerdict:
     reason: str = ""
     compared: bool = True  #: false for a frame in flight or without model calls; it does not count in the verdict
     stages: tuple[StageVerdict, ...] = ()  #: with a pipeline, in its order
+    thinned: bool = False  #: its payload was left out of the bundle on purpose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,5 +139,6 @@ class ReplayResult:
     conclusion: str  #: one sentence, with what was not checked
     exit_code: int
     remedies: tuple[str, ...] = field(default_factory=tuple)
+    thinned: int = 0  #: frames that were not replayed because the bundle was kept within a size
     interrupted: bool = False  #: the user ended it early: a partial verdict
     what_if: WhatIf | None = None  #: where something was changed on purpose

@@ -16,6 +16,7 @@ from recorder.bundle.manifest import Call, Frame, Image, Manifest, Member, Track
 from recorder.bundle.paths import folder_of, is_member_path
 from recorder.bundle.values import (
     ITEM_SIZE_BYTES,
+    PLANES,
     REMOVED_VALUES,
     MappingValue,
     RecordValue,
@@ -69,6 +70,7 @@ def paths_named(manifest: Manifest) -> set[str]:
 def features_of(manifest: Manifest) -> tuple[str, ...]:
     """Return the features that a reader must know to understand the manifest, those it lists already first."""
     needed = [REMOVED_VALUES] if any(has_removed(value) for _, value in _values(manifest)) else []
+    needed += [PLANES] if any(tensor.encoding == PLANES for _, tensor in tensors_in(manifest)) else []
     return tuple(dict.fromkeys([*manifest.required_features, *needed]))
 
 
@@ -83,6 +85,10 @@ def check_manifest(manifest: Manifest) -> None:
     models = _ids("model", (model.id for model in manifest.models))
     calls = _ids("call", (call.id for call in manifest.calls))
     _ids("frame", (frame.id for frame in manifest.frames))
+    if manifest.incident.thinning is not None:
+        thinned = _ids("thinned frame", manifest.incident.thinning.frames)
+        if not thinned <= {frame.id for frame in manifest.frames}:
+            raise BundleInvalid(f"a frame that is not in the bundle is said to be thinned; {_REMEDY}")
     for call in manifest.calls:
         _check_call(call, contexts, models)
     for frame in manifest.frames:
@@ -204,7 +210,11 @@ def _check_tensor(where: str, tensor: TensorValue, members: dict[str, Member]) -
     elif tensor.encoding == "shuffle":
         fits = tensor.offset == 0 and member.size_bytes == size_bytes
     else:
-        fits = tensor.encoding == "table" and tensor.offset == 0 and member.size_bytes >= _fewest_table_bytes(tensor)
+        fits = (
+            tensor.encoding in ("table", "planes")
+            and tensor.offset == 0
+            and member.size_bytes >= _fewest_table_bytes(tensor)
+        )
     if not fits:
         raise BundleInvalid(f"the tensor at {where} does not lie within its member; {_REMEDY}")
 

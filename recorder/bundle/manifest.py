@@ -32,6 +32,7 @@ __all__ = [
     "Parent",
     "Redaction",
     "TensorLayout",
+    "Thinning",
     "Track",
     "TrackLevel",
     "TrackSignal",
@@ -85,11 +86,11 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLeftOut:
-    """An image that is not here: larger than the ring allows, or kept back for privacy."""
+    """An image that is not here: larger than the ring allows, kept back for privacy, or left out by a `Thinning`."""
 
     name: str
     source: str  #: as of an Image
-    encoding: str  #: "pixels" (an array's), "png", "jpeg" or "webp"
+    encoding: str  #: "pixels" (an array's), "png", "jpeg", "webp" or "raw" (a file that is none of these)
     size_bytes: int
     sha256: str | None  #: of the pixels in C order, or of the encoded bytes; null: not taken
     height: int = 0  #: with width and channels 0 and dtype "" where only encoded bytes were seen
@@ -158,7 +159,7 @@ class Call:
     exception: ExceptionInfo | None = None
     rng: Value | None = None  #: torch's CPU generator state before the call, where the model can draw
     layers: Value | None = (
-        None  #: digests of what the model's layers gave, where they were captured (FORMAT.md, section 3.6)
+        None  #: digests of what the model's layers gave, where they were captured (FORMAT.md, section 3.7)
     )
     started_monotonic_ns: int = 0
     latency_seconds: float | None = None
@@ -189,6 +190,15 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Thinning:
+    """Images and tensors that were left out on purpose, so that the bundle stays within a size (FORMAT.md)."""
+
+    max_bundle_bytes: int  #: what was asked for
+    rule: str  #: which frames went first: "every-other-from-afar"
+    frames: tuple[int, ...]  #: ids of the frames that lost images or tensors, ascending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """What happened."""
 
@@ -203,6 +213,7 @@ class Incident:
     cause: dict[str, JsonValue] | None = None  #: the diagnosis, when a profile was there to make one
     signature: str | None = None  #: names the defect: kind and identity of the first trigger (FORMAT.md)
     recurrences_since_last: int = 0  #: triggers of these signatures suppressed since an incident last had them
+    thinning: Thinning | None = None  #: null: nothing was left out for the size of the bundle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,12 @@ from recorder.bundle import codec, schema, strictjson
 from recorder.bundle.check import check_manifest
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import FORMAT_MAJOR, FORMAT_NAME, Manifest
-from recorder.bundle.values import REMOVED_VALUES
+from recorder.bundle.values import PLANES, REMOVED_VALUES
 
 __all__ = ["parse_manifest"]
 
 #: Features a manifest may require of its reader (schemas/FORMAT.md, section 7).
-_KNOWN_FEATURES: frozenset[str] = frozenset({REMOVED_VALUES})
+_KNOWN_FEATURES = frozenset({REMOVED_VALUES, PLANES})
 
 
 def parse_manifest(text: bytes) -> Manifest:

@@ -1,6 +1,6 @@
 """PNG files with numpy: filtered rows in stored deflate blocks, so that zstd around them does the entropy coding.
 
-Any viewer opens them. One filter serves a whole image. Sources: PNG specification (third edition), RFC 1950, RFC 1951.
+Any viewer opens them. Sources: PNG specification (third edition), RFC 1950, RFC 1951.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import zstandard
 
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.limits import MAX_IMAGE_PIXELS, MAX_PNG_CHUNKS
+from recorder.bundle.rows import ADAPTIVE, NONE, SUB, UP, filter_rows
 
-__all__ = ["choose_filter", "decode", "encode"]
+__all__ = ["choose_filter", "decode", "encode", "wrap"]
 
 Array = npt.NDArray[Any]
 
@@ -25,16 +26,14 @@ _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # grey, grey and alpha, RGB, RGBA
 _CHANNELS = {colour: channels for channels, colour in _COLOUR_TYPES.items()}
 _STORED_BYTES = 65535  # the longest stored block of deflate
 
-#: Enough of a deflate stream to hold its first byte: the longest Huffman tables take some 300.
+#: What a deflate stream takes beyond the bytes it stores, generously: the longest Huffman tables take some 300.
 _PEEK_BYTES = 1024
 
-NONE, SUB, UP, AVERAGE, PAETH = range(5)
+#: How much smaller than with the best cheaper filter the result must be: choosing for each row takes longer both ways.
+_WORTHWHILE = {NONE: 1.0, SUB: 1.0, UP: 1.0, ADAPTIVE: 0.98}
 
-#: Rows filtered at a time: the intermediate arrays stay in the second-level cache.
-_CACHE_BYTES = 96 * 1024
-
-#: How much smaller than with the best cheaper filter the result must be. Paeth takes three times the time, both ways.
-_WORTHWHILE = {NONE: 1.0, SUB: 1.0, UP: 1.0, AVERAGE: 0.98, PAETH: 0.93}
+#: Pillow reads 16-bit colour as eight bits; our own decoder knows these.
+_OF_DEEP_COLOUR = (NONE, SUB, UP)
 
 
 def encode(pixels: Array, filter_type: int | None = None) -> bytes:
@@ -42,35 +41,43 @@ def encode(pixels: Array, filter_type: int | None = None) -> bytes:
 
     Args:
         pixels: HW, or HWC with one to four channels; uint8 or uint16; no side of length zero.
-        filter_type: 0 to 4 (none, sub, up, average, paeth); None chooses on a sample.
+        filter_type: one of rows.NONE to rows.ADAPTIVE; None chooses on a sample.
     """
-    rows = _scan_lines(pixels)
     if filter_type is None:
         filter_type = choose_filter(pixels)
-    step = (1 if pixels.ndim == 2 else pixels.shape[2]) * pixels.itemsize
-    filtered = np.empty((rows.shape[0], 1 + rows.shape[1]), np.uint8)
-    filtered[:, 0] = filter_type
-    _filter(rows, step, filter_type, filtered[:, 1:])
-    colour = _COLOUR_TYPES[1 if pixels.ndim == 2 else pixels.shape[2]]
-    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 8 * pixels.itemsize, colour, 0, 0, 0)
+    filtered = filter_rows(_scan_lines(pixels), _step(pixels), filter_type)
+    return wrap(filtered, pixels.shape[1], 8 * pixels.itemsize, 1 if pixels.ndim == 2 else pixels.shape[2])
+
+
+def wrap(filtered: Array, width: int, depth: int, channels: int) -> bytes:
+    """Return the file whose rows are these.
+
+    Args:
+        filtered: uint8, height x (filter's number and the row's bytes).
+        width: in pixels.
+        depth: bits of a sample, 8 or 16.
+        channels: 1 to 4.
+    """
+    header = struct.pack(">IIBBBBB", width, len(filtered), depth, _COLOUR_TYPES[channels], 0, 0, 0)
     return b"".join([_SIGNATURE, *_chunk(b"IHDR", header), *_chunk(b"IDAT", _stored(filtered)), *_chunk(b"IEND", b"")])
 
 
 def choose_filter(pixels: Array) -> int:
     """Try the filters on bands of rows and return the one whose bytes compress best for their cost."""
     height = pixels.shape[0]
-    step = (1 if pixels.ndim == 2 else pixels.shape[2]) * pixels.itemsize
     band = max(2, min(8, height))
     starts = sorted({0, max(0, height // 2 - band // 2), max(0, height - band)})
-    rows = [_scan_lines(pixels[start : start + band]) for start in starts]
+    bands = [_scan_lines(pixels[start : start + band]) for start in starts]
     compressor = zstandard.ZstdCompressor(level=1)
+    deep_colour = pixels.itemsize == 2 and pixels.ndim == 3 and pixels.shape[2] > 1
     choice, smallest = NONE, float("inf")
     for filter_type, worthwhile in _WORTHWHILE.items():
+        if deep_colour and filter_type not in _OF_DEEP_COLOUR:
+            continue
         size = 0
-        for lines in rows:
-            out = np.empty_like(lines)
-            _filter(lines, step, filter_type, out)
-            size += len(compressor.compress(out[1:].tobytes() or out.tobytes()))
+        for rows in bands:
+            filtered = filter_rows(rows, _step(pixels), filter_type)[:, 1:]
+            size += len(compressor.compress(filtered[1:].tobytes() or filtered.tobytes()))
         if size < smallest * worthwhile:
             choice, smallest = filter_type, size
     return choice
@@ -96,18 +103,20 @@ def decode(data: bytes | memoryview, size: tuple[int, int] | None = None) -> Arr
     if (width, height) != (size or (width, height)) or width * height > MAX_IMAGE_PIXELS:
         raise BundleInvalid("a PNG member has another size than the manifest says; do not open this bundle")
     step = _CHANNELS[colour] * depth // 8
-    length = height * (1 + width * step)
+    stride = 1 + width * step
+    length = height * stride
     inflate = zlib.decompressobj()
     try:
         compressed = _image_data(data)
-        if zlib.decompressobj().decompress(compressed[:_PEEK_BYTES], 1) > bytes([UP]):
-            return None  # average and paeth are undone faster by a decoder in C
+        beginning = zlib.decompressobj().decompress(compressed[: stride + _PEEK_BYTES], stride + 1)
+        if beginning[:1] > bytes([UP]) or beginning[stride:] not in (b"", beginning[:1]):
+            return None  # average, paeth and mixed filters are undone faster by a decoder in C
         lines = inflate.decompress(compressed, length + 1)
     except zlib.error as error:
         raise BundleInvalid("a PNG member cannot be inflated; do not open this bundle") from error
     if len(lines) != length:
         raise BundleInvalid("a PNG member holds another number of pixels than it says; do not open this bundle")
-    rows = np.frombuffer(lines, np.uint8).reshape(height, 1 + width * step)
+    rows = np.frombuffer(lines, np.uint8).reshape(height, stride)
     filter_type = int(rows[0, 0])
     if filter_type > UP or (rows[:, 0] != filter_type).any():
         return None
@@ -130,45 +139,9 @@ def _scan_lines(pixels: Array) -> Array:
     return np.ascontiguousarray(pixels).view(np.uint8).reshape(pixels.shape[0], -1)
 
 
-def _filter(rows: Array, step: int, filter_type: int, out: Array) -> None:
-    """Write the filtered rows to ``out``; ``step`` is the distance in bytes to the sample to the left."""
-    if filter_type == NONE:
-        out[:] = rows
-    elif filter_type == SUB:
-        out[:, :step] = rows[:, :step]
-        np.subtract(rows[:, step:], rows[:, :-step], out=out[:, step:])
-    elif filter_type == UP:
-        out[0] = rows[0]
-        np.subtract(rows[1:], rows[:-1], out=out[1:])
-    else:
-        predict = _average if filter_type == AVERAGE else _paeth
-        count = max(1, _CACHE_BYTES // rows.shape[1])
-        for first in range(0, rows.shape[0], count):
-            block = rows[first : first + count]
-            above = np.zeros((len(block), rows.shape[1] + step), np.uint8)  # shifted by one sample: left of it is zero
-            above[0, step:] = rows[first - 1] if first else 0
-            above[1:, step:] = block[:-1]
-            here = np.zeros_like(above)
-            here[:, step:] = block
-            predicted = predict(here[:, :-step], above[:, step:], above[:, :-step])
-            np.subtract(block, predicted, out=out[first : first + count])
-
-
-def _average(left: Array, up: Array, corner: Array) -> Array:
-    """Half the sum of left and up, rounded down, without leaving eight bits."""
-    average: Array = (left & up) + ((left ^ up) >> 1)
-    return average
-
-
-def _paeth(left: Array, up: Array, corner: Array) -> Array:
-    """Whichever of left, up and corner is nearest to left + up - corner; ties go in that order."""
-    wide = corner.astype(np.int16)
-    to_left, to_up = up - wide, left - wide
-    to_corner = np.abs(to_left + to_up)
-    to_left, to_up = np.abs(to_left), np.abs(to_up)
-    predicted = np.where(to_up <= to_corner, up, corner)
-    nearest: Array = np.where((to_left <= to_up) & (to_left <= to_corner), left, predicted)
-    return nearest
+def _step(pixels: Array) -> int:
+    """Bytes of a pixel: the distance to the sample to the left."""
+    return int((1 if pixels.ndim == 2 else pixels.shape[2]) * pixels.itemsize)
 
 
 def _stored(filtered: Array) -> bytes:

@@ -41,7 +41,7 @@ _GUESS_BYTES = 64 * KIB
 #: Compressed bytes of one member that are asked for at once.
 _READ_AHEAD_BYTES = 8 * MIB
 
-#: A member up to this size is kept until another is read: small tensors share one.
+#: A member that small tensors share is kept up to this size, until another such is read.
 _KEEP_BYTES = MIB
 
 
@@ -111,12 +111,7 @@ class Bundle:
             BundleUnavailable: it could not be read.
             KeyError: there is no such member.
         """
-        if self._kept[0] == path:
-            return self._kept[1]
-        content = b"".join(self._parts(path, hashlib.sha256()))
-        if len(content) <= _KEEP_BYTES:
-            self._kept = (path, content)
-        return content
+        return b"".join(self._parts(path, hashlib.sha256()))
 
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield a member's bytes in parts of at most a zstd frame.
@@ -160,7 +155,18 @@ class Bundle:
             BundleInvalid: they are not what the manifest says.
             BundleUnavailable: they could not be read.
         """
-        return self._tensor_bytes(value, self.read(value.member))
+        return self._tensor_bytes(value, self._shared(value))
+
+    def _shared(self, value: TensorValue) -> bytes:
+        """The content of a tensor's member; one that others share is kept until another such is read."""
+        if self._kept[0] == value.member:
+            return self._kept[1]
+        if value.encoding != "raw":  # the digest of what it means is checked, and says more than the member's
+            return b"".join(self._parts(value.member, None))
+        content = self.read(value.member)
+        if value.encoding == "raw" and value.size_bytes < len(content) <= _KEEP_BYTES:
+            self._kept = (value.member, content)
+        return content
 
     def _tensor_bytes(self, value: TensorValue, content: bytes) -> bytes:
         data: bytes | memoryview = content

@@ -19,7 +19,7 @@ from recorder.bundle.values import (
     tensors_of,
 )
 
-__all__ = ["IMAGE", "MODEL", "RECORD", "TENSOR", "THUMBNAIL", "remains"]
+__all__ = ["IMAGE", "MODEL", "RECORD", "TENSOR", "THUMBNAIL", "call_without", "remains", "value_without"]
 
 IMAGE, TENSOR, THUMBNAIL = "salvage:image", "salvage:tensor", "salvage:thumbnail"
 MODEL, RECORD = "salvage:model", "salvage:record"
@@ -47,7 +47,7 @@ def remains(manifest: Manifest, bundle_id: str, gone: frozenset[str]) -> tuple[M
         lost[TENSOR] += count
         for frame_id in call.frames:
             by_frame.setdefault(frame_id, Counter())[TENSOR] += count
-        calls.append(_call(call, gone) if count else call)
+        calls.append(call_without(call, gone) if count else call)
     frames = []
     for frame in manifest.frames:
         remaining, own = _frame(frame, gone, by_frame.get(frame.id, Counter()))
@@ -79,14 +79,15 @@ def _values_of(call: Call) -> tuple[Value | None, ...]:
     return call.args, call.kwargs, call.output, call.rng, call.layers
 
 
-def _call(call: Call, gone: frozenset[str]) -> Call:
+def call_without(call: Call, gone: frozenset[str]) -> Call:
+    """Put opaque values in place of a call's tensors whose members are gone."""
     return replace(
         call,
-        args=cast(SequenceValue, _without(call.args, gone)),
-        kwargs=cast(MappingValue, _without(call.kwargs, gone)),
-        output=None if call.output is None else _without(call.output, gone),
-        rng=None if call.rng is None else _without(call.rng, gone),
-        layers=None if call.layers is None else _without(call.layers, gone),
+        args=cast(SequenceValue, value_without(call.args, gone)),
+        kwargs=cast(MappingValue, value_without(call.kwargs, gone)),
+        output=None if call.output is None else value_without(call.output, gone),
+        rng=None if call.rng is None else value_without(call.rng, gone),
+        layers=None if call.layers is None else value_without(call.layers, gone),
     )
 
 
@@ -106,11 +107,13 @@ def _frame(frame: Frame, gone: frozenset[str], of_calls: Counter[str]) -> tuple[
     every = +(own + of_calls)
     if not every:
         return frame, own
-    output = None if frame.output is None else _without(frame.output, gone)
+    output = None if frame.output is None else value_without(frame.output, gone)
     return replace(frame, images=tuple(images), output=output, lost=_sum(frame.lost, every)), own
 
 
-def _without(value: Value, gone: frozenset[str]) -> Value:
+def value_without(value: Value, gone: frozenset[str]) -> Value:
+    """Put an opaque value in place of every tensor whose member is gone."""
+
     def rest(tensor: TensorValue) -> Value:
         return _LOST_TENSOR.get(tensor.container, _LOST_OTHER) if tensor.member in gone else tensor
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from recorder.bundle import ustar
 from recorder.bundle.limits import FRAME_BYTES, MAX_MEMBER_BYTES, MIB
-from recorder.bundle.zframe import FrameCompressor
+from recorder.bundle.zframe import FAST, FrameCompressor
 
 __all__ = ["SpooledMember", "Spool"]
 
@@ -44,7 +44,7 @@ class Spool:
         content: bytes | memoryview | Iterable[bytes | memoryview],
         size_bytes: int,
         *,
-        level: int = 1,
+        level: int = FAST,
         pinned: bool = False,
     ) -> SpooledMember:
         """Compress one member.
@@ -53,7 +53,7 @@ class Spool:
             path: the member's path, not used before.
             content: its bytes, whole or in parts of any length.
             size_bytes: their number.
-            level: zstd's.
+            level: see `recorder.bundle.zframe`.
             pinned: see SpooledMember.
 
         Raises:
@@ -114,6 +114,10 @@ class Spool:
     def compress(self, raw: bytes, level: int) -> bytes:
         """Compress one frame that does not go through the scratch file."""
         return self._compressor.compress(raw, level)
+
+    def level_for(self, content: bytes | memoryview) -> int:
+        """Return the level that suits a picture's content."""
+        return self._compressor.level_for(content)
 
     def close(self) -> None:
         """Give the space back."""

@@ -28,6 +28,7 @@ __all__ = [
     "MappingValue",
     "MAX_DEPTH",
     "OpaqueValue",
+    "PLANES",
     "REMOVED_VALUES",
     "RecordValue",
     "RemovedValue",
@@ -68,6 +69,9 @@ DTYPES = tuple(ITEM_SIZE_BYTES)
 #: Name of the feature a manifest requires of its reader when it holds a RemovedValue.
 REMOVED_VALUES = "removed-values"
 
+#: A tensor encoding, and the feature that a manifest with such a tensor requires.
+PLANES = "planes"
+
 #: Containers nested deeper are captured as opaque, and refused when read: no model answers so, an attacker might.
 MAX_DEPTH = 16
 
@@ -95,7 +99,7 @@ class TensorValue:
     member: str  #: path of the member that holds the bytes
     offset: int  #: of the first byte within that member; 0 unless small tensors share one
     size_bytes: int  #: of the decoded bytes: product of shape times item size
-    encoding: str  #: "raw", "shuffle" or "table": how the member's bytes were made (schemas/FORMAT.md)
+    encoding: str  #: "raw", "shuffle", "table" or "planes": how the member's bytes were made (schemas/FORMAT.md)
     sha256: str  #: of the decoded bytes, lower-case hex
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,14 +29,26 @@ from recorder.bundle.paths import FOLDERS, MANIFEST_PATH, folder_of, is_member_p
 from recorder.bundle.spool import Spool, SpooledMember
 from recorder.bundle.tensors import size_in_bytes
 from recorder.bundle.values import TensorValue
+from recorder.bundle.zframe import FAST, NOISY, THOROUGH
 
 __all__ = ["BundleWriter"]
 
-#: zstd level of everything that is read before it is known to be worth reading.
-_MANIFEST_LEVEL = 9
+#: Given the bytes of ``manifest.json``, returns the annotations (`recorder.bundle.annotations`).
+Annotate = Callable[[bytes], Sequence[bytes]]
 
-#: zstd level of pixels, tensors and files: higher ones cost several times the time for a few percent.
-_LEVEL = 1
+
+def _plain(text: bytes) -> Sequence[bytes]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The parts of the file to be."""
+
+    text: bytes  #: manifest.json
+    head: bytes
+    members: list[SpooledMember]
+    tail: bytes
 
 
 class BundleWriter:
@@ -164,10 +176,11 @@ class BundleWriter:
         member, path = self._image_paths(frame_id, images.EXTENSIONS[image.encoding])
         while not self._taken.isdisjoint((member, path)):
             member, path = self._image_paths(frame_id, images.EXTENSIONS[image.encoding])
-        self._spool.add(member, content, len(content), level=_LEVEL)
+        level = self._spool.level_for(content) if image.source in ("array", "pil") else FAST
+        self._spool.add(member, content, len(content), level=level)
         small = images.thumbnail(pixels) if pixels is not None else None
         if small is not None:
-            self._spool.add(path, small, len(small), level=_LEVEL)
+            self._spool.add(path, small, len(small))
         return replace(image, member=member, thumbnail=path if small is not None else None)
 
     def _image_paths(self, frame_id: int, extension: str) -> tuple[str, str]:
@@ -214,7 +227,7 @@ class BundleWriter:
         else:
             encoding, content = encodings.encode(view, dtype, tuple(shape), tuple(strides))
             member, offset = self._tensor_path(), 0
-            self._spool.add(member, content, len(content), level=_LEVEL)
+            self._spool.add(member, content, len(content), level=NOISY if encoding == "planes" else FAST)
         value = TensorValue(
             **described,  # type: ignore[arg-type]
             member=member,
@@ -245,7 +258,7 @@ class BundleWriter:
 
     def _close_group(self) -> None:
         if self._group_path:
-            self._spool.add(self._group_path, bytes(self._group), len(self._group), level=_LEVEL)
+            self._spool.add(self._group_path, bytes(self._group), len(self._group))
             self._group_path, self._group = "", bytearray()
 
     def add(self, path: str, content: bytes | Iterable[bytes | memoryview], size_bytes: int) -> str:
@@ -264,7 +277,7 @@ class BundleWriter:
         """
         if not is_member_path(path):
             raise ValueError(f"{path!r} is not a path a member may have (schemas/FORMAT.md)")
-        return self._spool.add(path, content, size_bytes, level=_LEVEL, pinned=True).sha256
+        return self._spool.add(path, content, size_bytes, pinned=True).sha256
 
     def holds(self, path: str) -> bool:
         """Whether a member of that path was stored."""
@@ -274,7 +287,7 @@ class BundleWriter:
         self,
         path: str | os.PathLike[str],
         manifest: Manifest,
-        annotate: Callable[[bytes], Sequence[bytes]] = lambda text: (),
+        annotate: Annotate = _plain,
     ) -> str:
         """Write the bundle and make it durable; it appears under its name complete or not at all.
 
@@ -294,6 +307,28 @@ class BundleWriter:
                 what was not stored or is too large.
             OSError: the file cannot be written; nothing is left behind.
         """
+        layout = self._layout(manifest, annotate)
+        if len(layout.text) > MAX_MANIFEST_BYTES or len(layout.members) > MAX_MEMBERS:
+            raise BundleInvalid(
+                f"the manifest would take {len(layout.text)} bytes for {len(layout.members)} members, more than a "
+                "bundle may have; record shorter windows or less metadata"
+            )
+        parse_manifest(layout.text)  # what the reader would refuse is not written
+        self._assemble(Path(path), layout)
+        return hashlib.sha256(layout.text).hexdigest()
+
+    def measure(self, manifest: Manifest, annotate: Annotate = _plain) -> int:
+        """Return how many bytes the bundle would take with this manifest and these annotations."""
+        layout = self._layout(manifest, annotate)
+        packed = sum(compressed for member in layout.members for compressed, _ in member.frames)
+        return len(layout.head) + packed + len(layout.tail)
+
+    @property
+    def members(self) -> Mapping[str, SpooledMember]:
+        """What is stored, by path."""
+        return self._spool.members
+
+    def _layout(self, manifest: Manifest, annotate: Annotate) -> _Layout:
         self._close_group()
         named = paths_named(manifest)
         chosen = sorted(
@@ -302,32 +337,24 @@ class BundleWriter:
         )
         manifest = replace(manifest, members=_numbered(chosen), required_features=features_of(manifest))
         text = strictjson.dumps(codec.to_json(manifest))
-        if len(text) > MAX_MANIFEST_BYTES or len(chosen) > MAX_MEMBERS:
-            raise BundleInvalid(
-                f"the manifest would take {len(text)} bytes for {len(chosen)} members, more than a bundle may have; "
-                "record shorter windows or less metadata"
-            )
-        parse_manifest(text)  # what the reader would refuse is not written
-        digest = hashlib.sha256(text)
         entry = ustar.header(MANIFEST_PATH, len(text)) + text + ustar.padding(len(text))
-        manifest_frame = self._spool.compress(entry, _MANIFEST_LEVEL)
-        end_frame = self._spool.compress(ustar.END_OF_ARCHIVE, _LEVEL)
-        header = archive.pack_header(len(manifest_frame), len(text), digest.digest())
+        manifest_frame = self._spool.compress(entry, THOROUGH)
+        end_frame = self._spool.compress(ustar.END_OF_ARCHIVE, FAST)
+        header = archive.pack_header(len(manifest_frame), len(text), hashlib.sha256(text).digest())
         frames = [(len(header), 0), (len(manifest_frame), len(entry))]
         frames += [frame for member in chosen for frame in member.frames]
         frames.append((len(end_frame), len(ustar.END_OF_ARCHIVE)))
         annotations = annotate(text)
         frames += [(len(frame), 0) for frame in annotations]
         tail = end_frame + b"".join(annotations) + archive.pack_seek_table(frames)
-        self._assemble(Path(path), header + manifest_frame, chosen, tail)
-        return digest.hexdigest()
+        return _Layout(text, header + manifest_frame, chosen, tail)
 
-    def _assemble(self, path: Path, head: bytes, members: list[SpooledMember], tail: bytes) -> None:
+    def _assemble(self, path: Path, layout: _Layout) -> None:
         with durable_file(path) as file:
-            file.write(head)
-            for member in members:
+            file.write(layout.head)
+            for member in layout.members:
                 self._spool.copy(member, file)
-            file.write(tail)
+            file.write(layout.tail)
 
 
 def _numbered(members: list[SpooledMember]) -> tuple[Member, ...]:

@@ -6,7 +6,7 @@ import zstandard
 
 from recorder.bundle.errors import BundleInvalid
 
-__all__ = ["FRAME_MAGIC", "FrameCompressor", "decompress_frame", "frame_length"]
+__all__ = ["FAST", "FRAME_MAGIC", "NOISY", "THOROUGH", "FrameCompressor", "decompress_frame", "frame_length"]
 
 FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
 
@@ -17,18 +17,41 @@ _MAX_BLOCK_BYTES = 128 * 1024
 _CHECKSUM_BYTES = 4
 
 
+#: zstd's level of pixels, tensors and files: higher ones cost several times the time for a few per cent.
+FAST = 1
+
+#: zstd's level of what is small and read first.
+THOROUGH = 9
+
+#: No level but a setting for photographs, whose matches are accidents: only long ones are taken, and a short window
+#: makes blocks of 32 KiB, each with its own code. 0.4 % smaller than FAST, and no slower.
+NOISY = 0
+_NOISY_PARAMETERS = {"window_log": 15, "hash_log": 13, "chain_log": 13, "search_log": 1, "min_match": 6}
+
+#: Enough of a picture to hold what a short window would miss.
+_SAMPLE_BYTES = 128 * 1024
+
+
 class FrameCompressor:
     """Compresses buffers into independent frames. Not for use from two threads at once."""
 
     def __init__(self) -> None:
         self._by_level: dict[int, zstandard.ZstdCompressor] = {}
 
+    def level_for(self, content: bytes | memoryview) -> int:
+        """Try FAST and NOISY on the middle of a picture's content and return which is better."""
+        start = max(0, len(content) - _SAMPLE_BYTES) // 2
+        sample = content[start : start + _SAMPLE_BYTES]
+        return min(FAST, NOISY, key=lambda level: len(self.compress(sample, level)))
+
     def compress(self, raw: bytes | bytearray | memoryview, level: int) -> bytes:
         """Return one frame that states content size and checksum (one shot: the streaming API omits the size)."""
         compressor = self._by_level.get(level)
         if compressor is None:
-            compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
-            self._by_level[level] = compressor
+            parameters = zstandard.ZstdCompressionParameters.from_level(
+                level or FAST, write_checksum=True, write_content_size=True, **({} if level else _NOISY_PARAMETERS)
+            )
+            compressor = self._by_level[level] = zstandard.ZstdCompressor(compression_params=parameters)
         return compressor.compress(raw)
 
 

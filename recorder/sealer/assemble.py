@@ -38,6 +38,7 @@ from recorder.sealer.latched import Latched, placeholder_context
 from recorder.sealer.placing import placed
 from recorder.sealer.redacting import Redacting
 from recorder.sealer.stages import StageRecord
+from recorder.sealer.thinning import thin
 from recorder.sealer.tracking import TrackSource
 
 __all__ = ["assemble"]
@@ -54,6 +55,7 @@ def assemble(
     unverified: Mapping[int, int] | None = None,
     complete: bool = True,
     parent: Parent | None = None,
+    max_bundle_bytes: int | None = None,
     pace: Callable[[], None] = lambda: None,
     annotate: Callable[[bytes], Sequence[bytes]] = lambda text: (),
 ) -> Path:
@@ -71,6 +73,7 @@ def assemble(
         unverified: how many calls began after their model's weights were last compared, by model.
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
+        max_bundle_bytes: how large the bundle may be: payloads far from the trigger are left out. None: any size.
         pace: called between records; it may sleep.
         annotate: signs the manifest (`recorder.bundle.BundleWriter.finish`).
     """
@@ -110,6 +113,8 @@ def assemble(
             track=history,
         )
         manifest = dataclasses.replace(manifest, redactions=privacy.redactions())
+        if max_bundle_bytes is not None:
+            manifest = thin(manifest, writer, max_bundle_bytes, annotate)
         writer.finish(path, manifest, annotate)
     return path
 

@@ -305,8 +305,8 @@ class _Sealer:
             settings.privacy_policy,
             privacy_key,
             Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
+            max_bundle_bytes=settings.max_bundle_bytes,
         )
-        self._sealing = Sealing(self._sink, settings.notify, self._scratch)
         kept = self._sink.state_directory()
         self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
         self._rings: dict[str, _Served] = {}

@@ -62,6 +62,7 @@ class Sealing:
             window is the policy in its ring.
         privacy_key: for pseudonyms and digests.
         protection: how bundles are signed and encrypted.
+        max_bundle_bytes: see `recorder.sealer.thinning`; None: no bound.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class Sealing:
         privacy: PrivacyPolicy | None = None,
         privacy_key: PrivacyKey | None = None,
         protection: Protection | None = None,
+        *,
+        max_bundle_bytes: int | None = None,
     ) -> None:
         self._protection = protection or Protection()
         self._functions = import_functions(privacy)
@@ -79,6 +82,7 @@ class Sealing:
         self._sink = sink
         self._notify = notify
         self._scratch = scratch
+        self._max_bundle_bytes = max_bundle_bytes
         self._quota = cpu_quota()
         self._queue: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._pending = 0
@@ -172,6 +176,7 @@ class Sealing:
                 privacy=Redacting(window.latched.privacy, self._privacy_key, self._functions),
                 track=window.track,
                 unverified=window.unverified_calls,
+                max_bundle_bytes=self._max_bundle_bytes,
                 pace=Pace(self._quota),
                 annotate=lambda text: self._protection.annotations(text, report),
             )

@@ -27,6 +27,12 @@ __all__ = ["seal"]
     metavar="N",
     help="What the open windows of one ring may take in DIR.",
 )
+@click.option(
+    "--max-bundle-bytes",
+    type=click.IntRange(min=2**16),
+    metavar="N",
+    help="How large a bundle may be: payloads far from the trigger are left out. Default: no bound.",
+)
 @click.option("--sign-key", metavar="FILE", help="Sign bundles with this Ed25519 private key (PEM).")
 @click.option("--encrypt-to", multiple=True, metavar="RECIPIENT", help="Encrypt bundles to this age recipient.")
 @click.option(
@@ -53,6 +59,7 @@ def seal(
     sink: str,
     once: bool,
     spool_bytes: int,
+    max_bundle_bytes: int | None,
     sign_key: str | None,
     encrypt_to: tuple[str, ...],
     history_seconds: float,
@@ -87,6 +94,7 @@ def seal(
         sink_options={},
         notify=None,
         spool_bytes=spool_bytes,
+        max_bundle_bytes=max_bundle_bytes,
         sign_key=str(Path(sign_key).absolute()) if sign_key is not None else None,
         encrypt_to=_recipients(encrypt_to),
         track_bytes=track_bytes if history_seconds else 0,

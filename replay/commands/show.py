@@ -30,7 +30,7 @@ def show(bundle: str, as_markdown: bool, as_json: bool) -> None:
     """
     from replay.show.answers import short_answers
     from replay.show.history import history_json, history_section
-    from replay.show.story import headline, tell
+    from replay.show.story import headline, near_trigger, tell
     from replay.show.table import markdown, print_section
 
     with open_bundle(bundle) as opened:
@@ -41,7 +41,7 @@ def show(bundle: str, as_markdown: bool, as_json: bool) -> None:
             return
         version = f"{manifest.format_version.major}.{manifest.format_version.minor}"
         facts = f"bundle {opened.id[:12]}, {size(opened.size_bytes)}, format {version}"
-        answers = short_answers(opened)
+        answers = short_answers(opened, near_trigger(manifest))
         if as_markdown:
             safe = {frame: inert_markdown(answer, 60) for frame, answer in answers.items()}
             sections = tell(manifest, safe, inert_markdown)
@@ -93,6 +93,7 @@ def show_json(bundle_id: str, manifest: Manifest) -> dict[str, Any]:
         ],
         "frames": [_frame(frame, calls) for frame in manifest.frames],
         "lost": dict(incident.lost),
+        "thinning": None if incident.thinning is None else to_json(incident.thinning),
         "redactions": [to_json(each) for each in manifest.redactions],
     }
 

@@ -19,26 +19,30 @@ _STRUCT_CODES = {"float16": "e", "float32": "f", "float64": "d"}
 #: Outputs above this are not decoded for a line in a table.
 _MAX_BYTES = 1 << 20
 
-#: All outputs of a bundle together: a listing has to stay quick.
-_MAX_TOTAL_BYTES = 1 << 24
+#: All members that are read for it together: a listing has to stay quick, from a bucket too.
+_MAX_TOTAL_BYTES = 1 << 19
 
 
-def short_answers(bundle: Bundle) -> dict[int, str]:
+def short_answers(bundle: Bundle, frames: Sequence[Frame]) -> dict[int, str]:
     """Return ``{frame id: "class 282 (0.93)"}`` for frames whose answer can be said in a few words.
 
-    A damaged output is left out: `replay verify` is there to say what is damaged.
+    A damaged output is left out: `replay verify` is there to say what is damaged. So are those that would take more
+    than half a megabyte to read.
     """
+    sizes = {member.path: member.size_bytes for member in bundle.manifest.members}
     by_id = {call.id: call for call in bundle.manifest.calls}
     answers: dict[int, str] = {}
     budget_bytes = _MAX_TOTAL_BYTES
-    for frame in bundle.manifest.frames:
+    for frame in frames:
         calls = [by_id[each] for each in frame.calls if each in by_id]
         said = say(frame.output)
         if not said and calls:
             call = calls[-1]
             tensor = _single_tensor(call.output)
-            budget_bytes -= tensor.size_bytes if tensor else 0
-            said = say(call.output) or (_top_class(bundle, frame, call, tensor) if tensor and budget_bytes > 0 else "")
+            said = say(call.output)
+            if not said and tensor is not None:
+                budget_bytes -= sizes.pop(tensor.member, 0)  # once for all that share it
+                said = _top_class(bundle, frame, call, tensor) if budget_bytes >= 0 else ""
         if said:
             answers[frame.id] = said
     return answers

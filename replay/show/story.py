@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from recorder.bundle.custody import custody
-from recorder.bundle.manifest import Frame, Image, Manifest, Model, Trigger
+from recorder.bundle.manifest import Frame, Image, Manifest, Model, Thinning, Trigger
 from recorder.bundle.values import JsonValue
 from replay.show.provenance import custody_sentences
 from replay.show.text import duration, id_ranges, size, utc
 
-__all__ = ["Say", "Section", "headline", "tell"]
+__all__ = ["Say", "Section", "headline", "near_trigger", "tell"]
 
 #: `replay.show.text.inert` or `inert_markdown`: (text, limit) to safe text.
 Say = Callable[[object, int], str]
@@ -81,6 +81,8 @@ def _what_happened(manifest: Manifest, say: Say) -> Section:
     if incident.recurrences_since_last:
         count = incident.recurrences_since_last
         sentences.append(f"Recurred: {count} further trigger{'s' * (count > 1)} of this signature were not sealed.")
+    if incident.thinning is not None:
+        sentences.append(_thinned(incident.thinning, say))
     if not manifest.complete:
         sentences.append("Salvaged and incomplete: parts of the recording are missing.")
     sentences += custody_sentences(custody(manifest), say)
@@ -89,6 +91,16 @@ def _what_happened(manifest: Manifest, say: Say) -> Section:
         sentences=tuple(sentences),
         header=("trigger", "frame", "value", "threshold", "reason"),
         rows=rows,
+    )
+
+
+def _thinned(thinning: Thinning, say: Say) -> str:
+    limit = f"to {size(thinning.max_bundle_bytes)}, by the rule {say(thinning.rule, 40)}"
+    if not thinning.frames:
+        return f"Thinning {limit} was asked for, and there was nothing to leave out."
+    return (
+        f"Thinned {limit}: images and large tensors of frames {id_ranges(thinning.frames)} are not here, "
+        "so these frames cannot be replayed."
     )
 
 
@@ -107,15 +119,17 @@ def _cause(cause: dict[str, JsonValue] | None, say: Say) -> str:
 
 
 def _frames(manifest: Manifest, answers: dict[int, str], say: Say) -> Section:
-    shown, left_out = _near_trigger(manifest)
+    shown = near_trigger(manifest)
+    left_out = len(manifest.frames) - len(shown)
     zero = _zero_ns(manifest)
     triggered = {trigger.frame for trigger in manifest.incident.triggers}
+    thinned = manifest.incident.thinning.frames if manifest.incident.thinning is not None else ()
     rows = tuple(
         (
             ">" if frame.id in triggered else "",
             str(frame.id),
             f"{(frame.time_ns - zero) / 1e9:+.3f} s",
-            _status(frame, say),
+            _status(frame, say) + (" (thinned)" if frame.id in thinned else ""),
             duration(frame.latency_seconds),
             ", ".join(_image(image) for image in frame.images[:2]),
             answers.get(frame.id, ""),
@@ -131,13 +145,14 @@ def _frames(manifest: Manifest, answers: dict[int, str], say: Say) -> Section:
     )
 
 
-def _near_trigger(manifest: Manifest) -> tuple[Sequence[Frame], int]:
+def near_trigger(manifest: Manifest) -> Sequence[Frame]:
+    """Return the frames that are shown: all of a usual window, of a longer one those about the trigger."""
     frames = manifest.frames
     if len(frames) <= _FRAMES_SHOWN:
-        return frames, 0
+        return frames
     zero = _zero_ns(manifest)
     nearest = sorted(frames, key=lambda frame: abs(frame.time_ns - zero))[:_FRAMES_SHOWN]
-    return sorted(nearest, key=lambda frame: frame.id), len(frames) - _FRAMES_SHOWN
+    return sorted(nearest, key=lambda frame: frame.id)
 
 
 def _zero_ns(manifest: Manifest) -> int:

@@ -43,6 +43,7 @@ _WORDS = [
     b'""',
     b'"raw"',
     b'"table"',
+    b'"planes"',
     b'"float64"',
 ]
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as pil
 
-from recorder.bundle import Bundle, BundleError, BundleInvalid, BundleWriter, PixelsDiffer, images, png
+from recorder.bundle import Bundle, BundleError, BundleInvalid, BundleWriter, PixelsDiffer, images, png, rows
 from recorder.bundle.manifest import Image
 from tests.bundle.forge import Forgery
 from tests.bundles import picture
@@ -42,10 +42,10 @@ def as_file(array: npt.NDArray[Any], kind: str, **options: Any) -> bytes:
 
 
 @settings(max_examples=150, deadline=None)
-@given(pixels=pixel_arrays, filter_type=st.sampled_from([None, 0, 1, 2, 3, 4]))
+@given(pixels=pixel_arrays, filter_type=st.sampled_from([None, *range(6)]))
 def test_pngs_of_any_shape_decode_to_the_same_pixels(pixels: npt.NDArray[Any], filter_type: int | None) -> None:
     """With every filter Pillow or the row-wise decoder agree; 16-bit colour uses only filters the latter knows."""
-    if pixels.dtype == np.uint16 and pixels.ndim == 3 and pixels.shape[2] > 1 and filter_type in (3, 4):
+    if pixels.dtype == np.uint16 and pixels.ndim == 3 and pixels.shape[2] > 1 and filter_type in (3, 4, 5):
         filter_type = None
     decoded = images.decode_file(png.encode(pixels, filter_type), "png")
     assert np.array_equal(decoded.reshape(pixels.shape), pixels)
@@ -72,9 +72,36 @@ def test_the_filter_follows_the_picture() -> None:
     steps = random.integers(-2, 3, (300, 300, 3))
     start = random.integers(0, 256, (300, 1, 3))
     walk = (np.cumsum(steps, axis=1) + start).astype(np.uint8)
-    assert png.choose_filter(noise) == png.NONE
-    assert png.choose_filter(walk) == png.SUB
-    assert png.choose_filter(walk.transpose(1, 0, 2)) == png.UP
+    assert png.choose_filter(noise) == rows.NONE
+    assert png.choose_filter(walk) == rows.SUB
+    assert png.choose_filter(walk.transpose(1, 0, 2)) == rows.UP
+
+
+def test_a_photograph_gets_a_filter_for_each_row_and_deep_colour_one_that_is_read_again() -> None:
+    """Rows that continue the one above beside rows that continue to the right; Pillow halves 16-bit colour."""
+    random = np.random.default_rng(0)
+    across = np.cumsum(random.integers(-2, 3, (40, 90, 3)), axis=1)
+    down = np.cumsum(random.integers(-2, 3, (40, 90, 3)), axis=0)
+    pixels = np.concatenate([across, down] * 3).astype(np.uint8)
+    data = png.encode(pixels, rows.ADAPTIVE)
+    assert np.array_equal(images.decode_file(data, "png"), pixels)
+    used = set(np.frombuffer(zlib.decompress(png._image_data(data)), np.uint8).reshape(240, -1)[:, 0])
+    assert {rows.SUB, rows.UP} <= used <= {rows.SUB, rows.UP, rows.AVERAGE, rows.PAETH}
+    smooth = picture(random, 64, 64)
+    assert png.choose_filter(smooth) == rows.ADAPTIVE
+    assert png.choose_filter(smooth.astype(np.uint16) * 9) in (rows.NONE, rows.SUB, rows.UP)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.sampled_from([1, 2, 3, 4, 6, 8]), st.sampled_from([2, 9, 256]))
+def test_paeth_in_eight_bits_is_the_specification_s(seed: int, height: int, step: int, span: int) -> None:
+    """Against the formula as the standard has it, ties included."""
+    lines = np.random.default_rng(seed).integers(0, span, (height, 5 * step), np.uint8)
+    padded = np.pad(lines, ((1, 0), (step, 0))).astype(int)
+    left, up, corner = padded[1:, :-step], padded[:-1, step:], padded[:-1, :-step]
+    distances = [np.abs(left + up - corner - each) for each in (left, up, corner)]
+    predicted = np.choose(np.argmin(distances, axis=0), [left, up, corner])
+    assert np.array_equal(rows.filter_rows(lines, step, rows.PAETH)[:, 1:], (lines - predicted).astype(np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +178,7 @@ def test_sixteen_bit_colour_that_pillow_would_halve_is_not_called_decoded() -> N
     """Eight bits of sixteen are not the pixels."""
     pixels = np.random.default_rng(0).integers(0, 65536, (8, 8, 3)).astype(np.uint16)
     with pytest.raises(ValueError, match="without loss"):
-        images.decode_file(png.encode(pixels, png.PAETH), "png")
+        images.decode_file(png.encode(pixels, rows.PAETH), "png")
 
 
 def test_palettes_masks_and_cmyk_have_defined_pixels() -> None:

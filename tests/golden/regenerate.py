@@ -58,14 +58,29 @@ from recorder.bundle.values import (
     TensorValue,
     Value,
 )
+from recorder.sealer.thinning import thin
 from recorder.trust.signatures import SigningKey, load_signing_key
 from tests.bundles import environment, picture, store_array
 
-__all__ = ["CONTENTS", "FOLDER", "GOLDENS", "PRIVACY", "SIGNED", "TEST_KEY", "TRACK", "contents_of", "write"]
+__all__ = [
+    "CONTENTS",
+    "FOLDER",
+    "GOLDENS",
+    "PRIVACY",
+    "SIGNED",
+    "TEST_KEY",
+    "THINNED",
+    "THIN_BYTES",
+    "TRACK",
+    "contents_of",
+    "write",
+]
 
 FOLDER = Path(__file__).parent
 CONTENTS = FOLDER / "contents.json"
 _T0_NS = 1_760_000_000_000_000_000
+
+_SIGNED: list[type[np.floating[Any] | np.signedinteger[Any]]] = [np.float64, np.float32, np.float16, np.int16]
 
 Parts = tuple[tuple[Frame, ...], tuple[Call, ...]]
 
@@ -108,6 +123,18 @@ def tensors(writer: BundleWriter) -> Parts:
         _tensor(writer, np.arange(6, dtype=np.int32).tobytes(), "int32", (2, 3), (0, 1)),
         _tensor(writer, np.arange(6, dtype=np.int32).tobytes(), "int32", (2, 3), (7, 2), container="numpy"),
     ]
+    return (_frame(1, calls=(1,)),), (_call(1, (1,), tuple(args), args[0]),)
+
+
+def planes(writer: BundleWriter) -> Parts:
+    """What became of 8-bit pictures, planes of channels: floats of each size, with and without a sign, and integers."""
+    random = np.random.default_rng(6)
+    shared = np.cumsum(random.integers(-3, 4, (1, 60, 70)), axis=1) + 128
+    seen = (shared + np.reshape([0, 9, 20], (3, 1, 1)) + random.integers(0, 2, (3, 60, 70))).astype(np.uint8)
+    args: list[Value] = [store_array(writer, (seen.astype(kind) - kind(100))) for kind in _SIGNED]
+    args.append(store_array(writer, np.tile(seen, (1, 2, 1))))
+    args.append(store_array(writer, np.stack([seen, seen[:, ::-1]]).astype(np.float32) / np.float32(255)))
+    args.append(store_array(writer, np.repeat(seen[0], 3, axis=0).astype(np.float64)))
     return (_frame(1, calls=(1,)),), (_call(1, (1,), tuple(args), args[0]),)
 
 
@@ -299,12 +326,29 @@ def track(writer: BundleWriter) -> Track:
     )
 
 
+def thinned(writer: BundleWriter) -> Parts:
+    """Seven frames of noise, the fifth and sixth of one batch; too much for THIN_BYTES."""
+    random = np.random.default_rng(7)
+    frames, calls = [], []
+    for served in ((1,), (2,), (3,), (4,), (5, 6), (7,)):
+        large = store_array(writer, random.integers(0, 2**32, 4096, np.uint32).view(np.float32))
+        small = store_array(writer, random.normal(0, 1, (len(served), 3)).astype(np.float32))
+        calls.append(_call(served[0], served, (large,), small))
+        for number in served:
+            image = writer.image(number, "image", random.integers(0, 256, (30, 40, 3)).astype(np.uint8))
+            frames.append(_frame(number, calls=(served[0],), images=(image,)))
+    encoded = writer.encoded_image(7, "left", _file(random.integers(0, 256, (20, 20, 3)).astype(np.uint8), "PNG"))
+    frames[-1] = replace(frames[-1], images=(*frames[-1].images, encoded))
+    return tuple(frames), tuple(calls)
+
+
 def _finish(
     writer: BundleWriter,
     path: Path,
     parts: Parts,
     history: Track | None = None,
     redactions: tuple[Redaction, ...] = (),
+    max_bundle_bytes: int | None = None,
 ) -> None:
     trigger = Trigger(kind="manual", reason="golden", frame=1, time_ns=_T0_NS + 5, value=0.25, threshold=0.5)
     window = Window(pre_frames=16, post_frames=4, post_seconds=5.0, closed_by="frames")
@@ -323,13 +367,14 @@ def _finish(
         ),
         frames=parts[0], calls=parts[1], track=history, redactions=redactions,
     )  # fmt: skip
-    writer.finish(path, manifest)
+    writer.finish(path, manifest if max_bundle_bytes is None else thin(manifest, writer, max_bundle_bytes))
 
 
 #: File name without its suffix to what fills it. "salvaged" is made of the first by damage.
 GOLDENS: dict[str, Callable[[BundleWriter], Parts]] = {
     "1.0-images": images,
     "1.0-tensors": tensors,
+    "1.0-planes": planes,
     "1.0-batch": batch,
     "1.0-exception": exception,
     "1.0-open-frame": open_frame,
@@ -343,6 +388,8 @@ SIGNED = "1.0-signed"
 TEST_KEY = FOLDER / "TEST-KEY-trust-nothing-it-signs.pem"
 #: An exception with its history.
 TRACK = "1.0-track"
+#: Kept within a size.
+THINNED, THIN_BYTES = "1.0-thinned", 56_000
 #: The one that says what was taken out of it.
 PRIVACY = "1.0-privacy"
 
@@ -365,8 +412,9 @@ def write(directory: Path, name: str) -> Path:
         return path
     with BundleWriter(directory) as writer:
         history = track(writer) if name == TRACK else None
-        parts = (exception if name == TRACK else GOLDENS[name])(writer)
-        _finish(writer, path, parts, history, _REDACTIONS if name == PRIVACY else ())
+        parts = ({TRACK: exception, THINNED: thinned}.get(name) or GOLDENS[name])(writer)
+        redactions = _REDACTIONS if name == PRIVACY else ()
+        _finish(writer, path, parts, history, redactions, THIN_BYTES if name == THINNED else None)
     return path
 
 
@@ -410,7 +458,7 @@ def main() -> None:
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     contents_path = directory / CONTENTS.name
     contents = json.loads(contents_path.read_text()) if contents_path.exists() else {}
-    for name in (*GOLDENS, SALVAGED, SIGNED, TRACK):
+    for name in (*GOLDENS, SALVAGED, SIGNED, TRACK, THINNED):
         if not (directory / f"{name}.zst").exists():
             contents[name] = contents_of(write(directory, name))
     contents_path.write_text(json.dumps(contents, indent=1, sort_keys=True) + "\n")

@@ -23,6 +23,8 @@ from tests.golden.regenerate import (
     SALVAGED,
     SIGNED,
     TEST_KEY,
+    THIN_BYTES,
+    THINNED,
     TRACK,
     contents_of,
     write,
@@ -36,7 +38,7 @@ ROOT = FOLDER.parents[1]
 def test_every_golden_bundle_is_listed_small_and_unchanged() -> None:
     """A golden bundle is never written again."""
     assert sorted(path.stem for path in FOLDER.glob("*.zst")) == NAMES
-    assert {*GOLDENS, SALVAGED, SIGNED, TRACK} <= set(NAMES)
+    assert {*GOLDENS, SALVAGED, SIGNED, TRACK, THINNED} <= set(NAMES)
     for name in NAMES:
         data = (FOLDER / f"{name}.zst").read_bytes()
         assert len(data) < 60_000
@@ -91,7 +93,7 @@ def test_the_minimal_reader_fits_on_a_page() -> None:
     assert imported <= {*sys.stdlib_module_names, "zstandard"}
 
 
-@pytest.mark.parametrize("name", sorted([*GOLDENS, TRACK]))
+@pytest.mark.parametrize("name", sorted([*GOLDENS, TRACK, THINNED]))
 def test_the_writer_still_says_the_same(name: str, tmp_path: Path) -> None:
     """Twice the same bytes; and what a reader gets out is what the golden bundle holds, up to encoders' own bytes."""
     first = write(tmp_path, name)
@@ -102,6 +104,21 @@ def test_the_writer_still_says_the_same(name: str, tmp_path: Path) -> None:
     assert set(fresh["members"]) == set(RECORDED[name]["members"])
     ours = {key: digest for key, digest in fresh["pixels"].items() if key not in ("frame 20 palette", "frame 20 png")}
     assert ours.items() <= RECORDED[name]["pixels"].items()
+
+
+def test_the_thinned_one_keeps_to_its_size_and_says_what_it_lacks() -> None:
+    """The trigger's frame has its payload, the batch went together, every frame is listed."""
+    path = FOLDER / f"{THINNED}.zst"
+    assert path.stat().st_size <= THIN_BYTES
+    with Bundle.open(path) as bundle:
+        thinning = bundle.manifest.incident.thinning
+        assert thinning is not None and thinning.max_bundle_bytes == THIN_BYTES
+        lacking = set(thinning.frames)
+        assert {5, 6} <= lacking or lacking.isdisjoint({5, 6})
+        assert 1 not in lacking and 7 in lacking
+        for frame in bundle.manifest.frames:
+            assert (frame.id in lacking) == bool(frame.images_left_out) == (not frame.images)
+            assert frame.output is not None
 
 
 def test_together_they_hold_every_feature_of_the_format() -> None:
@@ -118,7 +135,7 @@ def test_together_they_hold_every_feature_of_the_format() -> None:
             texts += bundle.manifest_bytes.decode()
     from recorder.bundle.values import DTYPES
 
-    assert encodings == {"raw", "shuffle", "table"}
+    assert encodings == {"raw", "shuffle", "table", "planes"}
     assert dtypes == set(DTYPES)
     assert images == {("png", False), ("jpeg", False), ("webp", False), ("raw", False), ("raw", True), ("jpeg", True)}
     assert statuses == {"complete", "raised", "open"}

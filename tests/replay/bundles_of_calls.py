@@ -31,6 +31,7 @@ from recorder.capture import describe
 from recorder.environment import capture_environment
 from recorder.fingerprint import call_settings
 from recorder.models import ModelStore, layouts_of, tensors_of_module, training_modules_of
+from recorder.sealer.thinning import thin
 
 T0_NS = 1_760_000_000_000_000_000
 
@@ -86,7 +87,7 @@ class Recording:
         record = {"model": number, "args": describe_bytes(args), "kwargs": describe_bytes({}), "settings": settings}
         self.calls.append({**record, "open": True})
 
-    def write(self, name: str = "incident.zst") -> Path:
+    def write(self, name: str = "incident.zst", max_bundle_bytes: int | None = None) -> Path:
         path = self.directory / name
         with BundleWriter(self.directory) as writer:
             calls = tuple(_call(writer, index, record) for index, record in enumerate(self.calls))
@@ -110,7 +111,7 @@ class Recording:
                 calls=calls,
                 members=(),
             )
-            writer.finish(path, manifest)
+            writer.finish(path, manifest if max_bundle_bytes is None else thin(manifest, writer, max_bundle_bytes))
         return path
 
     def set_models(self, **changes: Any) -> None:

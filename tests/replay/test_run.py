@@ -263,3 +263,23 @@ def test_an_interrupted_replay_says_what_it_knew_by_then(recording: Any, replaye
     assert result.interrupted and result.verdict is Level.BIT_EXACT
     assert [frame.compared for frame in result.frames][:3] == [True, True, False]
     assert f"interrupted after 2 of {len(result.frames)} runs" in result.conclusion
+
+
+def test_a_thinned_bundle_gives_a_verdict_on_the_frames_that_are_there(recording: Any, replayed: Any) -> None:
+    """The others are counted, with the reason, and do not count in the verdict."""
+    model = recording.attach(echo())
+    for seed in range(12):
+        model(torch.rand(1, 8192, generator=torch.Generator().manual_seed(seed)))
+    recording.triggers = [Trigger(kind="manual", reason="asked for", frame=6, time_ns=T0_NS)]
+    path = recording.write(max_bundle_bytes=150_000)
+    assert path.stat().st_size <= 150_000
+    result = replayed(path, "echo")
+    kept = [frame.id for frame in result.frames if not frame.thinned]
+    assert (len(result.frames), 6 in kept, len(kept) + result.thinned) == (12, True, 12)
+    assert result.verdict is Level.BIT_EXACT, result
+    assert (result.exit_code, result.thinned > 4) == (0, True)
+    assert f"{result.thinned} of 12 frames were not replayed: thinned" in result.conclusion
+    assert "nothing to compare with" not in result.conclusion
+    only = replayed(path, "echo", frames=frozenset({frame.id for frame in result.frames if frame.thinned}))
+    assert (only.verdict, only.exit_code, only.thinned) == (Level.NOT_REPLAYABLE, 3, result.thinned)
+    assert all(frame.reason.startswith("thinned: ") for frame in only.frames)
