@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -153,6 +154,7 @@ def _difference(difference: Difference | None) -> dict[str, Any] | None:
         "recorded": difference.recorded,
         "replayed": difference.replayed,
         "margin_over_delta": _finite(difference.margin_over_delta),
+        "layer": None if difference.layer is None else dataclasses.asdict(difference.layer),
     }
 
 

@@ -19,6 +19,9 @@ from replay.failure import failure_shows
 from replay.jobs import chosen_frames, plan_jobs
 from replay.judge import disagreement, judge, soften
 from replay.load import UserConfig, is_factory
+from replay.locate.locating import locate_repeat
+from replay.locate.recorded import locate_recorded, recorded_layers
+from replay.locate.wording import name_layer
 from replay.numerics.settings import PROFILES, WorkerPlan, plan_worker
 from replay.packed import PackedModels
 from replay.pipeline.passes import run_pipeline, with_stages
@@ -36,6 +39,9 @@ __all__ = ["ReplayOptions", "replay_bundle"]
 
 #: Answers of the first pass kept to say by how much a second one differs; beyond, digests tell only that it does.
 _KEPT_BYTES = 64 * 2**20
+
+#: Calls whose layers are looked through; the others most likely differ for the same reason.
+_LOCATED_CALLS = 3
 
 Progress = Callable[[int, int], None]
 
@@ -193,6 +199,25 @@ class _Replay:
                 if _digest(outcome) != self._digests[job.call.id]:
                     self._verdicts[job.call.id] = disagreement(job, self._kept.get(job.call.id), outcome)
                 self._progress()
+        self._find_layers(session)
+
+    def _find_layers(self, session: Session) -> None:
+        """Name the layer in which a replay first disagrees with itself, or with the layers captured in production."""
+        left = _LOCATED_CALLS
+        for job in self._jobs:
+            verdict = self._verdicts[job.call.id]
+            if verdict.first_difference is None or not left:
+                continue
+            if verdict.level is Level.NONDETERMINISTIC:
+                located = locate_repeat(session, job)
+            elif job.call.id in self._digests and (layers := recorded_layers(job.call, self._bundle.tensor_bytes)):
+                session.forget_models()
+                located = locate_recorded(session, job, layers)
+            else:
+                continue
+            left -= 1
+            named = name_layer(located, verdict.first_difference)
+            self._verdicts[job.call.id] = replace(verdict, first_difference=named)
 
     def _run_pipeline(self, name: str, plans: dict[int, WorkerPlan], limits: Limits) -> None:
         options = self._options

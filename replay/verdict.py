@@ -15,6 +15,7 @@ __all__ = [
     "Difference",
     "FrameChange",
     "FrameVerdict",
+    "Layer",
     "Level",
     "OUTCOMES",
     "ReplayResult",
@@ -47,6 +48,16 @@ def worst(levels: list[Level]) -> Level:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """The layer of a model in which a difference begins."""
+
+    path: str  #: of the module; "" is the model itself
+    kind: str  #: its class, or the operator
+    call_index: int = 0  #: the how manieth call of it
+    operator: str | None = None  #: inside it, where that is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """Where a replayed value first differs from the recorded one, and by how much."""
 
@@ -58,6 +69,7 @@ class Difference:
     recorded: JsonValue = None  #: the recorded decision or scalar, shortened
     replayed: JsonValue = None
     margin_over_delta: float | None = None  #: distance to the decision boundary over max_abs; below 2 is a near-tie
+    layer: Layer | None = None  #: where it begins, as far as that was looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

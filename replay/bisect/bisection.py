@@ -19,6 +19,7 @@ from replay.bisect.search import OutOfTime, smallest_sets
 from replay.jobs import chosen_frames, plan_jobs
 from replay.load import UserConfig
 from replay.numerics.settings import plan_worker
+from replay.packed import PackedModels
 from replay.process import Limits
 from replay.session import Job
 
@@ -81,11 +82,12 @@ def bisect_bundle(bundle: Bundle, options: BisectOptions | None = None) -> Bisec
         ValueError: a wanted frame is not in the bundle, or the model locations cannot be used (ConfigInvalid).
         BundleInvalid, BundleUnavailable: the bundle is not what it says, or cannot be read to the end.
     """
-    return _Bisecting(bundle, options or BisectOptions()).result()
+    with PackedModels(bundle) as packed:
+        return _Bisecting(bundle, options or BisectOptions(), packed).result()
 
 
 class _Bisecting:
-    def __init__(self, bundle: Bundle, options: BisectOptions) -> None:
+    def __init__(self, bundle: Bundle, options: BisectOptions, packed: PackedModels) -> None:
         self._bundle, self._options = bundle, options
         planned = plan_jobs(
             bundle.manifest,
@@ -95,6 +97,7 @@ class _Bisecting:
             models=options.models,
             bundle_path=options.bundle_path,
             config=options.config,
+            packed=packed,
         )
         self._jobs = [job for job in planned if _has_answer(job)]
         self._variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import click
 
 from recorder.bundle.errors import BundleUnavailable
 from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
-from replay.commands.types import Factory
+from replay.commands.types import Device, Factory
 from replay.show.terminal import counting, print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
 from replay.verdict import Difference, FrameVerdict, Level, ReplayResult, WhatIf
@@ -39,15 +38,6 @@ _INTERRUPTED = 130
 _OUTCOME_COLOURS = {"fixed": "green", "newly wrong": "red", "still wrong": "red", "changed": "yellow"}
 
 
-class _Device(click.ParamType[str]):
-    name = "device"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if re.fullmatch(r"cpu|cuda(:\d{1,3})?", value) is None:
-            self.fail(f"{value!r} is no device: cpu, cuda or cuda:0", param, ctx)
-        return value
-
-
 @click.command(short_help="Re-run every frame and say whether the answers come back.")
 @bundle_argument
 @click.option(
@@ -57,7 +47,7 @@ class _Device(click.ParamType[str]):
     show_default=True,
     help="faithful: the recorded settings · portable: settings every x86 machine has · here: this machine's own.",
 )
-@click.option("--device", type=_Device(), metavar="cpu|cuda[:n]", help="Where to run. Default: where it was recorded.")
+@click.option("--device", type=Device(), metavar="cpu|cuda[:n]", help="Where to run. Default: where it was recorded.")
 @click.option("--frames", metavar="IDS", help="Only these frames: ids and ranges such as 3,7-9.")
 @click.option(
     "--repeat",

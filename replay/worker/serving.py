@@ -23,6 +23,7 @@ from replay.worker.comparing import compare
 from replay.worker.loading import Loaded, LoadFailed, load_model
 from replay.worker.pipeline import Pipelines
 from replay.worker.sandbox import Forbidden, limit_cpu_seconds, limit_memory, lock_down, refusals
+from replay.worker.watching import Watcher
 
 __all__ = ["Server"]
 
@@ -115,9 +116,10 @@ class Server:
         model.set_training(settings["training"])
         self._limit_time()
         not_restored = [*_restore_generator(request["rng"], view), *_unknown_modes(settings)]
+        watcher = Watcher(request["watch"], view, self._device) if "watch" in request else None
         started = time.perf_counter()
         try:
-            with _calling(settings):
+            with _calling(settings), watcher.watching(model) if watcher else contextlib.nullcontext():
                 output = model.call(*args, **kwargs)
             if self._device != "cpu":
                 torch.cuda.synchronize()
@@ -136,7 +138,10 @@ class Server:
             "refused": refusals(),
             "lacking": not_restored,
         }
-        return reply, (answer,)
+        if watcher is None:
+            return reply, (answer,)
+        seen, parts = watcher.reply()
+        return reply | {"seen": seen, "seen_from": len(answer)}, (answer, *parts)
 
     def _raised(self, error: BaseException) -> dict[str, Any]:
         kind = type(error)
