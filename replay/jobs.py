@@ -50,7 +50,7 @@ def plan_jobs(
         manifest: of the bundle.
         frames: of that manifest.
         weights: other weights than the recorded ones (`replay.whatif.Changes`).
-        model, model_directory, models, bundle_path, config: see `replay.run.ReplayOptions`.
+        model, model_directory, models, bundle_path, config: see `replay.options.ReplayOptions`.
         packed: the models within the bundle; has to stay open while the jobs run.
 
     Raises:

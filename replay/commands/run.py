@@ -155,7 +155,8 @@ def run(
 
     with open_bundle(bundle) as opened, counting("replaying") as count:
         from replay.load import ConfigInvalid
-        from replay.run import ReplayOptions, replay_bundle
+        from replay.options import ReplayOptions
+        from replay.run import replay_bundle
         from replay.whatif import parse_changes
 
         existing = tuple(frame.id for frame in opened.manifest.frames)
