@@ -96,14 +96,17 @@ class Raw:
         Raises:
             BundleUnavailable: the file became shorter.
         """
+        if not self._left:
+            return b""
         data = self._file.read(min(amount if amount >= 0 else self._left, self._left))
-        if not data and self._left:
-            self._file.close()
+        if not data:
             raise BundleUnavailable(f"{self._name} became shorter while it was sent; file it again")
         self._left -= len(data)
-        if not self._left:
-            self._file.close()
         return data
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
 
 
 class Multipart:
@@ -127,3 +130,7 @@ class Multipart:
         if amount < 0:
             return self._head.read() + self._body.read() + self._tail.read()
         return self._head.read(amount) or self._body.read(amount) or self._tail.read(amount)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._body.close()

@@ -40,6 +40,9 @@ class Upload(Protocol):
     def read(self, amount: int = -1, /) -> bytes:
         """Return the next bytes."""
 
+    def close(self) -> None:
+        """Let go of what is behind it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -203,6 +206,9 @@ class Client:
                 return self._read(error)
         except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
             raise self._unreachable(error, upload is not None) from error
+        finally:
+            if upload is not None:
+                body.close()
 
     def _read(self, answer: Any) -> Response:
         try:
@@ -246,8 +252,8 @@ class Client:
             )
         if status in (404, 410):
             return AddressInvalid(
-                f"{self.tracker} has no {self.target}, or does not show it to the credentials in {self.named} ({status}); "
-                "check --to and --url"
+                f"{self.tracker} has no {self.target}, or does not show it to the credentials in {self.named} "
+                f"({status}); check --to and --url"
             )
         if status == 413:
             return TooLarge(f"{self.tracker} finds the bundle too large (413); file it with --no-attach")
