@@ -79,11 +79,12 @@ class DirectoryClaims(Claims):
             descriptor = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                return file.read(_READ_BYTES)
-            except OSError:  # a directory
-                return None
+        try:
+            return os.read(descriptor, _READ_BYTES)
+        except OSError:  # a directory
+            return None
+        finally:
+            os.close(descriptor)
 
     def names(self, prefix: str) -> list[str]:
         """List the directory."""

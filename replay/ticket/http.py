@@ -129,7 +129,7 @@ class Client:
         Args:
             method: of HTTP.
             path: beginning with "/", or a whole URL.
-            data: sent as JSON.
+            data: sent as JSON; bytes are JSON already.
             form: sent as a form.
             upload: makes the body, once for each attempt.
             headers: more of them.
@@ -192,7 +192,7 @@ class Client:
             body = urllib.parse.urlencode(form).encode()
             sent["Content-Type"] = "application/x-www-form-urlencoded"
         elif data is not None:
-            body = json.dumps(data, ensure_ascii=True, separators=(",", ":")).encode()
+            body = data if isinstance(data, bytes) else json.dumps(data, ensure_ascii=True, separators=(",", ":")).encode()
             sent["Content-Type"] = "application/json; charset=utf-8"
         if origin_of(url) == origin_of(self.base):
             sent |= self.credentials

@@ -79,7 +79,7 @@ def file_once(
                 claims.drop(occasion.key)
             raise
     prefix = f"{occasion.key}."
-    claims.take(prefix + occasion.incident[:16], occasion.to_bytes())
+    claims.take(prefix + occasion.incident, occasion.to_bytes())
     first = holder[1]
     document_id = hashlib.sha256(f"recurrence {first}".encode()).hexdigest()
     counted = 0

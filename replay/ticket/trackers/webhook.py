@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import io
 import json
 import time
 import urllib.parse
@@ -69,7 +68,7 @@ class Webhook(Tracker):
             "X-Flight-Recorder-Signature": signature(self._key, body, int(time.time())),
             "Idempotency-Key": document.id,
         }
-        self.client.call("POST", self._path, upload=lambda: _Body(body), headers=headers)
+        self.client.call("POST", self._path, data=body, headers=headers)
         return Filed(updated=False, attached=False)
 
 
@@ -94,10 +93,3 @@ def signature(key: str, body: bytes, seconds: int) -> str:
 def _plain(line: Line) -> str:
     return "".join(part.text if isinstance(part, Claim) else part for part in line)
 
-
-class _Body(io.BytesIO):
-    content_type = "application/json"
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self.length = len(data)
