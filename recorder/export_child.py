@@ -83,7 +83,7 @@ def export_document(
     names: dict[int, str] = {}
     for name, tensor in tensors_of_module(module).items():
         names.setdefault(id(tensor), name)
-    return graph_document(program, names)
+    return graph_document(program, names, [path for path, _ in module.named_modules()])
 
 
 def example(value: dict[str, Any]) -> Any:

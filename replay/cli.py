@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "ls": "replay.commands.ls:ls",
     "verify": "replay.commands.verify:verify",
     "extract": "replay.commands.extract:extract",
+    "locate": "replay.commands.locate:locate",
     "redact": "replay.commands.redact:redact",
     "erase": "replay.commands.erase:erase",
     "sign": "replay.commands.sign:sign",

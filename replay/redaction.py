@@ -175,6 +175,7 @@ class _Work:
             args=cast(SequenceValue, self._value("model_input", call.args)),
             kwargs=cast(MappingValue, self._value("model_input", call.kwargs)),
             output=self._value("model_output", call.output),
+            layers=call.layers if self._redacting.keeps_layers else None,
         )
 
     def _value(self, field: str, value: Value | None) -> Value | None:

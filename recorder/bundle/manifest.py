@@ -158,6 +158,9 @@ class Call:
     output: Value | None = None
     exception: ExceptionInfo | None = None
     rng: Value | None = None  #: torch's CPU generator state before the call, where the model can draw
+    layers: Value | None = (
+        None  #: digests of what the model's layers gave, where they were captured (FORMAT.md, section 3.7)
+    )
     started_monotonic_ns: int = 0
     latency_seconds: float | None = None
 

@@ -20,6 +20,7 @@ from recorder.hooks.torch_module import AfterCall, BeforeCall
 from recorder.hooks.traceless import Traceless
 from recorder.hooks.usual_call import UsualCalls
 from recorder.identify import WeightsToRead
+from recorder.layers.capture import LayerCapture
 from recorder.models import layouts_of, tensors_of_module, training_modules_of, weights_version
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class AttachedModel:
         factory: str | None,
         store: bool,
         capture_rng: bool | None,
+        layers: bool = False,
     ) -> None:
         self.session = session
         self.name = name
@@ -89,6 +91,10 @@ class AttachedModel:
             module.register_forward_pre_hook(BeforeCall(self), with_kwargs=True),
             module.register_forward_hook(AfterCall(self), with_kwargs=True, always_call=True),
         ]
+        if layers:
+            capture = LayerCapture(module, session)
+            self._parts.append(capture)
+            handles += capture.handles
         self._parts += [*handles, Traceless(module, {handle.id for handle in handles})]
 
     def is_for(self, module: object) -> bool:

@@ -10,7 +10,6 @@ import click
 
 from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
 from replay.commands.types import Factory
-from replay.show.table import print_table
 from replay.show.terminal import counting, print_heading, print_json, print_line, print_wrapped, styled
 from replay.show.text import inert
 
@@ -124,6 +123,7 @@ def bisect(
 def print_bisection(found: Bisection) -> None:
     """Print the conclusion, the factors and every cell that was tried."""
     from replay.bisect.findings import conclusion, exit_code
+    from replay.show.table import print_table
 
     colour = "green" if exit_code(found) == 0 else "yellow"
     print_line(styled(found.outcome.value, fg=colour, bold=True))

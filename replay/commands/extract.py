@@ -157,7 +157,13 @@ def _npy(array: Any) -> bytes:
 def _tensors(manifest: Manifest) -> Iterator[tuple[dict[str, Any], TensorValue]]:
     """Yield every tensor with its place: the call or frame, and where in its arguments or answer it stood."""
     for call in manifest.calls:
-        for role, value in (("args", call.args), ("kwargs", call.kwargs), ("output", call.output), ("rng", call.rng)):
+        for role, value in (
+            ("args", call.args),
+            ("kwargs", call.kwargs),
+            ("output", call.output),
+            ("rng", call.rng),
+            ("layers", call.layers),
+        ):
             for path, tensor in tensors_of(value):
                 yield {"call": call.id, "where": role + path}, tensor
     for frame in manifest.frames:

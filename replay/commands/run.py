@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import click
 
 from recorder.bundle.errors import BundleUnavailable
 from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
-from replay.commands.types import Factory
+from replay.commands.types import Device, Factory
 from replay.show.terminal import counting, print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
 from replay.verdict import Difference, FrameVerdict, Level, ReplayResult, WhatIf
@@ -39,15 +38,6 @@ _INTERRUPTED = 130
 _OUTCOME_COLOURS = {"fixed": "green", "newly wrong": "red", "still wrong": "red", "changed": "yellow"}
 
 
-class _Device(click.ParamType[str]):
-    name = "device"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if re.fullmatch(r"cpu|cuda(:\d{1,3})?", value) is None:
-            self.fail(f"{value!r} is no device: cpu, cuda or cuda:0", param, ctx)
-        return value
-
-
 @click.command(short_help="Re-run every frame and say whether the answers come back.")
 @bundle_argument
 @click.option(
@@ -57,7 +47,7 @@ class _Device(click.ParamType[str]):
     show_default=True,
     help="faithful: the recorded settings · portable: settings every x86 machine has · here: this machine's own.",
 )
-@click.option("--device", type=_Device(), metavar="cpu|cuda[:n]", help="Where to run. Default: where it was recorded.")
+@click.option("--device", type=Device(), metavar="cpu|cuda[:n]", help="Where to run. Default: where it was recorded.")
 @click.option("--frames", metavar="IDS", help="Only these frames: ids and ranges such as 3,7-9.")
 @click.option(
     "--repeat",
@@ -91,6 +81,12 @@ class _Device(click.ParamType[str]):
     default="decision",
     show_default=True,
     help="What counts as reproduced for the exit code.",
+)
+@click.option(
+    "--task",
+    metavar="TASK",
+    help="Comparator of decisions: classification, detection, segmentation, embedding, text, none, or one that an "
+    "installed package registers. Default: by the answer's structure.",
 )
 @click.option(
     "--pipeline",
@@ -132,6 +128,7 @@ def run(
     models: str | None,
     timeout: float | None,
     require: str,
+    task: str | None,
     pipeline: str | None,
     sets: tuple[str, ...],
     weights: str | None,
@@ -158,7 +155,8 @@ def run(
 
     with open_bundle(bundle) as opened, counting("replaying") as count:
         from replay.load import ConfigInvalid
-        from replay.run import ReplayOptions, replay_bundle
+        from replay.options import ReplayOptions
+        from replay.run import replay_bundle
         from replay.whatif import parse_changes
 
         existing = tuple(frame.id for frame in opened.manifest.frames)
@@ -175,6 +173,7 @@ def run(
                 bundle_path=Path(bundle),
                 timeout_seconds=timeout,
                 require=require,
+                task=task,
                 pipeline=pipeline,
                 changes=parse_changes(sets, weights),
                 truth=truth,
@@ -184,7 +183,9 @@ def run(
             raise click.UsageError(inert(error, 1200)) from error
         try:
             result = replay_bundle(opened, options)
-        except ConfigInvalid as error:
+        except ValueError as error:
+            if not isinstance(error, ConfigInvalid) and not str(error).startswith("--"):
+                raise
             raise click.UsageError(inert(error, 600)) from error
     data = result_to_json(result)
     if as_json:
