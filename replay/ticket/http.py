@@ -192,7 +192,9 @@ class Client:
             body = urllib.parse.urlencode(form).encode()
             sent["Content-Type"] = "application/x-www-form-urlencoded"
         elif data is not None:
-            body = data if isinstance(data, bytes) else json.dumps(data, ensure_ascii=True, separators=(",", ":")).encode()
+            body = (
+                data if isinstance(data, bytes) else json.dumps(data, ensure_ascii=True, separators=(",", ":")).encode()
+            )
             sent["Content-Type"] = "application/json; charset=utf-8"
         if origin_of(url) == origin_of(self.base):
             sent |= self.credentials

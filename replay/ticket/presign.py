@@ -32,17 +32,15 @@ def presigned(location: str, seconds: int) -> str:
 
     Raises:
         AddressInvalid: the location is in no bucket.
-        TrackerUnavailable: there are no credentials, or no boto3.
+        TrackerUnavailable: there are no credentials.
     """
     parts = urllib.parse.urlsplit(location)
     if parts.scheme != "s3" or not parts.netloc:
         raise AddressInvalid("--presign needs a bundle in a bucket (s3://…); a local file has no address for others")
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-    except ImportError as error:
-        raise TrackerUnavailable("--presign needs boto3: pip install boto3") from error
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
     # Not urlsplit's path: a "?" or "#" in a key belongs to it.
     bucket, _, key = location.removeprefix("s3://").partition("/")
     try:

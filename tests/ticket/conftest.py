@@ -52,7 +52,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def file(replay: Run) -> File:  # noqa: F811  # the fixture of the command line
+def file(replay: Run) -> File:  # the fixture of the command line
     """File a bundle on a running tracker."""
 
     def run(tracker: server.Tracker, bundle: Path, *options: object) -> Ended:

@@ -1,4 +1,4 @@
-"""Trackers on 127.0.0.1 that speak as much of each documented API as `replay ticket` uses, and keep what they are sent."""
+"""Trackers on 127.0.0.1 that speak as much of each documented API as `replay ticket` uses, and keep what they get."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def answer(data: Any, status: int = 200, **headers: str) -> Answer:
 
 
 class Tracker:
-    """One server. `faults` are answers given before the honest ones; a callable may do as it likes to the connection."""
+    """One server. `faults` are answered before the honest ones; a callable may do as it likes to the connection."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -138,7 +138,12 @@ class GitHub(Tracker):
 
     def add(self, body: str, user: int) -> dict[str, Any]:
         number = len(self.comments) + 1
-        comment = {"id": number, "body": body, "user": {"id": user, "type": "User"}, "html_url": f"{self.url}/c/{number}"}
+        comment = {
+            "id": number,
+            "body": body,
+            "user": {"id": user, "type": "User"},
+            "html_url": f"{self.url}/c/{number}",
+        }
         self.comments.append(comment)
         return comment
 
@@ -240,7 +245,11 @@ class Jira(Tracker):
         return comment
 
     def texts(self) -> list[str]:
-        return [json.dumps(each["body"], ensure_ascii=False) for each in self.comments if each["author"]["accountId"] == "me"]
+        return [
+            json.dumps(each["body"], ensure_ascii=False)
+            for each in self.comments
+            if each["author"]["accountId"] == "me"
+        ]
 
 
 class Slack(Tracker):
@@ -272,13 +281,17 @@ class Slack(Tracker):
                 more = {"user_id": "U1"}
             case "conversations.list":
                 second = form.get("cursor") == "two"
-                more = {"channels": [{"id": "C123456", "name": "line"} if second else {"id": "C999999", "name": "other"}]}
+                more = {
+                    "channels": [{"id": "C123456", "name": "line"} if second else {"id": "C999999", "name": "other"}]
+                }
                 more["response_metadata"] = {"next_cursor": "" if second else "two"}
             case "conversations.history":
                 assert form["channel"] == "C123456"
                 more = {"messages": [each for each in reversed(self.messages) if not each.get("thread_ts")]}
             case "conversations.replies":
-                more = {"messages": [each for each in self.messages if form["ts"] in (each["ts"], each.get("thread_ts"))]}
+                more = {
+                    "messages": [each for each in self.messages if form["ts"] in (each["ts"], each.get("thread_ts"))]
+                }
             case "chat.postMessage":
                 more = {"ts": self.add(form, "U1")["ts"], "channel": "C123456"}
             case "chat.update":

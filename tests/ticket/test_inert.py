@@ -156,7 +156,7 @@ def _hostile_result(bundle: Path, bundle_id: str) -> None:
 
 
 def _assert_inert_markdown(text: str) -> None:
-    """Everything but our own few forms is text in a code span; GitHub's and GitLab's own markup is not outside of one."""
+    """Everything but our own few forms is text in a code span; nothing that GitHub or GitLab add stands outside."""
     assert not [c for c in text if unicodedata.category(c)[0] == "C" and c != "\n"]
     assert not [line for line in text.splitlines() if line.startswith("/")]
     head, _, body = text.partition("\n") if text.startswith("<!-- ") else ("", "", text)

@@ -37,7 +37,10 @@ def _incidents(sink: Path, count: int, *, signature: str = SIGNATURE, after_seco
         def change(manifest: Any, number: int = number) -> Any:
             shift = int(number * after_seconds * 1e9)
             incident = dataclasses.replace(
-                manifest.incident, id=f"{number + 1:032x}", signature=signature, opened_ns=manifest.incident.opened_ns + shift
+                manifest.incident,
+                id=f"{number + 1:032x}",
+                signature=signature,
+                opened_ns=manifest.incident.opened_ns + shift,
             )
             return dataclasses.replace(manifest, incident=incident)
 

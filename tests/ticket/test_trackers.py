@@ -134,7 +134,12 @@ def test_slack_gets_no_token_at_the_upload_host_and_no_markup(start: Any, bundle
     tracker.upload_host = ""
     assert file(tracker, bundle).code == 0
     post = next(each for each in tracker.requests if each.path.endswith("chat.postMessage")).json()
-    assert (post["parse"], post["link_names"], post["unfurl_links"], post["unfurl_media"]) == ("none", False, False, False)
+    assert (post["parse"], post["link_names"], post["unfurl_links"], post["unfurl_media"]) == (
+        "none",
+        False,
+        False,
+        False,
+    )
     types = set(_values(post["blocks"], "type"))
     assert types == {"rich_text", "rich_text_section", "rich_text_list", "rich_text_preformatted", "text"}
 

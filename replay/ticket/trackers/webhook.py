@@ -92,4 +92,3 @@ def signature(key: str, body: bytes, seconds: int) -> str:
 
 def _plain(line: Line) -> str:
     return "".join(part.text if isinstance(part, Claim) else part for part in line)
-
