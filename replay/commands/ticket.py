@@ -148,6 +148,8 @@ def _file(
             filed, first = file_once(occasion, claims, tracker, file)
         except SinkUnavailable as error:
             raise BundleError(str(error)) from error
+        except OSError as error:
+            raise BundleError(f"no claim can be made in {once}: {error.strerror}; check its permissions") from error
     _tell(opened.id, to, filed, why_not, first, as_json)
 
 

@@ -150,6 +150,15 @@ def test_a_sink_without_claims_is_said(start: Any, bundle: Path, file: File) -> 
     assert_one_sentence(ended.err, ["hold claims"])
 
 
+def test_a_sink_that_cannot_be_written_is_said(start: Any, bundle: Path, file: File) -> None:
+    """Exit code 3, and nothing was filed."""
+    tracker = start("github")
+    ended = file(tracker, bundle, "--once", bundle)
+    assert ended.code == 3
+    assert_one_sentence(ended.err, ["no claim can be made in"])
+    assert tracker.texts() == []
+
+
 def make_sink() -> Any:
     """A sink that only knows bundles."""
 

@@ -224,3 +224,31 @@ def _save_result(bundle: Path, bundle_id: str) -> None:
         "not_restored": [], "frames": [], "conclusion": "it is the same", "remedies": [], "exit_code": 0,
     }  # fmt: skip
     Path(f"{bundle}.replay.json").write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_bundle_in_a_bucket_is_read_by_ranges_and_attached(kind: str, start: Any, bundle: Path) -> None:
+    """Byte for byte, under the last part of its key; too large a one is named by its address."""
+    from replay.load import ModelLocations
+    from replay.ticket.attachment import Attachment, from_bundle
+    from replay.ticket.facts import describe, saved_verdict
+    from replay.ticket.filing import Ticket, connect, file_ticket
+    from replay.ticket.tracker import parse_address
+
+    tracker = start(kind)
+    location = f"s3://incidents/line/{bundle.name}"
+    connected = connect(parse_address(tracker.address), tracker.url + tracker.base, 30.0)
+    with Bundle.open(bundle.read_bytes()) as opened:
+        document = describe(opened, saved_verdict(location, opened.id), ModelLocations(directories=()), None)
+        attachment = from_bundle(opened, location)
+        filed, _ = file_ticket(Ticket(document=document, location=location, attachment=attachment), connected)
+        assert filed.attached
+        assert tracker.files == [(bundle.name, bundle.read_bytes())]
+        huge = Attachment(bundle.name, 10**12, attachment.open)
+        filed, why = file_ticket(Ticket(document=document, location=location, attachment=huge), connected)
+    assert not filed.attached
+    assert "is more than the" in why
+    [text] = tracker.texts()
+    assert location in text
+    assert f"replay {location}" in text
+    assert len(tracker.files) == 1
