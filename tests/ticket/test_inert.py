@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import unicodedata
@@ -38,12 +39,15 @@ ACTIVE = (
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
+_attack = functools.cache(attack_bundle)  # takes a second to make
+
+
 @pytest.fixture(params=INERT)
 def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A valid bundle whose strings attack."""
     (tmp_path / "sink").mkdir()
     path = tmp_path / "sink" / "20260301T030000.250000Z-0123456789ab.zst"
-    path.write_bytes(attack_bundle(request.param))
+    path.write_bytes(_attack(request.param))
     return path
 
 
