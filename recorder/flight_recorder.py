@@ -86,7 +86,8 @@ class FlightRecorder:
             Images and large tensors of frames far from the trigger are then left out, evenly; metadata and signals of
             every frame stay, and the bundle says what is not in it.
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
-        notify: "package.module:function", called by the sealer with the location of each sealed bundle.
+        notify: "package.module:function", called by the sealer with the location of each sealed bundle, or
+            "ticket:" and what `replay ticket --to` takes: incidents then file themselves (docs/tickets.md).
         overhead_budget: share of wall time that the recorder may take on calling threads, averaged over half a minute.
             Above it the images and inputs of some frames are left out, then whole frames; every n-th payload and all
             frames that raise are kept. 1 never leaves anything out.
