@@ -88,9 +88,11 @@ def minimize(
         )
         context.exit(ExitCode.OK)
     print_line(styled("minimized", fg="green", bold=True) + f"   {target}")
-    print_line(f"{len(done.frames)} of {done.frames_before} frames: {id_ranges(done.frames)}")
+    print_line(f"{len(done.frames)} of {done.frames_before} frames are left: {id_ranges(done.frames)}")
     if done.items is not None:
-        print_line(f"{len(done.items)} of {done.items_before} items of the failing batch: {id_ranges(done.items)}")
+        print_line(
+            f"{len(done.items)} of {done.items_before} items of the failing batch are left: {id_ranges(done.items)}"
+        )
     print_wrapped(f"It still fails: {done.fails_by}. {done.replays} parts were run.")
     context.exit(ExitCode.OK)
 

@@ -221,8 +221,8 @@ def _print_what_if(what_if: WhatIf) -> None:
         answers = f"{inert(recorded, 60) or 'an answer'} → {inert(replayed, 60) or 'an answer'}"
         if outcome == "unknown":
             answers = "could not be run"
-        line = f"  {name}  {styled(outcome, fg=_OUTCOME_COLOURS.get(outcome))}  {answers}"
-        print_line(line)
+        first = f"  {name}  {styled(outcome, fg=_OUTCOME_COLOURS.get(outcome))}  "
+        print_wrapped(answers, indent="      ", first=first)
     left_out = sum(len(ids) for _, ids in shown[_LINES_SHOWN:])
     if left_out:
         print_line(f"  and {left_out} more frames; --json lists all")
