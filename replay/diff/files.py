@@ -87,7 +87,7 @@ def _frames(manifest: Manifest) -> dict[str, Any]:
 
 
 def _frames_changed(a: dict[str, Any], b: dict[str, Any]) -> Finding:
-    """Frames are told together where they are in one bundle only, and by what of them differs where they are in both."""
+    """Frames that only one bundle has are told together; of the others, what of them differs."""
     found = changed("frames", a, b)
     lines = []
     for side, mine, other in (("the first", a, b), ("the second", b, a)):
