@@ -40,7 +40,8 @@ _PIXEL_BYTES = {"uint8": 1, "uint16": 2}
 def tensors_in(manifest: Manifest) -> Iterator[tuple[str, TensorValue]]:
     """Yield ``(where, tensor)`` for every tensor the manifest describes."""
     for call in manifest.calls:
-        for part, value in (("args", call.args), ("kwargs", call.kwargs), ("output", call.output), ("rng", call.rng)):
+        parts = {"args": call.args, "kwargs": call.kwargs, "state": call.state, "output": call.output, "rng": call.rng}
+        for part, value in parts.items():
             for path, tensor in tensors_of(value):
                 yield f"call {call.id} {part}{path}", tensor
     for frame in manifest.frames:
@@ -229,7 +230,7 @@ def _fewest_table_bytes(tensor: TensorValue) -> int:
 
 def _values(manifest: Manifest) -> Iterator[tuple[str, Value | None]]:
     for call in manifest.calls:
-        for value in (call.args, call.kwargs, call.output, call.rng):
+        for value in (call.args, call.kwargs, call.state, call.output, call.rng):
             yield f"call {call.id}", value
     for frame in manifest.frames:
         yield f"frame {frame.id}", frame.output

@@ -57,6 +57,11 @@ class _Loader:
         self._budget = MAX_NODES
 
     def load(self) -> LoadedGraph:
+        changing = {
+            number: (str(entry["name"]), _input(entry["state"]))
+            for number, entry in enumerate(_items(self._document, "weights"))
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str) and "state" in entry
+        }
         state = [self._weight(entry) for entry in _items(self._document, "weights")]
         weight_count = len(state)
         state += [constant(entry, self._device) for entry in _items(self._document, "constants")]
@@ -71,11 +76,18 @@ class _Loader:
         results = [self._document.get("output"), *(value for _, value in mutations)]
         body = self._body(self._document, results, kinds, MAX_REGIONS, keep=len(kinds))
         return LoadedGraph(
-            state=state, inputs=inputs, call=call, body=body, mutations=[number for number, _ in mutations]
+            state=state,
+            inputs=inputs,
+            call=call,
+            body=body,
+            mutations=[number for number, _ in mutations],
+            changing=changing,
         )
 
     def _weight(self, entry: Any) -> torch.Tensor:
         match entry:
+            case {"name": str(), "state": dict()}:
+                return torch.empty(0, device=self._device)  # each call brings its own
             case {"name": str() as name, "requires_grad": bool() as requires_grad}:
                 tensor = self._weights.get(name)
                 if tensor is None:
