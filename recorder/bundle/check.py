@@ -40,7 +40,13 @@ _PIXEL_BYTES = {"uint8": 1, "uint16": 2}
 def tensors_in(manifest: Manifest) -> Iterator[tuple[str, TensorValue]]:
     """Yield ``(where, tensor)`` for every tensor the manifest describes."""
     for call in manifest.calls:
-        parts = {"args": call.args, "kwargs": call.kwargs, "state": call.state, "output": call.output, "rng": call.rng}
+        parts: dict[str, Value | None] = {
+            "args": call.args,
+            "kwargs": call.kwargs,
+            "state": call.state,
+            "output": call.output,
+            "rng": call.rng,
+        }
         for part, value in parts.items():
             for path, tensor in tensors_of(value):
                 yield f"call {call.id} {part}{path}", tensor

@@ -86,7 +86,7 @@ class Withheld:
         return Description(_Emptied(described, self).visit(described.tagged))
 
     def arguments(self, described: Description) -> Description:
-        """The same for what `describe` made of (args, kwargs, random state[, model's state]); the random state stays."""
+        """The same for what `describe` made of (args, kwargs, random state[, state]); the random state stays."""
         if not self.keeps_out("model_input"):
             return described
         args, kwargs, generator, *state = described.tagged["tuple"]

@@ -92,7 +92,7 @@ def _own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def inside(name: str, value: Any, depth: int = CONTAINER_DEPTH) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield ``(name, tensor)`` for the tensors of an attribute, itself or in lists, tuples, deques and dicts so deep."""
+    """Yield ``(name, tensor)`` for the tensors of an attribute, itself or in containers so deep."""
     if isinstance(value, torch.Tensor):
         yield name, value
     elif depth and type(value) in (list, tuple, deque):
