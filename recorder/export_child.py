@@ -90,7 +90,8 @@ def export_document(
     names: dict[int, str] = {}
     for name, tensor in tensors_of_module(module).items():
         names.setdefault(id(tensor), name)
-    return graph_document(program, names, StateNames(state[0] if state is not None else ()))
+    paths = [path for path, _ in module.named_modules()]
+    return graph_document(program, names, paths, StateNames(state[0] if state is not None else ()))
 
 
 def _restore_state(module: torch.nn.Module, names: StateNames, state: dict[str, torch.Tensor]) -> None:

@@ -38,9 +38,9 @@ def plan_jobs(
     model: Sequence[str] = (),
     model_directory: str | None = None,
     models: str | None = None,
+    weights: str | None = None,
     bundle_path: Path | None = None,
     config: UserConfig | None = None,
-    weights: str | None = None,
     packed: PackedModels | None = None,
 ) -> list[Job]:
     """List the outermost calls of some frames, in order.
@@ -48,8 +48,8 @@ def plan_jobs(
     Args:
         manifest: of the bundle.
         frames: of that manifest.
-        model, model_directory, models, bundle_path, config: see `replay.run.ReplayOptions`.
-        weights: other weights than the recorded ones, see `replay.whatif.Changes`.
+        weights: other weights than the recorded ones (`replay.whatif.Changes`).
+        model, model_directory, models, bundle_path, config: see `replay.options.ReplayOptions`.
         packed: the models within the bundle; has to stay open while the jobs run.
 
     Raises:

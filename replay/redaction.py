@@ -178,6 +178,7 @@ class _Work:
             kwargs=cast(MappingValue, self._value("model_input", call.kwargs)),
             state=cast(MappingValue | None, self._value("model_input", call.state)),
             output=self._value("model_output", call.output),
+            layers=call.layers if self._redacting.keeps_layers else None,
         )
 
     def _value(self, field: str, value: Value | None) -> Value | None:

@@ -46,6 +46,7 @@ def tensors_in(manifest: Manifest) -> Iterator[tuple[str, TensorValue]]:
             "state": call.state,
             "output": call.output,
             "rng": call.rng,
+            "layers": call.layers,
         }
         for part, value in parts.items():
             for path, tensor in tensors_of(value):
@@ -236,7 +237,7 @@ def _fewest_table_bytes(tensor: TensorValue) -> int:
 
 def _values(manifest: Manifest) -> Iterator[tuple[str, Value | None]]:
     for call in manifest.calls:
-        for value in (call.args, call.kwargs, call.state, call.output, call.rng):
+        for value in (call.args, call.kwargs, call.state, call.output, call.rng, call.layers):
             yield f"call {call.id}", value
     for frame in manifest.frames:
         yield f"frame {frame.id}", frame.output

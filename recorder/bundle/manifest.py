@@ -159,6 +159,9 @@ class Call:
     exception: ExceptionInfo | None = None
     rng: Value | None = None  #: torch's CPU generator state before the call, where the model can draw
     state: MappingValue | None = None  #: the model's state before the call: tensors by name (`Model.state`)
+    layers: Value | None = (
+        None  #: digests of what the model's layers gave, where they were captured (FORMAT.md, section 3.7)
+    )
     started_monotonic_ns: int = 0
     latency_seconds: float | None = None
 

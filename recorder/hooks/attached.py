@@ -21,6 +21,7 @@ from recorder.hooks.torch_module import AfterCall, BeforeCall
 from recorder.hooks.traceless import Traceless
 from recorder.hooks.usual_call import UsualCalls
 from recorder.identify import WeightsToRead
+from recorder.layers.capture import LayerCapture
 from recorder.models import StateNames, StateReader, layouts_of, tensors_of_module, training_modules_of, weights_version
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class AttachedModel:
         store: bool,
         capture_rng: bool | None,
         state: tuple[str, ...] | None = None,
+        layers: bool = False,
     ) -> None:
         self.session = session
         self.name = name
@@ -98,6 +100,10 @@ class AttachedModel:
             module.register_forward_pre_hook(BeforeCall(self), with_kwargs=True),
             module.register_forward_hook(AfterCall(self), with_kwargs=True, always_call=True),
         ]
+        if layers:
+            capture = LayerCapture(module, session)
+            self._parts.append(capture)
+            handles += capture.handles
         self._parts += [*handles, Traceless(module, {handle.id for handle in handles})]
 
     def is_for(self, module: object) -> bool:

@@ -150,6 +150,8 @@ class _Draft:
                 self._input(record)
             case Kind.OUTPUT:
                 self._output(record)
+            case Kind.LAYERS:
+                self._layers(record)
             case Kind.END:
                 self._end(record)
 
@@ -247,6 +249,12 @@ class _Draft:
             output=None if exception else self._value(head["output"], record, "model_output"),
             latency_seconds=float(head["latency"]),
         )
+
+    def _layers(self, record: StageRecord) -> None:
+        call = self._calls.get(int(record.head["call"]))
+        if call is not None and self._privacy.keeps_layers:
+            layers = self._value(record.head["layers"], record)
+            self._calls[call.id] = dataclasses.replace(call, layers=layers)
 
     def _end(self, record: StageRecord) -> None:
         frame, head = self._frames.get(record.key), record.head

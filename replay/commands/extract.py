@@ -163,6 +163,7 @@ def _tensors(manifest: Manifest) -> Iterator[tuple[dict[str, Any], TensorValue]]
             "state": call.state,
             "output": call.output,
             "rng": call.rng,
+            "layers": call.layers,
         }
         for role, value in parts.items():
             for path, tensor in tensors_of(value):

@@ -123,6 +123,7 @@ def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], dev
         _apply(model, _weights(request, layouts), request)
     elif request["digest"] is not None:
         _check_own_weights(model, request)
+        _lay_out(model, layouts, request)
     else:
         notes.append("the recorded weights are not known; the factory's own are used")
     loaded = Loaded(model, model.to(device), notes, frozenset(request["training_modules"]), tuple(request["state"]))
@@ -164,6 +165,20 @@ def _apply(model: torch.nn.Module, tensors: dict[str, torch.Tensor], request: di
         apply_weights(model, tensors, request["training_modules"], request["state"])
     except WeightsRefused as refused:
         raise LoadFailed(f"the recorded weights do not fit the model of {request['factory']}: {refused}") from refused
+
+
+def _lay_out(model: torch.nn.Module, layouts: dict[str, TensorLayout], request: dict[str, Any]) -> None:
+    """Where weights lie changes bits, so the factory's own go where the recorded ones lay."""
+    from recorder.models import tensors_of_module
+    from replay.worker.weights import WeightsRefused, apply_weights, laid_out
+
+    own = tensors_of_module(model)
+    if any(tensor.device.type != "cpu" for tensor in own.values()):
+        return
+    try:
+        apply_weights(model, laid_out(own, layouts), request["training_modules"])
+    except WeightsRefused as refused:
+        raise LoadFailed(str(refused)) from refused
 
 
 def _check_own_weights(model: torch.nn.Module, request: dict[str, Any]) -> None:
