@@ -189,6 +189,7 @@ class FlightRecorder:
         factory: str | None = None,
         store: bool = True,
         capture_rng: bool | None = None,
+        state: Sequence[str] | None = None,
         layers: bool = False,
     ) -> M:
         """Record the calls of a model from now on; returns the same object, whose behaviour is unchanged.
@@ -200,9 +201,14 @@ class FlightRecorder:
             factory: "package.module:function" that builds it, written into bundles as a hint for replay.
             store: whether weights and an exported graph go to the model store; else only their digest is known.
             capture_rng: whether the random state is recorded before each call; None: where a dropout is active.
+            state: names, or glob patterns of names, of the tensors that the model changes from call to call, such as
+                ("hidden", "memory.*"): buffers or attributes. They are recorded before each call instead of being part
+                of the weights. None: those that change again and again are found, after some calls; (): there are none.
             layers: whether what each layer of a torch module gives is digested, so that `replay locate` can compare
                 production itself. Takes up to 8 % of the time, outside of ``overhead_budget``: calls beyond go without.
         """
+        if isinstance(state, str):
+            raise ValueError(f"state takes a sequence of names: state=({state!r},)")
         if not self._enabled:
             return model
         try:
@@ -221,6 +227,7 @@ class FlightRecorder:
                         factory=factory,
                         store=store,
                         capture_rng=capture_rng,
+                        state=None if state is None else tuple(state),
                         layers=layers,
                     )
                 except Unsupported:
