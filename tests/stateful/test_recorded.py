@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from recorder import FlightRecorder
-from recorder.bundle import Bundle
+from recorder.bundle import Bundle, BundleWriter
+from recorder.bundle.manifest import Manifest
+from recorder.bundle.rewrite import rewrite
+from recorder.bundle.values import MappingValue, TensorValue
 from tests.stateful import networks
 
 STATE = {"buffer": ["hidden"], "attribute": ["mean"], "replaced": ["hid*"], "norm": ["norm.running_*", "norm.num_*"]}
@@ -57,3 +62,32 @@ def test_a_state_that_is_not_named_is_found(tmp_path: Path) -> None:
         assert bundle.manifest.models[-1].state == ("hidden",)
     code, result = replay(path)
     assert (code, result["verdict"]) == (0, "bit-exact"), result["conclusion"]
+
+
+def test_a_state_that_is_not_the_recorded_one_diverges(tmp_path: Path) -> None:
+    """What is set before the call decides its answer: the verdict rests on it."""
+    path = record("buffer", tmp_path, STATE["buffer"])
+
+    def plant(manifest: Manifest, writer: BundleWriter) -> Manifest:
+        call = manifest.calls[-1]
+        assert call.state is not None
+        [(name, tensor)] = call.state.items
+        assert isinstance(tensor, TensorValue)
+        wrong = writer.tensor(
+            np.full(tensor.shape, 7, np.float32).tobytes(),
+            container=tensor.container,
+            dtype=tensor.dtype,
+            shape=tensor.shape,
+            strides=tensor.strides,
+            alignment=tensor.alignment,
+            device=tensor.device,
+        )
+        planted = replace(call, state=MappingValue(items=((name, wrong),)))
+        return replace(manifest, calls=(*manifest.calls[:-1], planted))
+
+    out = path.with_name("planted.zst")
+    with Bundle.open(path) as bundle:
+        rewrite(bundle, out, operation="minimize", transform=plant)
+    code, result = replay(out, "--model", "tests.stateful.networks:buffer")
+    assert (code, result["verdict"]) == (1, "diverged"), result["conclusion"]
+    assert [frame["level"] for frame in result["frames"]][:-1] == ["bit-exact"] * (len(result["frames"]) - 1)
