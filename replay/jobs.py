@@ -9,6 +9,7 @@ from pathlib import Path
 from recorder.bundle.codec import value_to_json
 from recorder.bundle.manifest import Frame, Manifest
 from recorder.bundle.signature import call_signature
+from recorder.sinks.s3.address import S3Address
 from replay.load import UserConfig, find_locations, read_user_config
 from replay.packed import PackedModels
 from replay.session import Job
@@ -39,7 +40,7 @@ def plan_jobs(
     model: Sequence[str] = (),
     model_directory: str | None = None,
     models: str | None = None,
-    bundle_path: Path | None = None,
+    bundle_path: Path | S3Address | None = None,
     config: UserConfig | None = None,
     weights: str | None = None,
     packed: PackedModels | None = None,
