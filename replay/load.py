@@ -201,8 +201,8 @@ def find_locations(
     """Decide where models are looked for.
 
     Args:
-        bundle: where the bundle is; None: nowhere in particular. Beside an object means ``models/`` under its own or any
-            shorter prefix, since keys are made of the service and the date.
+        bundle: where the bundle is; None: nowhere in particular. Beside an object means ``models/`` under its own or
+            any shorter prefix, since keys are made of the service and the date.
         models: what the user passed as ``--models``, or None.
         config: the user's config.
         environment: variables; the process's own by default.

@@ -60,6 +60,8 @@ class S3Sink(Sink):
     def start(self, arrived: Callable[[str], None], fault: Callable[[str, str], None]) -> None:
         """Begin with what an earlier process left in the spool."""
         self._arrived, self._fault = arrived, fault
+        with suppress(SinkUnavailable):  # the first bundle will tell
+            own_directory(self.spool.path)
         self._thread()
 
     def check(self) -> None:
