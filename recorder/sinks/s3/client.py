@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 __all__ = ["code_of", "connect", "is_status", "reason_of", "sentence_of"]
@@ -19,6 +20,8 @@ _EXPIRED = "the credentials have expired; renew them"
 _REGION = "the bucket is in another region; set AWS_REGION to the bucket's"
 _BUSY = "the store is out of order or overloaded; try again later"
 _DIGEST = "the bytes were damaged on their way; try again, and suspect the network"
+#: A code as S3 writes them; the bare statuses of answers without a body are looked up below.
+_CODE = re.compile(r"[A-Z][A-Za-z]{2,60}")
 _SENTENCES = {
     "NoSuchBucket": _MISSING_BUCKET,
     "InvalidBucketName": _MISSING_BUCKET,
@@ -93,13 +96,20 @@ def code_of(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
+def _status(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    return str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")) if isinstance(response, dict) else ""
+
+
 def reason_of(error: Exception) -> str:
-    """Return the word by which a failure is counted, such as "AccessDenied": from a fixed set, or a class's name."""
+    """Return the word by which a failure is counted, such as "AccessDenied" or a class's name."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
-        code = str(response.get("Error", {}).get("Code", ""))
-        status = str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-        return code if code in _SENTENCES else status if status in _SENTENCES else f"status {status or 'unknown'}"
+        code = code_of(error)
+        if _CODE.fullmatch(code):
+            return code
+        status = _status(error)
+        return status if status in _SENTENCES else f"status {status or 'unknown'}"
     return type(error).__name__
 
 
@@ -108,8 +118,8 @@ def sentence_of(error: Exception, where: object) -> str:
     from botocore import exceptions
 
     reason = reason_of(error)
-    if reason in _SENTENCES and hasattr(error, "response"):
-        return f"{where}: {_SENTENCES[reason]}"
+    if (known := _SENTENCES.get(reason) or _SENTENCES.get(_status(error))) is not None:
+        return f"{where}: {known}"
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return f"{where}: there are no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     if isinstance(error, exceptions.ProfileNotFound):
