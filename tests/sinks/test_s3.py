@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -102,11 +103,12 @@ class Heap:
         bodies = [self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in keys]
         return [hashlib.sha256(body).hexdigest() for body in bodies]
 
-    def assert_nothing_lost_or_doubled(self, sink: S3Sink) -> None:
+    def assert_nothing_lost_or_doubled(self, sink: S3Sink, *, orphans_are_faults: bool = True) -> None:
         """Each bundle once, the spool empty, no upload left open."""
         assert sink.flush(15), (self.faults, self.sentences[-1:])
         assert sorted(self.there()) == sorted(self.sent)
-        assert not self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads")
+        if orphans_are_faults:
+            assert not self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads")
         assert not list((self.tmp_path / "waiting").glob("*.zst")) and not list(
             (self.tmp_path / "waiting").glob("*.upload")
         )
@@ -153,7 +155,8 @@ def test_whatever_the_way_does_each_bundle_arrives_once(heap: Heap, proxy: Fault
         heap.publish(sink, size_bytes)
     assert sink.flush(15), (heap.faults, heap.sentences[-1:])
     proxy.fault = lambda request: None
-    heap.assert_nothing_lost_or_doubled(sink)
+    # An upload whose id never reached us is for the bucket's lifecycle rule to end.
+    heap.assert_nothing_lost_or_doubled(sink, orphans_are_faults=told != "lost-answer")
     assert len(set(heap.arrived)) == 3 and failed
     assert all("\n" not in sentence and len(sentence) < 300 for sentence in heap.sentences)
     assert set(heap.arrived) == {listing.location for listing in sink.bundles()}
@@ -185,7 +188,7 @@ def test_a_process_that_ends_is_followed_by_one_that_goes_on(heap: Heap, proxy: 
     proxy.fault = lambda request: None
     proxy.forget()
     heap.assert_nothing_lost_or_doubled(heap.sink())
-    numbers = {number for number in range(1, 4) for each in proxy.requests if f"partNumber={number}&" in each.path}
+    numbers = {int(found[1]) for each in proxy.requests if (found := re.search(r"partNumber=(\d+)", each.path))}
     assert numbers == {3}
 
 
@@ -264,13 +267,14 @@ def test_models_go_to_the_store_once(heap: Heap, s3: Any, proxy: FaultyProxy) ->
     name = f"{hashlib.sha256(content).hexdigest()}.safetensors"
     damaged = f"{'0' * 64}.onnx"
     for sends in (True, False):
-        sink = heap.sink()
-        models = sink.models_directory()
+        models = heap.tmp_path / "waiting" / "models"
         models.mkdir(parents=True, exist_ok=True)
         (models / name).write_bytes(content)
         (models / damaged).write_bytes(b"not that")
         (models / "notes.txt").write_bytes(b"nobody's business")
         proxy.forget()
+        sink = heap.sink()
+        assert sink.models_directory() == models
         heap.publish(sink)
         while sink.is_busy():
             time.sleep(0.02)
@@ -291,7 +295,9 @@ def test_the_spool_keeps_within_its_bounds_and_says_so(heap: Heap, proxy: Faulty
         then = time.time() - 100 + number
         os.utime(sink.waiting()[-1], (then, then))
         sink.sweep()
-    assert len(sink.waiting()) == 3 and heap.faults["spool-full"] == 2
+    assert len(sink.waiting()) == 3
+    while heap.faults["spool-full"] < 2:  # one of them may be on its way in vain
+        time.sleep(0.02)
     proxy.accept()
     heap.sent = heap.sent[2:]
     heap.assert_nothing_lost_or_doubled(sink)

@@ -72,6 +72,7 @@ class Uploading:
         self._failures: dict[Path, int] = {}
         self._settled_models: set[str] = set()
         self._current: Path | None = None
+        self._swept: Path | None = None  #: the current file, when it was removed from the spool
         self._failing_since: float | None = None
         self._client: Any = None
         self._thread = threading.Thread(target=self._run, name="uploading", daemon=True)
@@ -99,10 +100,16 @@ class Uploading:
 
     def sweep(self) -> tuple[str, ...]:
         """Keep the spool within its bounds; return what went without having arrived."""
-        removed = tuple(path for path in self._spool.sweep() if Path(path) != self._current)
+        removed = self._spool.sweep()
         for path in removed:
-            self._fault("spool-full", f"{path} was removed before it could be brought to {self._address}")
+            if Path(path) == self._current:  # it may arrive all the same
+                self._swept = self._current
+            else:
+                self._lost(Path(path))
         return removed
+
+    def _lost(self, path: Path) -> None:
+        self._fault("spool-full", f"{path} was removed before it could be brought to {self._address}")
 
     def _run(self) -> None:
         failures = 0
@@ -154,12 +161,15 @@ class Uploading:
                     item.path.unlink(missing_ok=True)
             self._failures.pop(item.path, None)
         except FileNotFoundError:  # swept meanwhile
-            pass
+            if self._swept == item.path:
+                self._lost(item.path)
         except Exception:
+            if self._swept == item.path:
+                self._lost(item.path)
             self._failures[item.path] = self._failures.get(item.path, 0) + 1
             raise
         finally:
-            self._current = None
+            self._current = self._swept = None
         return True
 
     def _bring_bundle(self, file: BinaryIO, content: Content, item: _Item) -> str:
