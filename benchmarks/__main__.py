@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import bundle, forward, per_frame, replaying, sealing, soak
+from benchmarks import bundle, forward, layers, per_frame, replaying, sealing, soak
 from benchmarks.results import Section
 
 _BUSY = (
@@ -31,6 +31,7 @@ def main() -> None:
     sections: dict[str, Callable[[], Section]] = {
         "per-frame": lambda: per_frame.measure(options.rounds),
         "forward": lambda: forward.measure(max(20, options.rounds // 4)),
+        "layers": lambda: layers.measure(max(20, options.rounds // 4)),
         "sealing": lambda: sealing.measure(options.window),
         "bundle": lambda: bundle.measure(options.window),
         "replaying": lambda: replaying.measure(32),

@@ -2,16 +2,18 @@
 
 Only the public parts of `torch.export` are used (the FX graph and its signature); nothing of torch's own serialiser,
 whose reader evaluates symbolic strings, generates Python from node names and may unpickle. Source paths, stack traces,
-module names other than those of weights, argument names and example inputs are never written.
+argument names and example inputs are never written; of modules, the path alone.
 
 ::
 
     {"format": "vision-flight-recorder/graph", "version": 1, "torch": "2.13.0",
-     "weights":   [{"name": "conv.weight", "requires_grad": true}, ...],
+     "weights":   [{"name": "conv.weight", "requires_grad": true}, ...],       of one that is state, which is given with
+                   each call, also "state": {"dtype": "float32", "shape": [1, 8]}
      "constants": [{"dtype": "float32", "shape": [3], "data": base64 of the little-endian bytes}, ...],
      "inputs":    [{"dtype": "float32", "shape": [1, 3, 224, 224]}, ...],
      "args": VALUE, "kwargs": VALUE,        how the inputs sit in the call; {"ref": i} for an input
-     "nodes":     [{"op": "aten.conv2d.default", "args": [VALUE, ...], "kwargs": {name: VALUE}}, ...],
+     "nodes":     [{"op": "aten.conv2d.default", "args": [VALUE, ...], "kwargs": {name: VALUE},
+                    "module": "features.0"}, ...],     the module's path; absent for the root, and in older graphs
      "mutations": [{"weight": i, "value": VALUE}, ...],     written back after the call
      "output": VALUE}
 
@@ -29,7 +31,9 @@ import base64
 import json
 import math
 import operator
+import re
 from collections import OrderedDict
+from collections.abc import Collection, Container
 from typing import Any
 
 import torch
@@ -47,6 +51,9 @@ FORMAT_VERSION = 1
 #: what is larger is data and belongs to the weights.
 MAX_CONSTANT_BYTES = 16 * 2**10
 
+#: What the reader takes (replay.graph.document).
+_MODULE_PATH = re.compile(r"(?=.{1,256}$)[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+
 #: Checks that export inserts; they answer nothing.
 _CHECKS = frozenset({"aten._assert_tensor_metadata.default", "aten._assert_async.msg", "aten._assert_scalar.default"})
 
@@ -63,23 +70,38 @@ class GraphUnwritable(RuntimeError):
     """The exported program has a part that the graph document has no form for; the message names it."""
 
 
-def graph_document(program: ExportedProgram, weight_names: dict[int, str]) -> bytes:
+def graph_document(
+    program: ExportedProgram,
+    weight_names: dict[int, str],
+    module_paths: Collection[str] = (),
+    state: Container[str] = (),
+) -> bytes:
     """Write an exported program as a graph document.
 
     Args:
         program: from `torch.export.export`.
         weight_names: name in the weights file by ``id`` of the tensor, of every tensor the module holds.
+        module_paths: of every module of the model; nodes are written with one of these or with none.
+        state: the names of those that are given with each call.
 
     Raises:
         GraphUnwritable: a constant that is not among the weights, an operator outside ``aten`` …
     """
-    return _Writer(program, weight_names).document()
+    return _Writer(program, weight_names, frozenset(module_paths), state).document()
 
 
 class _Writer:
-    def __init__(self, program: ExportedProgram, weight_names: dict[int, str]) -> None:
+    def __init__(
+        self,
+        program: ExportedProgram,
+        weight_names: dict[int, str],
+        module_paths: frozenset[str],
+        state: Container[str],
+    ) -> None:
+        self._state = state
         self._program = program
         self._weight_names = weight_names
+        self._module_paths = module_paths
         self._module: torch.nn.Module = program.graph_module
         self._placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
 
@@ -97,7 +119,8 @@ class _Writer:
                 inputs.append(self._tensor_form(spec.arg.name))
                 order.append((2, spec.arg.name))
             elif (name := self._weight_of(spec)) is not None:
-                weights.append({"name": name, "requires_grad": self._requires_grad(spec)})
+                entry: dict[str, Any] = {"name": name, "requires_grad": self._requires_grad(spec)}
+                weights.append(entry | ({"state": self._tensor_form(spec.arg.name)} if name in self._state else {}))
                 order.append((0, spec.arg.name))
             else:
                 constants.append(_constant(self._program.constants[str(spec.target)]))
@@ -158,8 +181,16 @@ class _Writer:
             if node.kwargs:
                 form["kwargs"] = {key: self._value(module, arg, numbers) for key, arg in node.kwargs.items()}
             nodes.append(form)
+            if path := self._module_path(node):
+                form["module"] = path
             numbers[node] = len(numbers)
         return nodes
+
+    def _module_path(self, node: torch.fx.Node) -> str:
+        """Path of the module that a node is part of: one that the weights' owner really has, or none."""
+        stack = node.meta.get("nn_module_stack")
+        path = next(reversed(stack.values()))[0] if stack else ""
+        return path if path in self._module_paths and _MODULE_PATH.fullmatch(path) else ""
 
     def _value(self, module: torch.nn.Module, value: Any, numbers: dict[torch.fx.Node, int]) -> Any:
         if isinstance(value, torch.fx.Node):

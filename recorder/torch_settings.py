@@ -128,7 +128,8 @@ def _reduced_precision(name: str, native: str) -> Setting:
 
 
 def _deterministic(torch: Any, mode: bool, warn_only: bool) -> None:
-    torch.use_deterministic_algorithms(mode, warn_only=warn_only)
+    # Not torch.use_deterministic_algorithms: that imports the compiler first, which a locked replay worker may not.
+    torch._C._set_deterministic_algorithms(mode, warn_only=warn_only)
 
 
 def _flush_denormal(_torch: Any) -> bool:

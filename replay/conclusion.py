@@ -66,6 +66,8 @@ def conclude(
         parts.append(f"{left_out} of {len(frames)} frames held nothing to compare with")
     if len(counts) > 1:
         parts.append("of the frames, " + ", ".join(f"{counts[level]} {level}" for level in Level if counts[level]))
+    if verdict is not Level.BIT_EXACT and (place := _place(frames)):
+        parts.append(f"it begins in {place}")
     if failure_reproduced is not None:
         parts.append("the failure shows again" if failure_reproduced else "the failure does not show again")
     parts += unchecked
@@ -79,3 +81,13 @@ def _changed(what_if: WhatIf) -> str:
     )
     judged = f"judged by {what_if.judged_by}" if what_if.judged_by else "nothing says which answers are right"
     return f"with {', '.join(what_if.changes)}: {said} ({judged})"
+
+
+def _place(frames: Sequence[FrameVerdict]) -> str:
+    """The layer of the first difference whose layer is known."""
+    for frame in frames:
+        layer = frame.first_difference.layer if frame.first_difference is not None else None
+        if layer is not None:
+            inside = f", in its operator {layer.operator}" if layer.operator not in (None, layer.kind) else ""
+            return f"{layer.path or 'the model itself'} ({layer.kind}){inside}"
+    return ""

@@ -50,10 +50,15 @@ class Outgoing:
                 return {"record": {"type": name, "form": form, "fields": pieces}}
         return value_to_json(value)
 
-    def _tensor(self, value: TensorValue) -> dict[str, Any]:
+    def append(self, data: bytes) -> int:
+        """Append bytes; return where in the payload they begin."""
         offset = self.size_bytes
-        self.parts.append(self._read(value))
-        self.size_bytes += len(self.parts[-1])
+        self.parts.append(data)
+        self.size_bytes += len(data)
+        return offset
+
+    def _tensor(self, value: TensorValue) -> dict[str, Any]:
+        offset = self.append(self._read(value))
         return {
             "container": value.container,
             "dtype": value.dtype,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from recorder.bundle.manifest import ExceptionInfo
 from recorder.bundle.values import has_removed
+from replay.comparators import ComparatorFailed, RegisteredComparator
 from replay.compare.comparison import Answer, compare_answers
 from replay.exchange import ReadTensor, recorded_answer
 from replay.session import Failed, Job, Outcome, Raised, Returned
@@ -28,7 +29,15 @@ REMOVED_OUTPUT = (
 _CUT_CHARS = 500
 
 
-def judge(job: Job, outcome: Outcome, read: ReadTensor, thresholds: Sequence[float] = ()) -> CallVerdict:
+def judge(
+    job: Job,
+    outcome: Outcome,
+    read: ReadTensor,
+    thresholds: Sequence[float] = (),
+    *,
+    task: str | None = None,
+    comparator: RegisteredComparator | None = None,
+) -> CallVerdict:
     """Compare one outcome with the recording.
 
     Args:
@@ -36,6 +45,8 @@ def judge(job: Job, outcome: Outcome, read: ReadTensor, thresholds: Sequence[flo
         outcome: what the worker gave.
         read: gives a recorded tensor's bytes.
         thresholds: confidences at which the service acts.
+        task: which comparator decides; None: chosen from the answer's structure.
+        comparator: one of the user's own, in place of the task's.
 
     Raises:
         BundleInvalid, BundleUnavailable: recorded bytes are not what the manifest says.
@@ -46,7 +57,7 @@ def judge(job: Job, outcome: Outcome, read: ReadTensor, thresholds: Sequence[flo
         case _, Failed(reason=reason):
             return _verdict(job, Level.NOT_REPLAYABLE, reason=reason)
         case "returned", Returned(answer=answer):
-            return _compare(job, answer, read, thresholds)
+            return _compare(job, answer, read, thresholds, task, comparator)
         case "raised", Raised() if job.call.exception is not None:
             return _compare_exceptions(job, job.call.exception, outcome)
         case _, Raised(cannot=str(cannot)):
@@ -80,18 +91,30 @@ def soften(verdict: CallVerdict, reason: str) -> CallVerdict:
     return replace(verdict, level=Level.INCONCLUSIVE, reason=reason)
 
 
-def _compare(job: Job, answer: Answer, read: ReadTensor, thresholds: Sequence[float]) -> CallVerdict:
+def _compare(
+    job: Job,
+    answer: Answer,
+    read: ReadTensor,
+    thresholds: Sequence[float],
+    task: str | None,
+    comparator: RegisteredComparator | None,
+) -> CallVerdict:
     if job.call.output is None:
         return _verdict(job, Level.NOT_REPLAYABLE, reason="its answer was not recorded, so there is nothing to compare")
     if has_removed(job.call.output):
         return _verdict(job, Level.NOT_REPLAYABLE, reason=REMOVED_OUTPUT)
-    comparison = compare_answers(
-        recorded_answer(job.call.output, read),
-        answer,
-        autocast_dtype=_compute_dtype(job),
-        thresholds=thresholds,
-        where=_where(job),
-    )
+    try:
+        comparison = compare_answers(
+            recorded_answer(job.call.output, read),
+            answer,
+            autocast_dtype=_compute_dtype(job),
+            task=task,
+            thresholds=thresholds,
+            where=_where(job),
+            comparator=comparator,
+        )
+    except ComparatorFailed as failed:
+        return _verdict(job, Level.INCONCLUSIVE, reason=str(failed))
     return _verdict(job, comparison.level, comparison.first_difference)
 
 

@@ -132,6 +132,15 @@ class Worker:
         """
         return self._receive(self.limits.timeout_seconds, "running the model", max_payload_bytes)
 
+    def compare(self, request: Mapping[str, Any], parts: Sequence[bytes]) -> dict[str, Any]:
+        """Have a registered comparator judge two answers (`replay.worker.comparing`).
+
+        Raises:
+            WorkerDied: the worker died of it, or took longer than the limit.
+        """
+        self._send({"op": "compare", **request}, parts)
+        return self._receive(self.limits.timeout_seconds, "comparing")[0]
+
     def run_pipeline(self, request: Mapping[str, Any], parts: Sequence[bytes]) -> Wire:
         """Run the pipeline that was loaded on one frame, and wait for what it gave.
 

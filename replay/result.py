@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -13,10 +14,13 @@ from typing import Any
 
 from replay.verdict import OUTCOMES, CallVerdict, Difference, FrameVerdict, ReplayResult, StageVerdict, WhatIf
 
-__all__ = ["FORMAT_NAME", "result_path", "result_to_json", "save_result"]
+__all__ = ["FORMAT_NAME", "read_result", "result_path", "result_to_json", "save_result"]
 
 FORMAT_NAME = "vision-flight-recorder replay"
 FORMAT_VERSION = {"major": 1, "minor": 0}
+
+#: A line for each of a hundred thousand calls; longer ones are refused by the parser.
+_MAX_RESULT_BYTES = 64 * 2**20
 
 
 def result_to_json(result: ReplayResult) -> dict[str, Any]:
@@ -34,6 +38,7 @@ def result_to_json(result: ReplayResult) -> dict[str, Any]:
         "conclusion": result.conclusion,
         "remedies": list(result.remedies),
         "exit_code": result.exit_code,
+        "portable_reference": result.portable_reference.to_json() if result.portable_reference else None,
         "interrupted": result.interrupted,
         "thinned": result.thinned,
         **({} if result.what_if is None else {"what_if": _what_if(result.what_if)}),
@@ -45,14 +50,41 @@ def result_path(bundle: str) -> Path:
     return Path(f"{bundle}.replay.json")
 
 
+def read_result(path: Path) -> dict[str, Any]:
+    """Read a result that may be a stranger's.
+
+    Raises:
+        BundleInvalid: it is not one, or of a newer major version.
+        BundleUnavailable: there is no such file, or it cannot be read.
+    """
+    from recorder.bundle.errors import BundleUnavailable
+    from recorder.bundle.schema import validate
+    from recorder.bundle.strictjson import loads
+
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_RESULT_BYTES + 1)
+    except OSError as error:
+        raise BundleUnavailable(f"{path}: {error.strerror or type(error).__name__}") from error
+    data: dict[str, Any] = loads(content, "the replay's result")
+    validate(data, "replay")
+    return data
+
+
 def save_result(data: dict[str, Any], path: Path) -> None:
     """Write a result, whole or not at all, after checking it against the schema.
+
+    A portable reference that an earlier result of the same bundle holds is kept.
 
     Raises:
         OSError: the directory cannot be written.
     """
     from recorder.bundle.schema import validate
+    from replay.reference import earlier_reference
 
+    if data["portable_reference"] is None:
+        earlier, _ = earlier_reference(path, data["bundle"])
+        data = {**data, "portable_reference": earlier.to_json() if earlier else None}
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, indent=2)
     validate(json.loads(text), "replay")
     scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -122,6 +154,7 @@ def _difference(difference: Difference | None) -> dict[str, Any] | None:
         "recorded": difference.recorded,
         "replayed": difference.replayed,
         "margin_over_delta": _finite(difference.margin_over_delta),
+        "layer": None if difference.layer is None else dataclasses.asdict(difference.layer),
     }
 
 

@@ -12,6 +12,7 @@ from recorder.bundle.manifest import Call, Context, Environment, Model
 from recorder.bundle.values import has_removed, tensors_of
 from replay.compare.comparison import Answer
 from replay.exchange import Outgoing, ReadTensor, answer_from_wire
+from replay.locate.records import Seen, Watch, seen_from_wire
 from replay.numerics.settings import WorkerPlan
 from replay.numerics.surroundings import compare_surroundings
 from replay.process import Limits, ModelRefused, Worker, WorkerDied
@@ -25,12 +26,22 @@ REMOVED_INPUT = (
     "its arguments were removed for privacy, so it cannot be run again; to keep them, state a level for model_input "
     "when recording (docs/privacy.md)"
 )
+REMOVED_STATE = (
+    "the state of its model was removed for privacy, so it cannot be run again; to keep it, state a level for "
+    "model_input when recording (docs/privacy.md)"
+)
+NO_STATE = (
+    "its model changes tensors of its own from call to call, and what they were before this call was not recorded: "
+    "they were too large (the loss state-too-large is counted); attach the part of the model without them"
+)
 #: After so many workers have died, the rest is not tried any more.
 _MAX_DEATHS = 3
 #: Models kept loaded at once; a bundle may name many, and each takes memory.
 _MAX_LOADED = 8
 #: An answer may be this much larger than the recorded one before it is refused unseen.
 _ANSWER_ROOM_BYTES = 256 * 2**20
+#: Sentences on one context; a worker that runs a stranger's graph is not believed to be brief either.
+_MOST_LACKING = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +54,7 @@ class Job:
     candidates: list[Candidate]
     reasons: list[str]  #: why there are no more candidates
     variant: str = ""  #: names how the model is to be laid out, where that is not as recorded
+    watch: Watch | None = None  #: what to watch while it runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +63,7 @@ class Returned:
 
     answer: Answer
     seconds: float  #: of the call itself, in the worker
+    seen: Seen | None = None  #: what was watched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +134,7 @@ class Session:
     def restore(self, plans: dict[int, WorkerPlan]) -> None:
         """Run what follows under other plans, by id of the context, every model loaded anew."""
         self._plans = plans
+        self.not_restored.clear()
         self.forget_models()
 
     @property
@@ -184,8 +198,10 @@ class Session:
         job = running[0]
         assert self._worker is not None  # noqa: S101 - a job runs in one
         try:
-            header, payload = self._worker.answer(min(MAX_PAYLOAD_BYTES, _answer_limit(job)))
+            limit = MAX_PAYLOAD_BYTES if job.watch is not None else _answer_limit(job)
+            header, payload = self._worker.answer(min(MAX_PAYLOAD_BYTES, limit))
             outcome = self._outcome(header, payload)
+            self._lack(job, header.get("lacking"))
         except ProtocolError as error:
             raise WorkerDied(f"the replay worker sent {error}") from error
         running.popleft()
@@ -195,12 +211,20 @@ class Session:
         match header:
             case {"status": "returned", "answer": tagged, "seconds": float() as seconds}:
                 self.seconds += seconds
-                return Returned(answer=answer_from_wire(tagged, payload), seconds=seconds)
+                return Returned(answer=answer_from_wire(tagged, payload), seconds=seconds, seen=_seen(header, payload))
             case {"status": "raised", "type": str() as kind, "message": str() as message, "cannot": cannot}:
                 return Raised(type=inert(kind), message=message, cannot=None if cannot is None else inert(cannot, 400))
             case {"status": "refused", "reason": str() as reason}:
                 return Failed(reason=inert(reason, 400))
         raise ProtocolError("an answer of an unknown kind")
+
+    def _lack(self, job: Job, sentences: object) -> None:
+        """Add what the worker could not restore for one call."""
+        known = self.not_restored.setdefault(job.context.id, [])
+        for each in sentences if isinstance(sentences, list) else ():
+            sentence = inert(each, 300)
+            if sentence not in known and len(known) < _MOST_LACKING:
+                known.append(sentence)
 
     def _must_change(self, job: Job) -> bool:
         """Whether a job needs the worker idle: another process, other flags, or a model that is not loaded."""
@@ -212,6 +236,10 @@ class Session:
         """Bring the worker into the state a job needs, and hand it over."""
         if has_removed(job.call.args) or has_removed(job.call.kwargs):
             return Failed(reason=REMOVED_INPUT)
+        if has_removed(job.call.state):
+            return Failed(reason=REMOVED_STATE)
+        if job.model.state and job.call.state is None:
+            return Failed(reason=NO_STATE)
         if self._deaths >= _MAX_DEATHS:
             return Failed(reason=f"not tried: {_MAX_DEATHS} replay workers died before it")
         if not job.candidates:
@@ -226,9 +254,12 @@ class Session:
             "args": outgoing.add(job.call.args),
             "kwargs": outgoing.add(job.call.kwargs),
             "rng": None if job.call.rng is None else outgoing.add(job.call.rng),
+            "state": None if job.call.state is None else outgoing.add(job.call.state),
             "settings": to_json(job.call.settings) | {"autocast": job.call.settings.autocast},
             "max_answer_bytes": _answer_limit(job),
         }
+        if job.watch is not None:
+            request["watch"] = job.watch.request(outgoing)
         if outgoing.size_bytes > MAX_PAYLOAD_BYTES:
             return Failed(reason=f"its arguments take {outgoing.size_bytes} bytes, more than a replay worker accepts")
         assert self._worker is not None  # noqa: S101 - settled above
@@ -246,6 +277,8 @@ class Session:
         self._plan = plan
         if job.context.id not in self.not_restored:
             lacking = [*plan.not_restored, *compare_surroundings(job.context.environment, self._worker.environment)]
+            if job.model.type.endswith("OptimizedModule"):
+                lacking.append("compile: the recorded model was compiled by torch.compile, here it runs eagerly")
             self.not_restored[job.context.id] = [*lacking, *([self._no_device] if self._no_device else [])]
 
     def _start(self, plan: WorkerPlan, job: Job) -> Worker:
@@ -303,6 +336,13 @@ def _key_of(job: Job) -> tuple[Any, ...]:
 def _answer_limit(job: Job) -> int:
     recorded = sum(tensor.size_bytes for _, tensor in tensors_of(job.call.output)) if job.call.output else 0
     return _ANSWER_ROOM_BYTES + 4 * recorded
+
+
+def _seen(header: dict[str, Any], payload: bytearray) -> Seen | None:
+    match header:
+        case {"seen": form, "seen_from": int() as start} if 0 <= start <= len(payload):
+            return seen_from_wire(form, memoryview(payload)[start:])
+    return None
 
 
 def _recorded_device(call: Call) -> str:

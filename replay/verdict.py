@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from recorder.bundle.values import JsonValue
 
+if TYPE_CHECKING:
+    from replay.reference import PortableReference
 __all__ = [
     "CallVerdict",
     "Difference",
     "FrameChange",
     "FrameVerdict",
+    "Layer",
     "Level",
     "OUTCOMES",
     "ReplayResult",
@@ -44,6 +48,16 @@ def worst(levels: list[Level]) -> Level:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """The layer of a model in which a difference begins."""
+
+    path: str  #: of the module; "" is the model itself
+    kind: str  #: its class, or the operator
+    call_index: int = 0  #: the how manieth call of it
+    operator: str | None = None  #: inside it, where that is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """Where a replayed value first differs from the recorded one, and by how much."""
 
@@ -55,6 +69,7 @@ class Difference:
     recorded: JsonValue = None  #: the recorded decision or scalar, shortened
     replayed: JsonValue = None
     margin_over_delta: float | None = None  #: distance to the decision boundary over max_abs; below 2 is a near-tie
+    layer: Layer | None = None  #: where it begins, as far as that was looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,5 +143,6 @@ class ReplayResult:
     exit_code: int
     remedies: tuple[str, ...] = field(default_factory=tuple)
     thinned: int = 0  #: frames that were not replayed because the bundle was kept within a size
+    portable_reference: PortableReference | None = None  #: to keep with the result; portable numerics only
     interrupted: bool = False  #: the user ended it early: a partial verdict
     what_if: WhatIf | None = None  #: where something was changed on purpose

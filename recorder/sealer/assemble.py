@@ -150,6 +150,8 @@ class _Draft:
                 self._input(record)
             case Kind.OUTPUT:
                 self._output(record)
+            case Kind.LAYERS:
+                self._layers(record)
             case Kind.END:
                 self._end(record)
 
@@ -211,6 +213,12 @@ class _Draft:
         kwargs = self._value(head["kwargs"], record, "model_input", "kwargs")
         if not isinstance(args, SequenceValue) or not isinstance(kwargs, MappingValue):
             raise TypeError("the arguments of a call are a tuple and a dictionary")
+        state = head.get("state")
+        if state is not None:
+            # It is made of what the model was given before, so it is as private as that.
+            state = self._value(state, record, "model_input", "kwargs")
+            if not isinstance(state, MappingValue):
+                raise TypeError("the state of a call is a dictionary")
         call = Call(
             id=_id(head["call"]),
             model=self._latched.model_of(int(head["call"]), _id(head["model"])),
@@ -222,6 +230,7 @@ class _Draft:
             args=args,
             kwargs=kwargs,
             rng=None if head["rng"] is None else self._value(head["rng"], record),
+            state=state,
             started_monotonic_ns=int(head["started"]),
         )
         self._calls[call.id] = call
@@ -240,6 +249,12 @@ class _Draft:
             output=None if exception else self._value(head["output"], record, "model_output"),
             latency_seconds=float(head["latency"]),
         )
+
+    def _layers(self, record: StageRecord) -> None:
+        call = self._calls.get(int(record.head["call"]))
+        if call is not None and self._privacy.keeps_layers:
+            layers = self._value(record.head["layers"], record)
+            self._calls[call.id] = dataclasses.replace(call, layers=layers)
 
     def _end(self, record: StageRecord) -> None:
         frame, head = self._frames.get(record.key), record.head

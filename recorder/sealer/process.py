@@ -310,6 +310,8 @@ class _Sealer:
             Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
             max_bundle_bytes=settings.max_bundle_bytes,
             tell=self._tell,
+            # A factory's sink is made by code and options that another process does not have.
+            sink_spec=settings.sink if "://" in settings.sink or settings.sink.startswith("/") else None,
         )
         kept = self._sink.state_directory()
         self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
@@ -338,7 +340,6 @@ class _Sealer:
     def end(self) -> None:
         """Finish what is being sealed, and take away what is the sealer's own."""
         self._sealing.stop()
-        self._sink.close()
         self._limits.store(time.monotonic(), at_once=True)
         for served in self._rings.values():
             served.close()

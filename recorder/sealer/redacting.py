@@ -105,6 +105,11 @@ class Redacting:
         self._scrubber = Scrubber(denylist=self.policy.denylist, key=key, texts=self.policy.scrub_texts)
         self._noted: Counter[tuple[str, Level, str]] = Counter()
 
+    @property
+    def keeps_layers(self) -> bool:
+        """Whether digests of layers may stay: they tell of what goes into a model and of what comes out."""
+        return all(self.policy.level_of(field) is Level.FULL for field in ("model_input", "model_output"))
+
     def redactions(self) -> tuple[Redaction, ...]:
         """The manifest's account of everything done so far."""
         return tuple(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Environment
+from recorder.bundle.values import has_removed
 from recorder.environment import VARIABLES, describe_cpu
 from recorder.sinks.s3.address import S3Address
 from replay.bisect.cells import Cell, Laboratory
@@ -19,6 +20,7 @@ from replay.bisect.search import OutOfTime, smallest_sets
 from replay.jobs import chosen_frames, plan_jobs
 from replay.load import UserConfig
 from replay.numerics.settings import plan_worker
+from replay.packed import PackedModels
 from replay.process import Limits
 from replay.session import Job
 
@@ -35,7 +37,7 @@ class BisectOptions:
     """What to explain and what it may take. The defaults are those of the command line."""
 
     frames: frozenset[int] | None = None  #: ids; None: all
-    model: tuple[str, ...] = ()  #: see `replay.run.ReplayOptions`
+    model: tuple[str, ...] = ()  #: see `replay.options.ReplayOptions`
     model_directory: str | None = None
     models: str | None = None
     bundle_path: Path | S3Address | None = None
@@ -81,11 +83,12 @@ def bisect_bundle(bundle: Bundle, options: BisectOptions | None = None) -> Bisec
         ValueError: a wanted frame is not in the bundle, or the model locations cannot be used (ConfigInvalid).
         BundleInvalid, BundleUnavailable: the bundle is not what it says, or cannot be read to the end.
     """
-    return _Bisecting(bundle, options or BisectOptions()).result()
+    with PackedModels(bundle) as packed:
+        return _Bisecting(bundle, options or BisectOptions(), packed).result()
 
 
 class _Bisecting:
-    def __init__(self, bundle: Bundle, options: BisectOptions) -> None:
+    def __init__(self, bundle: Bundle, options: BisectOptions, packed: PackedModels) -> None:
         self._bundle, self._options = bundle, options
         planned = plan_jobs(
             bundle.manifest,
@@ -95,11 +98,13 @@ class _Bisecting:
             models=options.models,
             bundle_path=options.bundle_path,
             config=options.config,
+            packed=packed,
         )
         self._jobs = [job for job in planned if _has_answer(job)]
         self._variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
         self._factors: list[Factor] = []
         self._skipped: dict[str, str] = {}
+        self._refused: list[str] = []  #: sentences: recorded settings that no cell has
         self._cells: list[Cell] = []
         self._witnesses: frozenset[int] | None = None
         self._deadline = time.monotonic() + options.budget_seconds
@@ -136,7 +141,9 @@ class _Bisecting:
         if base.holds:
             return self._ended(Outcome.NOTHING_MATTERS)
         complete = self._run(laboratory, everything)
-        lacking = laboratory.lacking(everything)
+        if LIBRARY in everything and not complete.holds:  # perhaps the installed version was the right one
+            complete, everything = self._without_library(laboratory, complete, everything)
+        lacking = [*self._refused, *laboratory.lacking(everything)]
         if not complete.holds:
             return self._unexplained(laboratory, complete, lacking)
         self._choose_witnesses(laboratory, base, everything)
@@ -156,6 +163,7 @@ class _Bisecting:
         cpu = describe_cpu()
         contexts = {job.context.id: job.context for job in self._jobs}
         faithful = {each: plan_worker(context.environment, "faithful", cpu) for each, context in contexts.items()}
+        self._refused = list(dict.fromkeys(each for plan in faithful.values() for each in plan.not_restored))
         self._factors = active_factors(self._jobs, faithful, self._variables, here)
         if self._options.library is not None:
             version = str(here.libraries.get("torch.version"))
@@ -163,7 +171,8 @@ class _Bisecting:
         active = {factor.name for factor in self._factors}
         for name in (*CALL_FACTORS, *ENVIRONMENT_FACTORS):
             if name not in active:
-                self._skipped[name] = "here as it was recorded"
+                alike = "no call has a batch that can be taken apart" if name == "batch" else "here as it was recorded"
+                self._skipped[name] = alike
         self._skipped["compile"] = (
             "the recorded calls were compiled; a replay worker may start no compiler, so they ran eagerly in every cell"
             if _compiled(self._jobs)
@@ -172,6 +181,20 @@ class _Bisecting:
         if self._options.library is None:
             self._skipped[LIBRARY] = "no other version was named: --with torch==X"
         laboratory.know(here, self._factors)
+
+    def _without_library(
+        self, laboratory: Laboratory, complete: Cell, everything: frozenset[str]
+    ) -> tuple[Cell, frozenset[str]]:
+        """Leave the other version of a library out where the recorded bits come without it only."""
+        others = everything - {LIBRARY}
+        cell = self._run(laboratory, others)
+        if not cell.holds:
+            return complete, everything
+        [library] = [factor for factor in self._factors if factor.name == LIBRARY]
+        self._factors.remove(library)
+        why = complete.failed or "the bits are others with it"
+        self._skipped[LIBRARY] = f"{library.recorded} is not what was recorded: {why}"
+        return cell, others
 
     def _unexplained(self, laboratory: Laboratory, complete: Cell, lacking: list[str]) -> Bisection:
         """Even with everything restored the bits are others: say what each factor changes all the same."""
@@ -269,4 +292,6 @@ def _compiled(jobs: Sequence[Job]) -> bool:
 
 def _has_answer(job: Job) -> bool:
     """Whether there is something to compare with."""
-    return (job.call.status == "returned" and job.call.output is not None) or job.call.status == "raised"
+    if job.call.status == "returned":
+        return job.call.output is not None and not has_removed(job.call.output)
+    return job.call.status == "raised"

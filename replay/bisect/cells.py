@@ -108,6 +108,7 @@ class Laboratory:
         jobs = [job for job in self._jobs if calls is None or job.call.id in calls]
         of_call = restored & frozenset(CALL_FACTORS)
         session = self._session(restored, {job.context.id for job in jobs})
+        self._variants.forget()
         singles = [single for job in jobs for single in self._variants.jobs(job, of_call)]
         outcomes: dict[int, list[Outcome]] = {}
         for single, outcome in session.run(singles):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
+from replay.reduce import reduce_to_failing
+
 __all__ = ["OutOfTime", "smallest_sets"]
 
 Set = frozenset[str]
@@ -56,31 +58,8 @@ def smallest_sets(names: Sequence[str], holds: Callable[[Set], bool], spent: Cal
     singles = [frozenset({name}) for name in names]
     if found := [single for single in singles if test(single)]:
         return found
-    reduced = _ddmin(list(names), test)
+    reduced = frozenset(reduce_to_failing(names, lambda part: test(frozenset(part))))
     pairs = [frozenset(pair) for pair in combinations(names, 2)]
     if len(reduced) > 2 and len(pairs) <= _MOST_PAIRS and (found := [pair for pair in pairs if test(pair)]):
         return found
     return [reduced]
-
-
-def _ddmin(names: list[str], test: Callable[[Set], bool]) -> Set:
-    """A set that suffices and none of whose factors can be spared."""
-    parts = 2
-    while len(names) >= 2:
-        size = -(-len(names) // parts)
-        chunks = [names[start : start + size] for start in range(0, len(names), size)]
-        for chunk in chunks:
-            if len(chunk) < len(names) and test(frozenset(chunk)):
-                names, parts = chunk, 2
-                break
-        else:
-            for chunk in chunks:
-                rest = [name for name in names if name not in chunk]
-                if rest and test(frozenset(rest)):
-                    names, parts = rest, max(parts - 1, 2)
-                    break
-            else:
-                if parts >= len(names):
-                    break
-                parts = min(len(names), 2 * parts)
-    return frozenset(names)

@@ -29,6 +29,8 @@ __all__ = ["Variants", "batch_of", "is_laid_out", "joined", "plain"]
 _CACHE_LINE_BYTES = 64
 #: Images come as (N, C, H, W); a first axis of fewer dimensions may be time, which cannot be taken apart.
 _IMAGE_DIMENSIONS = 4
+#: Larger batches are left whole: each item is a call of its own in every cell.
+_MOST_ITEMS = 256
 
 
 def batch_of(call: Call) -> int:
@@ -45,7 +47,7 @@ def batch_of(call: Call) -> int:
         return 1
     answers = [tensor for _, tensor in tensors_of(call.output)]
     fits = answers and all(tensor.shape[:1] == (size,) for tensor in answers)
-    return size if fits and size > 1 else 1
+    return size if fits and 1 < size <= _MOST_ITEMS else 1
 
 
 def is_laid_out(job: Job) -> bool:
@@ -75,6 +77,10 @@ class Variants:
             bits = bits[item[0] : item[0] + 1]
         order = dense_order(tensor.shape, tensor.strides)
         return (bits if order is None else bits.transpose(order)).tobytes()
+
+    def forget(self) -> None:
+        """Drop what `jobs` made for an earlier cell."""
+        self._made.clear()
 
     def jobs(self, job: Job, restored: frozenset[str]) -> list[Job]:
         """Return the calls that stand for a recorded one when only these of the call's factors are restored."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 import click
 
 from recorder.bundle.errors import BundleUnavailable
-from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
-from replay.commands.types import Factory
+from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
+from replay.commands.types import Device, Factory
 from replay.opening import local_name, place_of
 from replay.show.terminal import counting, print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
@@ -39,15 +38,6 @@ _INTERRUPTED = 130
 _OUTCOME_COLOURS = {"fixed": "green", "newly wrong": "red", "still wrong": "red", "changed": "yellow"}
 
 
-class _Device(click.ParamType[str]):
-    name = "device"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if re.fullmatch(r"cpu|cuda(:\d{1,3})?", value) is None:
-            self.fail(f"{value!r} is no device: cpu, cuda or cuda:0", param, ctx)
-        return value
-
-
 @click.command(short_help="Re-run every frame and say whether the answers come back.")
 @bundle_argument
 @click.option(
@@ -57,7 +47,7 @@ class _Device(click.ParamType[str]):
     show_default=True,
     help="faithful: the recorded settings · portable: settings every x86 machine has · here: this machine's own.",
 )
-@click.option("--device", type=_Device(), metavar="cpu|cuda[:n]", help="Where to run. Default: where it was recorded.")
+@click.option("--device", type=Device(), metavar="cpu|cuda[:n]", help="Where to run. Default: where it was recorded.")
 @click.option("--frames", metavar="IDS", help="Only these frames: ids and ranges such as 3,7-9.")
 @click.option(
     "--repeat",
@@ -66,31 +56,19 @@ class _Device(click.ParamType[str]):
     show_default=True,
     help="Runs; more than one shows nondeterminism.",
 )
-@click.option(
-    "--model",
-    type=Factory(),
-    multiple=True,
-    metavar="[NAME=]pkg.mod:factory",
-    help="Function that builds the model, for NAME or for all. Its code is run: trust it.",
-)
-@click.option(
-    "--model-dir", metavar="DIR", help="Directory that --model may be imported from, besides what is installed."
-)
-@click.option(
-    "--models", metavar="LOCATION", help="Model store. Default: REPLAY_MODELS, your config, models/ beside the bundle."
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Longest time for one call of a model.",
-)
+@model_options
 @click.option(
     "--require",
     type=click.Choice(["bit-exact", "tolerance", "decision"]),
     default="decision",
     show_default=True,
     help="What counts as reproduced for the exit code.",
+)
+@click.option(
+    "--task",
+    metavar="TASK",
+    help="Comparator of decisions: classification, detection, segmentation, embedding, text, none, or one that an "
+    "installed package registers. Default: by the answer's structure.",
 )
 @click.option(
     "--pipeline",
@@ -132,6 +110,7 @@ def run(
     models: str | None,
     timeout: float | None,
     require: str,
+    task: str | None,
     pipeline: str | None,
     sets: tuple[str, ...],
     weights: str | None,
@@ -158,7 +137,8 @@ def run(
 
     with open_bundle(bundle) as opened, counting("replaying") as count:
         from replay.load import ConfigInvalid
-        from replay.run import ReplayOptions, replay_bundle
+        from replay.options import ReplayOptions
+        from replay.run import replay_bundle
         from replay.whatif import parse_changes
 
         existing = tuple(frame.id for frame in opened.manifest.frames)
@@ -175,6 +155,7 @@ def run(
                 bundle_path=place_of(bundle),
                 timeout_seconds=timeout,
                 require=require,
+                task=task,
                 pipeline=pipeline,
                 changes=parse_changes(sets, weights),
                 truth=truth,
@@ -184,7 +165,9 @@ def run(
             raise click.UsageError(inert(error, 1200)) from error
         try:
             result = replay_bundle(opened, options)
-        except ConfigInvalid as error:
+        except ValueError as error:
+            if not isinstance(error, ConfigInvalid) and not str(error).startswith("--"):
+                raise
             raise click.UsageError(inert(error, 600)) from error
     data = result_to_json(result)
     if as_json:
@@ -238,8 +221,8 @@ def _print_what_if(what_if: WhatIf) -> None:
         answers = f"{inert(recorded, 60) or 'an answer'} → {inert(replayed, 60) or 'an answer'}"
         if outcome == "unknown":
             answers = "could not be run"
-        line = f"  {name}  {styled(outcome, fg=_OUTCOME_COLOURS.get(outcome))}  {answers}"
-        print_line(line)
+        first = f"  {name}  {styled(outcome, fg=_OUTCOME_COLOURS.get(outcome))}  "
+        print_wrapped(answers, indent="      ", first=first)
     left_out = sum(len(ids) for _, ids in shown[_LINES_SHOWN:])
     if left_out:
         print_line(f"  and {left_out} more frames; --json lists all")

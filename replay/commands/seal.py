@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from recorder.bundle.errors import BundleUnavailable
-from recorder.track.layout import MAX_TRACK_BYTES, MIN_TRACK_BYTES
 from replay.commands.options import json_option
 from replay.show.terminal import print_json, print_line, print_note
 
@@ -45,7 +44,7 @@ __all__ = ["seal"]
 )
 @click.option(
     "--track-bytes",
-    type=click.IntRange(min=MIN_TRACK_BYTES, max=MAX_TRACK_BYTES),
+    type=int,
     default=16 * 2**20,
     show_default=True,
     metavar="N",
@@ -76,6 +75,10 @@ def seal(
         replay seal --watch /rings --sink /incidents
         replay seal --watch /rings --sink /incidents --once
     """
+    from recorder.track.layout import MAX_TRACK_BYTES, MIN_TRACK_BYTES
+
+    if not MIN_TRACK_BYTES <= track_bytes <= MAX_TRACK_BYTES:
+        raise click.BadParameter(f"--track-bytes is from {MIN_TRACK_BYTES} to {MAX_TRACK_BYTES}, not {track_bytes}")
     from recorder.privacy import load_key
     from recorder.sealer.process import serve
     from recorder.settings import SealerSettings

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
-__all__ = ["Factory"]
+__all__ = ["Device", "Factory"]
+
+
+class Device(click.ParamType[str]):
+    """A device to run on: "cpu", "cuda" or "cuda:n"."""
+
+    name = "device"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the value, or say what a device is."""
+        if re.fullmatch(r"cpu|cuda(:\d{1,3})?", value) is None:
+            self.fail(f"{value!r} is no device: cpu, cuda or cuda:0", param, ctx)
+        return value
 
 
 class Factory(click.ParamType[str]):

@@ -18,7 +18,7 @@ import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from recorder.bundle.values import (
     MappingValue,
@@ -32,6 +32,9 @@ from recorder.bundle.values import (
 )
 from replay.compare.tolerance import TOLERANCES, measure, tolerance_of
 from replay.verdict import Difference, Level, worst
+
+if TYPE_CHECKING:
+    from replay.compare.decision import Decision
 
 __all__ = ["Answer", "Comparison", "compare_answers"]
 
@@ -85,6 +88,7 @@ def compare_answers(
     task: str | None = None,
     thresholds: Sequence[float] = (),
     where: str = "output",
+    comparator: Callable[[Answer, Answer, Sequence[float]], Decision] | None = None,
 ) -> Comparison:
     """Place a replayed answer on the verdict ladder.
 
@@ -93,9 +97,10 @@ def compare_answers(
         replayed: the answer of the re-run.
         autocast_dtype: the lower precision the model computed in, when it was not that of its output: "bfloat16",
             "float16" or "tf32" (a "torch." prefix is accepted).
-        task: "classification", "detection", "segmentation", "embedding" or "none"; None chooses from the structure.
+        task: one of `replay.compare.decision.TASKS`; None chooses from the structure.
         thresholds: confidences at which the service acts; a decision is the same only on the same side of each.
         where: prefix of the places named, such as "call 3 (detector) output".
+        comparator: decides in place of the task's, also where structure or shapes differ.
 
     Raises:
         KeyError: a tensor of a value has no bytes in ``tensors``.
@@ -107,22 +112,19 @@ def compare_answers(
     decided: str | None = None
     first = next((leaf for leaf in walk.leaves if leaf.level is level), None)
     difference = None if level is Level.BIT_EXACT or first is None else first.difference
-    if level is Level.DIVERGED and not any(leaf.structural for leaf in walk.leaves):
-        from replay.compare.decision import decide
-
-        beyond = [leaf.path for leaf in walk.leaves if leaf.level is Level.DIVERGED]
-        decision = decide(recorded, replayed, beyond, task=task, thresholds=thresholds)
-        if decision is not None:
-            decided = decision.task
-            level = Level.SAME_DECISION if decision.same else Level.DIVERGED
-            at = next(leaf for leaf in walk.leaves if leaf.path == decision.path)
-            difference = at.difference and replace(
-                at.difference,
-                what=f"{at.difference.what}; {decision.what}",
-                recorded=decision.recorded,
-                replayed=decision.replayed,
-                margin_over_delta=decision.margin_over_delta,
-            )
+    decision = _decision(walk, level, task, thresholds, comparator)
+    if decision is not None:
+        decided = decision.task
+        if level is Level.DIVERGED and decision.same:
+            level = Level.SAME_DECISION
+        at = next((leaf.difference for leaf in walk.leaves if leaf.path == decision.path), difference)
+        difference = at and replace(
+            at,
+            what=f"{at.what}; {decision.what}",
+            recorded=decision.recorded,
+            replayed=decision.replayed,
+            margin_over_delta=decision.margin_over_delta,
+        )
     if walk.unchecked and not walk.leaves:
         level = Level.INCONCLUSIVE
         difference = Difference(
@@ -138,6 +140,24 @@ def compare_answers(
         task=decided,
         unchecked=tuple(where + path for path in walk.unchecked),
     )
+
+
+def _decision(
+    walk: _Walk,
+    level: Level,
+    task: str | None,
+    thresholds: Sequence[float],
+    comparator: Callable[[Answer, Answer, Sequence[float]], Decision] | None,
+) -> Decision | None:
+    """Whether both answers decide alike. Within tolerance it is evidence only: a near-tie may fall the other way."""
+    if level is Level.DIVERGED and comparator is not None:
+        return comparator(walk.recorded, walk.replayed, thresholds)
+    if level not in (Level.DIVERGED, Level.WITHIN_TOLERANCE) or any(leaf.structural for leaf in walk.leaves):
+        return None
+    paths = [leaf.path for leaf in walk.leaves if leaf.level is level]
+    from replay.compare.decision import decide
+
+    return decide(walk.recorded, walk.replayed, paths, task=task, thresholds=thresholds)
 
 
 def _compare_values(walk: _Walk, recorded: Value | None, replayed: Value | None, path: str) -> None:

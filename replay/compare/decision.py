@@ -5,6 +5,7 @@ Which task an answer serves is read from its structure unless the caller says:
 * *detection*: a dictionary or record with ``boxes`` (N, 4: x1 y1 x2 y2), ``scores`` (N) and perhaps ``labels`` (N);
 * *segmentation*: a floating-point tensor of shape (N, C, H, W);
 * *embedding*: a 2-D floating-point tensor with rows of unit length and negative entries;
+* *text*: a string; with the task named also floating-point (N, T, V) scores of tokens;
 * *classification*: any other 2-D floating-point tensor (batch, classes), logits or probabilities.
 
 Anything else has no decision to compare, and a difference beyond tolerance is a divergence.
@@ -22,13 +23,14 @@ import numpy as np
 from recorder.bundle.values import JsonValue, TensorValue, tensors_of
 from replay.compare.boxes import box_groups, match_boxes
 from replay.compare.layout import Array, logical_bits, real_values
+from replay.compare.text import changed_characters, greedy_tokens, same_text, strings_of
 
 if TYPE_CHECKING:
     from replay.compare.comparison import Answer
 
 __all__ = ["Decision", "TASKS", "classify", "decide"]
 
-TASKS = ("classification", "detection", "segmentation", "embedding", "none")
+TASKS = ("classification", "detection", "segmentation", "embedding", "text", "none")
 
 #: Share of pixels that keep their class. Pixels on the border between two regions are near-ties; in a 500 x 500 mask
 #: this lets 250 of them flip and no region come or go.
@@ -39,6 +41,9 @@ SAME_DIRECTION_COSINE = 0.9999
 
 #: Rows shown in the evidence.
 _SHOWN = 8
+
+#: Characters of a text shown in the evidence.
+_SHOWN_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +82,11 @@ def decide(
     decisions = []
     detections = {part: where for where, parts in box_groups(recorded.value, "") for part in parts.values()}
     tensors_a, tensors_b = dict(tensors_of(recorded.value)), dict(tensors_of(replayed.value))
+    texts_a, texts_b = dict(strings_of(recorded.value)), dict(strings_of(replayed.value))
     for path in paths:
+        if path in texts_a and path in texts_b and task in (None, "text"):
+            decisions.append(_text(path, texts_a[path], texts_b[path]))
+            continue
         if path not in tensors_a:
             return None
         decision = None
@@ -117,7 +126,9 @@ def _decide_tensor(path: str, a: _Tensor, b: _Tensor, task: str | None, threshol
         return None
     if len(shape) == 4 and task in (None, "segmentation"):
         return _segmentation(path, a, b)
-    if len(shape) != 2:
+    if task == "text" and len(shape) == 3:
+        return _tokens(path, a.array(), b.array())
+    if len(shape) != 2 or task == "text":
         return None
     x, y = a.array(), b.array()
     if task == "embedding" or (task is None and _looks_like_embeddings(x)):
@@ -225,6 +236,32 @@ def _embedding(path: str, a: Array, b: Array) -> Decision:
         same=bool(cosines[row] >= SAME_DIRECTION_COSINE),
         what=f"the smallest cosine is {cosines[row]:.6f}" + ("" if len(a) == 1 else f" in row {row}"),
         replayed={"cosine": float(cosines[row])},
+    )
+
+
+def _text(path: str, a: str, b: str) -> Decision:
+    same = same_text(a, b)
+    count = changed_characters(a, b)
+    what = "the text reads the same" if same else f"about {count} of {len(a)} characters of the text changed"
+    return Decision(path=path, task="text", same=same, what=what, recorded=_cut(a), replayed=_cut(b))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
+
+
+def _tokens(path: str, a: Array, b: Array) -> Decision:
+    """Scores of tokens: the text a greedy decoder reads."""
+    changed = greedy_tokens(a) != greedy_tokens(b)
+    count = int(np.count_nonzero(changed))
+    rows_a, rows_b = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
+    margin = _classification_margin(rows_a, rows_b, np.zeros(len(rows_a)), np.zeros(len(rows_a)), ())
+    return Decision(
+        path=path,
+        task="text",
+        same=count == 0,
+        what=f"{count} of {changed.size} tokens changed" if count else "every token stayed",
+        margin_over_delta=margin if a.shape[-1] >= 2 else None,
     )
 
 

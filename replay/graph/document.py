@@ -10,6 +10,7 @@ the worker process that runs it bounds the rest.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 
 from replay.graph.arguments import MAX_DEPTH, GraphRefused, Kind, Ref, argument, constant, kind_of_result, whole_number
 from replay.graph.operators import MODE_REGIONS, OPERATORS, ZEROED
-from replay.graph.run import Body, Input, LoadedGraph, Step
+from replay.graph.run import Body, Input, LoadedGraph, Observation, Step
 
 __all__ = ["GraphRefused", "LoadedGraph", "load_graph"]
 
@@ -27,6 +28,9 @@ FORMAT_VERSION = 1
 MAX_GRAPH_BYTES = 64 * 2**20
 #: A thousand-layer network exports some ten thousand nodes.
 MAX_NODES = 200_000
+#: Path of a module as attribute access writes it; it is only ever shown.
+_MODULE_PATH = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+MAX_MODULE_PATH_CHARS = 256
 #: Regions inside regions; a forward pass nests no_grad and autocast two or three deep.
 MAX_REGIONS = 8
 
@@ -55,10 +59,17 @@ class _Loader:
         self._weights = weights
         self._device = device
         self._budget = MAX_NODES
+        self._observation = Observation()
 
     def load(self) -> LoadedGraph:
+        changing = {
+            number: (str(entry["name"]), _input(entry["state"]))
+            for number, entry in enumerate(_items(self._document, "weights"))
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str) and "state" in entry
+        }
         state = [self._weight(entry) for entry in _items(self._document, "weights")]
         weight_count = len(state)
+        names = [entry["name"] for entry in self._document["weights"]]
         state += [constant(entry, self._device) for entry in _items(self._document, "constants")]
         inputs = [_input(entry) for entry in _items(self._document, "inputs")]
         kinds = [Kind.TENSOR] * (len(state) + len(inputs))
@@ -71,11 +82,19 @@ class _Loader:
         results = [self._document.get("output"), *(value for _, value in mutations)]
         body = self._body(self._document, results, kinds, MAX_REGIONS, keep=len(kinds))
         return LoadedGraph(
-            state=state, inputs=inputs, call=call, body=body, mutations=[number for number, _ in mutations]
+            names=[*names, *(f"constant {number}" for number in range(len(state) - weight_count))],
+            state=state,
+            inputs=inputs,
+            call=call,
+            body=body,
+            mutations=[number for number, _ in mutations],
+            changing=changing,
         )
 
     def _weight(self, entry: Any) -> torch.Tensor:
         match entry:
+            case {"name": str(), "state": dict()}:
+                return torch.empty(0, device=self._device)  # each call brings its own
             case {"name": str() as name, "requires_grad": bool() as requires_grad}:
                 tensor = self._weights.get(name)
                 if tensor is None:
@@ -95,21 +114,25 @@ class _Loader:
         calls = []
         for node in nodes:
             call, args, kwargs, kind = self._node(node, kinds, depth)
-            calls.append((call, args, kwargs))
+            operator = "" if node["op"] == "getitem" else node["op"]
+            calls.append((call, args, kwargs, operator, _module_path(node)))
             kinds.append(kind)
         output = [_result(result, kinds, 0) for result in results]
         last_use = {ref.number: -1 for ref in _refs(output)}
         releases: list[list[int]] = [[] for _ in calls]
         for position in reversed(range(len(calls))):
-            _, args, kwargs = calls[position]
+            _, args, kwargs, _, _ = calls[position]
             own = len(kinds) - len(calls) + position
             used = {ref.number for ref in _refs((args, kwargs))} | {own}
             for number in used - last_use.keys():
                 last_use[number] = position
                 if number >= keep:
                     releases[position].append(number)
-        steps = [Step(*call, tuple(release)) for call, release in zip(calls, releases, strict=True)]
-        return Body(steps, output)
+        steps = [
+            Step(call, args, kwargs, tuple(release), operator, module)
+            for (call, args, kwargs, operator, module), release in zip(calls, releases, strict=True)
+        ]
+        return Body(steps, output, self._observation)
 
     def _node(
         self, node: Any, kinds: list[Kind], depth: int
@@ -191,6 +214,13 @@ def _parse(graph: bytes) -> dict[str, Any]:
     if document.get("version") != FORMAT_VERSION:
         raise GraphRefused("The graph is of another version; replay with the vision-flight-recorder that wrote it.")
     return document
+
+
+def _module_path(node: dict[str, Any]) -> str:
+    path = node.get("module", "")
+    if isinstance(path, str) and len(path) <= MAX_MODULE_PATH_CHARS and (not path or _MODULE_PATH.fullmatch(path)):
+        return path
+    raise GraphRefused("A node of the graph names a module that cannot be.")
 
 
 def _no_constant(name: str) -> float:

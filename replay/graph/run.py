@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from replay.graph.arguments import GraphRefused, Ref
 
-__all__ = ["Body", "Input", "LoadedGraph", "Step"]
+__all__ = ["Body", "Input", "LoadedGraph", "Observation", "Step"]
+
+#: Runs a step in place of the body: module path, operator, what to call, its arguments.
+Observer = Callable[[str, str, Callable[..., Any], list[Any], dict[str, Any]], Any]
 
 #: One tensor of a graph; a float32 batch of eight 4K images is 0.8 GB.
 MAX_TENSOR_BYTES = 4 * 2**30
@@ -22,17 +26,33 @@ class LoadedGraph:
     def __init__(
         self,
         *,
+        names: list[str],
         state: list[torch.Tensor],
         inputs: list[Input],
         call: tuple[Any, Any],
         body: Body,
         mutations: list[Any],
+        changing: dict[int, tuple[str, Input]] | None = None,
     ) -> None:
+        self._changing = changing or {}
+        self._names = names
         self._state = state
         self._inputs = inputs
         self._args, self._kwargs = call
         self._body = body
         self._mutations = mutations
+
+    def put_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Set the tensors that the model changes from call to call, for the next call.
+
+        Raises:
+            GraphRefused: they are others than those that the graph was exported with.
+        """
+        if missing := [name for name, _ in self._changing.values() if name not in state]:
+            raise GraphRefused(f"The recorded state lacks {missing[0][:100]!r}, which the graph uses.")
+        for number, (name, expected) in self._changing.items():
+            expected.check(state[name], number)
+            self._state[number] = state[name]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph under the thread's own settings (gradient mode, autocast, generator).
@@ -54,6 +74,27 @@ class LoadedGraph:
                 self._state[number].copy_(new_state)
         return answer
 
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights and constants by name."""
+        return dict(zip(self._names, self._state, strict=True))
+
+    @contextlib.contextmanager
+    def observed(self, observer: Observer) -> Iterator[None]:
+        """Let an observer run every step inside the block."""
+        self._body.observation.observer = observer
+        try:
+            yield
+        finally:
+            self._body.observation.observer = None
+
+
+@dataclass(slots=True)
+class Observation:
+    """Who runs the steps; the bodies of one graph share it."""
+
+    observer: Observer | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Input:
@@ -72,6 +113,8 @@ class Step:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     release: tuple[int, ...]  #: values that no later step uses
+    operator: str = ""  #: empty where nothing is computed
+    module: str = ""  #: path of the module that the step is part of, as far as the graph says
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +123,17 @@ class Body:
 
     steps: list[Step]
     output: Any
+    observation: Observation = field(default_factory=Observation)
 
     def run(self, values: list[Any]) -> Any:
+        observer = self.observation.observer
         for step in self.steps:
-            result = step.call(
-                *[_filled(arg, values) for arg in step.args],
-                **{name: _filled(arg, values) for name, arg in step.kwargs.items()},
-            )
+            args = [_filled(arg, values) for arg in step.args]
+            kwargs = {name: _filled(arg, values) for name, arg in step.kwargs.items()}
+            if observer is None or not step.operator:
+                result = step.call(*args, **kwargs)
+            else:
+                result = observer(step.module, step.operator, step.call, args, kwargs)
             if isinstance(result, torch.Tensor) and result.untyped_storage().nbytes() > MAX_TENSOR_BYTES:
                 raise GraphRefused(f"The graph made a tensor of more than {MAX_TENSOR_BYTES} bytes.")
             values.append(result)

@@ -23,6 +23,7 @@ from replay.numerics.instruction_sets import (
     mkl_level,
     onednn_level,
 )
+from replay.show.text import inert
 
 __all__ = ["PORTABLE_VARIABLES", "PROFILES", "WorkerPlan", "plan_worker", "worker_environment"]
 
@@ -37,6 +38,9 @@ PORTABLE_VARIABLES: dict[str, str] = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+
+#: Unknown settings that are named one by one.
+_TOLD = 10
 
 #: What a worker gets of the caller's own environment besides: where shared libraries are, language and time zone. They
 #: change no bits, and the caller trusts them already.
@@ -76,6 +80,7 @@ def plan_worker(recorded: Environment, profile: str, cpu: Mapping[str, JsonValue
     if profile == "here":
         return WorkerPlan(profile=profile)
     settings, refused = _settings(recorded.settings)
+    refused += _unknown(recorded)
     if profile == "portable":
         settings |= {"torch.num_threads": 1}
         return WorkerPlan(
@@ -117,6 +122,17 @@ def _settings(recorded: Mapping[str, JsonValue]) -> tuple[dict[str, JsonValue], 
         else:
             refused.append(f"the recorded value of {setting.name} is not one that replay passes on")
     return wanted, refused
+
+
+def _unknown(recorded: Environment) -> list[str]:
+    """Recorded by another version, or by nobody's: this one knows no such flag or variable and restores none."""
+    known = {setting.name for setting in SETTINGS}
+    names = [name for name in recorded.settings if name not in known]
+    names += [name for name in recorded.variables if name not in VARIABLES]
+    told = [f"this version of replay does not know the recorded setting {inert(name, 80)}" for name in names[:_TOLD]]
+    if len(names) > _TOLD:
+        told.append(f"nor {len(names) - _TOLD} more")
+    return told
 
 
 def _cap_instruction_sets(variables: dict[str, str], recorded: Environment, cpu: Mapping[str, JsonValue]) -> list[str]:

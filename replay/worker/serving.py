@@ -17,10 +17,13 @@ from recorder.capture import describe
 from recorder.environment import capture_environment
 from recorder.torch_settings import write_settings
 from replay.graph.arguments import GraphRefused
+from replay.show.text import inert
 from replay.worker.arguments import NotRebuildable, rebuild
+from replay.worker.comparing import compare
 from replay.worker.loading import Loaded, LoadFailed, load_model
 from replay.worker.pipeline import Pipelines
 from replay.worker.sandbox import Forbidden, limit_cpu_seconds, limit_memory, lock_down, refusals
+from replay.worker.watching import Watcher
 
 __all__ = ["Server"]
 
@@ -55,6 +58,8 @@ class Server:
                 return self._load(request, payload), ()
             case "run":
                 return self._run(request, payload)
+            case "compare":
+                return compare(request, payload), ()
             case "pipeline":
                 self._limit_time()
                 return self._pipelines.run(request, payload)
@@ -105,15 +110,18 @@ class Server:
             view = memoryview(payload)
             args = rebuild(request["args"], view, where="args", device=self._device)
             kwargs = rebuild(request["kwargs"], view, where="kwargs", device=self._device)
-        except NotRebuildable as lacking:
+            if request["state"] is not None:
+                model.put_state(rebuild(request["state"], view, where="state", device=self._device))
+        except (NotRebuildable, LoadFailed) as lacking:
             return {"status": "refused", "reason": str(lacking)}, ()
         settings = request["settings"]
         model.set_training(settings["training"])
         self._limit_time()
-        _restore_generator(request["rng"], view)
+        not_restored = [*_restore_generator(request["rng"], view), *_unknown_modes(settings)]
+        watcher = Watcher(request["watch"], view, self._device) if "watch" in request else None
         started = time.perf_counter()
         try:
-            with _calling(settings):
+            with _calling(settings), watcher.watching(model) if watcher else contextlib.nullcontext():
                 output = model.call(*args, **kwargs)
             if self._device != "cpu":
                 torch.cuda.synchronize()
@@ -130,8 +138,12 @@ class Server:
             "answer": described.tagged,
             "seconds": seconds,
             "refused": refusals(),
+            "lacking": not_restored,
         }
-        return reply, (answer,)
+        if watcher is None:
+            return reply, (answer,)
+        seen, parts = watcher.reply()
+        return reply | {"seen": seen, "seen_from": len(answer)}, (answer, *parts)
 
     def _raised(self, error: BaseException) -> dict[str, Any]:
         kind = type(error)
@@ -175,11 +187,24 @@ def _calling(settings: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def _restore_generator(tagged: dict[str, Any] | None, payload: memoryview) -> None:
-    """Set torch's CPU generator to the recorded state; one that this torch does not take is left alone."""
-    if tagged is not None:
-        with contextlib.suppress(NotRebuildable, RuntimeError, TypeError):
-            torch.set_rng_state(rebuild(tagged, payload, where="rng"))
+def _restore_generator(tagged: dict[str, Any] | None, payload: memoryview) -> list[str]:
+    """Set torch's CPU generator to the recorded state; say so where this torch does not take it."""
+    if tagged is None:
+        return []
+    try:
+        torch.set_rng_state(rebuild(tagged, payload, where="rng"))
+    except (NotRebuildable, RuntimeError, TypeError):
+        return ["torch's generator: this torch does not take the recorded state, so other numbers are drawn"]
+    return []
+
+
+def _unknown_modes(settings: dict[str, Any]) -> list[str]:
+    """What `_calling` cannot enter."""
+    return [
+        f"autocast to {inert(dtype, 40)} on {inert(device, 40)} is not one that replay knows"
+        for device, dtype in settings["autocast"].items()
+        if device not in ("cpu", "cuda") or dtype not in _AUTOCAST_DTYPES
+    ]
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from recorder.bundle.manifest import TensorLayout
+from recorder.models.state import StateNames
 from recorder.models.tensors import tensors_of_module
 from recorder.models.weights_file import SAFETENSORS_DTYPES
 
-__all__ = ["WeightsRefused", "apply_weights", "load_weights"]
+__all__ = ["WeightsRefused", "apply_weights", "laid_out", "load_weights"]
 
 _DTYPES = {name: dtype for dtype, name in SAFETENSORS_DTYPES.items()}
 #: The header of a model with a hundred thousand tensors is about 10 MB.
@@ -75,7 +76,10 @@ def load_weights(
 
 
 def apply_weights(
-    module: torch.nn.Module, tensors: dict[str, torch.Tensor], training_modules: tuple[str, ...] | list[str]
+    module: torch.nn.Module,
+    tensors: dict[str, torch.Tensor],
+    training_modules: tuple[str, ...] | list[str],
+    state: tuple[str, ...] | list[str] = (),
 ) -> None:
     """Put recorded weights in the place of a module's own, keeping their memory, and set its training flags.
 
@@ -83,11 +87,12 @@ def apply_weights(
         module: from the user's factory.
         tensors: as `load_weights` returns them.
         training_modules: paths of the modules that were in training mode (manifest.Model.training_modules).
+        state: patterns of the tensors that are no weights (manifest.Model.state); they stay as they are.
 
     Raises:
         WeightsRefused: the module's tensors are others than the recorded ones; nothing was changed then.
     """
-    own = tensors_of_module(module)
+    own = StateNames(state).weights(tensors_of_module(module))
     _check_same(own, tensors)
     modules = dict(module.named_modules())
     if unknown := [path for path in training_modules if path not in modules]:
@@ -99,6 +104,42 @@ def apply_weights(
         _assign(module, name.split("."), new)
     for path, submodule in modules.items():
         submodule.training = path in training_modules
+
+
+def laid_out(own: dict[str, torch.Tensor], layouts: dict[str, TensorLayout]) -> dict[str, torch.Tensor]:
+    """Copy a factory's own weights, already checked, into memory that lies as the recorded ones did.
+
+    Raises:
+        WeightsRefused: a recorded layout fits no tensor.
+    """
+    made: dict[int, torch.Tensor] = {}
+    found = {}
+    for name, tensor in own.items():
+        if id(tensor) not in made:
+            layout = layouts.get(name)
+            contiguous = _contiguous_strides(tuple(tensor.shape))
+            entry = _Entry(
+                name=name,
+                dtype=tensor.dtype,
+                shape=tuple(tensor.shape),
+                size_bytes=tensor.numel() * tensor.element_size(),
+            )
+            made[id(tensor)] = _placed(tensor.detach(), entry, layout or TensorLayout(strides=contiguous, alignment=0))
+        found[name] = made[id(tensor)]
+    return found
+
+
+def _placed(tensor: torch.Tensor, entry: _Entry, layout: TensorLayout) -> torch.Tensor:
+    extent = _extent(entry, layout.strides)
+    if not 0 <= layout.alignment < ALIGNMENT_BYTES:
+        raise WeightsRefused(f"The recorded alignment of the weight {entry.name[:100]!r} is none; bundle damaged.")
+    if not entry.size_bytes:
+        return torch.empty_strided(entry.shape, layout.strides, dtype=entry.dtype)
+    memory = _memory(extent * entry.dtype.itemsize, layout.alignment)
+    placed = torch.frombuffer(memory, dtype=entry.dtype).as_strided(entry.shape, layout.strides)
+    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in layout.strides)
+    placed[once].copy_(tensor[once])
+    return placed
 
 
 def _read_header(file: IO[bytes], size_bytes: int, digest: Any) -> list[_Entry]:

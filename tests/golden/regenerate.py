@@ -194,6 +194,21 @@ def values(writer: BundleWriter) -> Parts:
     return (frame,), (call,)
 
 
+def layers(writer: BundleWriter) -> Parts:
+    """A call with the digests of its layers."""
+    paths = json.dumps(["features.0", "features.1", "head"]).encode()
+    hashes = np.array([1, 2**63, 2**64 - 1], "<u8").tobytes()
+    sketches = np.arange(3 * 61, dtype="<f4").tobytes()
+    digests = {
+        "names": _tensor(writer, paths, "uint8", (len(paths),), (1,), "numpy"),
+        "hashes": _tensor(writer, hashes, "uint64", (3,), (1,), "numpy"),
+        "sketches": _tensor(writer, sketches, "float32", (3, 61), (61, 1), "numpy"),
+    }
+    given = _tensor(writer, b"\0\0\x80?", "float32", (1,), (1,))
+    call = replace(_call(1, (1,), (given,), given), layers=MappingValue(items=tuple(digests.items())))
+    return (_frame(1, calls=(1,)),), (call,)
+
+
 def privacy(writer: BundleWriter) -> Parts:
     """An image with a box filled, one that was kept back, and a call of which only shapes and digests are left."""
     pixels = picture(np.random.default_rng(5), 24, 32)
@@ -364,6 +379,7 @@ GOLDENS: dict[str, Callable[[BundleWriter], Parts]] = {
     "1.0-exception": exception,
     "1.0-open-frame": open_frame,
     "1.0-values": values,
+    "1.0-layers": layers,
     "1.0-privacy": privacy,
 }
 SALVAGED = "1.0-salvaged"

@@ -280,3 +280,17 @@ def test_a_mutated_graph_loads_or_is_refused(place: int, junk: Any) -> None:
         load_graph(data, weights)
     except GraphRefused as error:
         assert str(error).endswith(".")
+
+
+@pytest.mark.parametrize("module", [7, None, ["a"], "a..b", ".a", "a b", "a\x1b[31m", "a\n", "<b>", "a" * 257])
+def test_a_module_path_that_is_none_is_refused(module: Any) -> None:
+    """It is only ever shown, and still nothing else than a path gets in."""
+    node = {"op": "aten.relu.default", "args": [{"ref": 0}], "module": module}
+    with pytest.raises(GraphRefused, match="names a module that cannot be"):
+        load_graph(document(node), {})
+
+
+def test_a_graph_that_names_no_modules_runs_as_before() -> None:
+    """Graphs stored by earlier versions."""
+    graph = load_graph(document({"op": "aten.relu.default", "args": [{"ref": 0}]}), {})
+    assert torch.equal(graph(torch.tensor([[-1.0, 1.0], [2.0, -2.0]])), torch.tensor([[0.0, 1.0], [2.0, 0.0]]))

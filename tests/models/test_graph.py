@@ -194,3 +194,10 @@ def test_document_is_plain_json_of_one_version() -> None:
     document = json.loads(exported(seeded(ViT), IMAGE, {}))
     assert document["format"] == "vision-flight-recorder/graph" and document["version"] == 1
     assert document["inputs"] == [{"dtype": "float32", "shape": [2, 3, 32, 32]}]
+
+
+def test_nodes_name_the_module_they_are_part_of() -> None:
+    """A path of the model's own, so that a difference can be located in it."""
+    module = seeded(ViT)
+    paths = [node.get("module", "") for node in json.loads(exported(module, IMAGE, {}))["nodes"]]
+    assert any(paths) and set(paths) <= set(dict(module.named_modules()))

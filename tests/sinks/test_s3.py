@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from recorder import FlightRecorder
+from recorder.bundle import Bundle
 from recorder.sinks import Sink, SinkUnavailable, open_sink
 from recorder.sinks.s3 import upload
 from recorder.sinks.s3.sink import S3Sink
+from recorder.sinks.s3.source import S3Source
 from tests.sinks.conformance import BUNDLE_HEAD, SinkConformance
 from tests.sinks.proxy import FaultyProxy, Request
 from tests.sinks.server import S3Server
@@ -128,14 +131,14 @@ def heap(tmp_path: Path, s3: Any, bucket: str, sinks: list[S3Sink], monkeypatch:
         "reset",
         "lost-answer",
         "corrupt",
-        "slow",
-        "500 InternalError",
+        pytest.param("slow", marks=pytest.mark.soak),
+        pytest.param("500 InternalError", marks=pytest.mark.soak),
         "503 SlowDown",
-        "409 ConditionalRequestConflict",
-        "403 RequestTimeTooSkewed",
+        pytest.param("409 ConditionalRequestConflict", marks=pytest.mark.soak),
+        pytest.param("403 RequestTimeTooSkewed", marks=pytest.mark.soak),
         "400 ExpiredToken",
-        "403 AccessDenied",
-        "301 PermanentRedirect",
+        pytest.param("403 AccessDenied", marks=pytest.mark.soak),
+        pytest.param("301 PermanentRedirect", marks=pytest.mark.soak),
     ],
 )
 def test_whatever_the_way_does_each_bundle_arrives_once(heap: Heap, proxy: FaultyProxy, told: str) -> None:
@@ -312,6 +315,7 @@ def test_the_bandwidth_is_kept(heap: Heap) -> None:
     assert time.monotonic() - began > 0.4
 
 
+@pytest.mark.soak
 def test_a_server_that_is_killed_and_comes_back(heap: Heap, s3_server: S3Server, proxy: FaultyProxy) -> None:
     """In the middle of an upload in parts."""
 
@@ -367,3 +371,51 @@ def test_a_spool_of_somebody_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SinkUnavailable, match="not a directory of this user's own"):
         sink.publish(local, "a.zst")
     assert local.exists()
+
+
+def test_claims_have_one_winner(heap: Heap, proxy: FaultyProxy) -> None:
+    """Also when the answer to the winner is lost on its way."""
+    first, second = heap.sink().claims(), heap.sink().claims()
+    assert first.read("a-1") is None and first.names("a") == []
+    lost = iter(["lost-answer"])
+    proxy.fault = lambda request: next(lost, None)
+    assert first.take("a-1", b"mine") and not second.take("a-1", b"yours")
+    assert second.read("a-1") == b"mine" and second.take("a-2", b"") and second.names("a") == ["a-1", "a-2"]
+    first.drop("a-1")
+    first.drop("a-1")
+    assert second.take("a-1", b"yours") and not list(heap.sink().bundles())
+    with pytest.raises(ValueError):
+        first.take("../a", b"")
+
+
+def test_a_recorder_with_a_bucket(heap: Heap, s3: Any, tmp_path: Path) -> None:
+    """From a frame to the object: sealed is safe in the spool, flushed is in the bucket."""
+    options = {"spool": str(tmp_path / "waiting"), "service": "demo"}
+    with FlightRecorder(f"s3://{heap.bucket}/p", post_frames=0, sink_options=options) as recorder:
+        with recorder.frame(camera="line-3"):
+            pass
+        incident = recorder.trigger("look").wait(30)
+        assert incident.state == "sealed" and recorder.flush(30)
+        location = str(incident.path)
+        assert location.startswith(f"s3://{heap.bucket}/p/demo/")
+        with Bundle.open(S3Source(location)) as opened:
+            assert opened.manifest.incident.stream == "line-3"
+        assert not recorder.stats().errors
+
+
+def test_a_recorder_whose_bucket_is_away(heap: Heap, proxy: FaultyProxy, tmp_path: Path) -> None:
+    """The host records on, the incident is safe in the spool, and the counters say why it is not in the bucket."""
+    proxy.refuse()
+    waiting = tmp_path / "waiting"
+    with FlightRecorder(
+        f"s3://{heap.bucket}/p", post_frames=0, sink_options={**QUICK, "spool": str(waiting)}
+    ) as recorder:
+        with recorder.frame(camera="line-3"):
+            pass
+        assert recorder.trigger("look").wait(30).state == "sealed"
+        assert not recorder.flush(0.2) and len(list(waiting.glob("*.zst"))) == 1
+        while not any(reason.startswith("upload: ") for reason in recorder.stats().errors):
+            time.sleep(0.05)
+        proxy.accept()
+        assert recorder.flush(60)
+    assert len(heap.there()) == 1

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from recorder.sinks.base import BundleListing, Sink, SinkUnavailable, check_name
+from recorder.sinks.claims import Claims
 from recorder.sinks.directory import DirectorySink
 from recorder.sinks.s3.address import S3Address
+from recorder.sinks.s3.claims import S3Claims
 from recorder.sinks.s3.client import connect, is_status, sentence_of
 from recorder.sinks.s3.options import S3Options, default_spool
 from recorder.sinks.s3.uploading import Uploading, own_directory
@@ -157,6 +159,13 @@ class S3Sink(Sink):
     def state_directory(self) -> Path:
         """The spool: what is hidden in it is no bundle."""
         return self.spool.path
+
+    def claims(self) -> Claims:
+        """Small objects beside the bundles, made by conditional writes."""
+        try:
+            return S3Claims(self._client(), self.address)
+        except Exception as error:
+            raise self._unavailable(error) from error
 
     def _location(self, spooled: Path) -> S3Address:
         return self.address.within(self.options.key_of(spooled.name, spooled.stat().st_mtime))

@@ -90,6 +90,6 @@ class S3Source:
                     problem = f"{address}: the object was removed while it was read; `replay ls` lists what is there"
                 else:
                     problem = sentence_of(error, address)
-                if hasattr(error, "response") or attempt == _ATTEMPTS:
+                if isinstance(getattr(error, "response", None), dict) or attempt == _ATTEMPTS:
                     raise BundleUnavailable(problem) from error
         raise BundleUnavailable(problem)

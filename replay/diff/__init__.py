@@ -1,0 +1,1 @@
+"""What changed from one bundle, or one replay's result, to another."""
