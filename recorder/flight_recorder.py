@@ -69,7 +69,8 @@ class FlightRecorder:
     `stats`. With ``FLIGHT_RECORDER_DISABLED=1`` every call is a no-op. Also a context manager, which closes it.
 
     Args:
-        sink: a directory, or "package.module:factory" for a sink of one's own, made in the sealer's process.
+        sink: a directory, "s3://bucket/prefix" (docs/s3.md), or "package.module:factory" for a sink of one's own, made
+            in the sealer's process.
         triggers: from `recorder.triggers`; default: `exception` and `non_finite`. Manual ones are always possible.
         max_bytes: hard bound of the ring and of the windows being sealed together.
         pre_frames: frames of the stream before the trigger that belong to the incident.
@@ -105,7 +106,7 @@ class FlightRecorder:
         encrypt_to: age recipients ("age1…"): bundles are sealed as ``….zst.age``, which only these can open. Where that
             is not possible nothing is sealed, rather than in the clear. The ring and the model store are not encrypted.
         sink_options: further arguments of the sink; of a directory ``max_total_bytes`` (default 10 GiB) and
-            ``max_age_seconds``: the oldest incidents go first.
+            ``max_age_seconds``: the oldest incidents go first; of S3 see `recorder.sinks.s3.options.S3Options`.
         privacy: what may leave the machine, field by field (docs/privacy.md): a `recorder.PrivacyPolicy` or a
             dictionary of its parts; None: everything but metadata under keys such as "password" or "email".
         privacy_key: path of a file with a secret of at least 16 bytes, for pseudonyms and digests of what was removed;

@@ -35,6 +35,7 @@ from recorder.records import Kind
 from recorder.retention import Retention
 from recorder.ring import FRAMES, RingError, RingWriter
 from recorder.settings import RecorderSettings
+from recorder.sinks.s3.address import is_s3
 from recorder.status import StatusReader, status_path
 from recorder.trust.protection import complaints
 
@@ -418,8 +419,10 @@ class Session:
         return self._ring.last_sequence if self._ring is not None else 0
 
     def _model_directory(self) -> Path | None:
-        sink = self.settings.sealer.sink
-        return Path(sink) / "models" if Path(sink).is_absolute() else None
+        sealer = self.settings.sealer
+        if is_s3(sealer.sink):
+            return Path(str(sealer.sink_options["spool"])) / "models"
+        return Path(sealer.sink) / "models" if Path(sealer.sink).is_absolute() else None
 
     @staticmethod
     def _warn(message: str) -> None:

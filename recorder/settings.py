@@ -16,6 +16,8 @@ from recorder.bundle.values import JsonValue
 from recorder.limits import MAX_CAP
 from recorder.operator_requests import checked_signal
 from recorder.privacy import Level, PrivacyKey, PrivacyPolicy, load_key
+from recorder.sinks.s3.address import S3Address, is_s3
+from recorder.sinks.s3.options import S3Options, default_spool
 from recorder.ticket_address import names_a_ticket
 from recorder.track.layout import MIN_TRACK_BYTES
 from recorder.triggers import Trigger, exception, non_finite
@@ -212,6 +214,11 @@ class RecorderSettings:
         if "://" not in sink and not _names_a_function(sink):
             sink = str(Path(sink).absolute())
             options.setdefault("max_total_bytes", DEFAULT_MAX_TOTAL_BYTES)
+        elif is_s3(sink):
+            # The host puts models where the sealer finds them, so both are told the same place.
+            address = S3Address.parse(sink)
+            options["spool"] = str(Path(str(options.get("spool") or default_spool(address))).absolute())
+            S3Options.checked(options)
         return cls(
             sealer=SealerSettings(
                 sink=sink,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recorder.bundle.codec import signature_of
 from recorder.bundle.manifest import Frame, Manifest
+from recorder.sinks.s3.address import S3Address
 from replay.load import UserConfig, find_locations, read_user_config
 from replay.packed import PackedModels
 from replay.session import Job
@@ -39,7 +40,7 @@ def plan_jobs(
     model_directory: str | None = None,
     models: str | None = None,
     weights: str | None = None,
-    bundle_path: Path | None = None,
+    bundle_path: Path | S3Address | None = None,
     config: UserConfig | None = None,
     packed: PackedModels | None = None,
 ) -> list[Job]:

@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from recorder.sinks.s3.address import S3Address, is_s3
 from replay.packed import PackedModels
+from replay.remote_models import MAX_MODEL_BYTES, RemoteModels, RemoteUnavailable
 from replay.show.text import inert
 
 __all__ = [
@@ -105,6 +107,7 @@ class ModelLocations:
     """Directories that may hold a bundle's models, most wanted first."""
 
     directories: tuple[Path, ...]
+    remote: tuple[RemoteModels, ...] = ()  #: stores in buckets, asked when no directory has it
     packed: PackedModels | None = None  #: what the bundle holds itself, looked at last
 
     def weights(self, digest: str) -> Path:
@@ -158,6 +161,12 @@ class ModelLocations:
                     content = json.loads(file.read(_MAX_REFERENCE_BYTES))
                 if content["signature"] == signature and _DIGEST.fullmatch(content["digest"]):
                     return str(content["digest"])
+        for store in self.remote:
+            with contextlib.suppress(RemoteUnavailable, ValueError, RecursionError, KeyError, TypeError):
+                name = f"{weights_digest}-{signature[:16]}.graph-ref.json"
+                content = json.loads(store.small_file(name, _MAX_REFERENCE_BYTES) or b"")
+                if content["signature"] == signature and _DIGEST.fullmatch(content["digest"]):
+                    return str(content["digest"])
         return None
 
     def _find(self, digest: str, suffix: str, what: str) -> Path:
@@ -169,7 +178,14 @@ class ModelLocations:
                 return path
         if self.packed is not None and (inside := self.packed.file(f"{digest}{suffix}")) is not None:
             return inside
-        looked = ", ".join(str(directory) for directory in self.directories) or "no place"
+        for store in self.remote:
+            try:
+                fetched = store.file(f"{digest}{suffix}", MAX_GRAPH_BYTES if what == "graph" else MAX_MODEL_BYTES)
+            except RemoteUnavailable as error:
+                raise ModelMissing(f"the {what} {digest[:12]}… cannot be fetched: {error}.") from error
+            if fetched is not None:
+                return fetched
+        looked = ", ".join([*map(str, self.directories), *(str(store.address) for store in self.remote)]) or "no place"
         verb = "are" if what == "weights" else "is"
         raise ModelMissing(
             f"the {what} {digest[:12]}… {verb} not in {looked}; name the model store: --models LOCATION."
@@ -177,12 +193,16 @@ class ModelLocations:
 
 
 def find_locations(
-    bundle: Path | None, models: str | None, config: UserConfig, environment: Mapping[str, str] | None = None
+    bundle: Path | S3Address | None,
+    models: str | None,
+    config: UserConfig,
+    environment: Mapping[str, str] | None = None,
 ) -> ModelLocations:
     """Decide where models are looked for.
 
     Args:
-        bundle: path of the bundle, or None when it is not a file here.
+        bundle: where the bundle is; None: nowhere in particular. Beside an object means ``models/`` under its own or
+            any shorter prefix, since keys are made of the service and the date.
         models: what the user passed as ``--models``, or None.
         config: the user's config.
         environment: variables; the process's own by default.
@@ -193,19 +213,31 @@ def find_locations(
     variables = os.environ if environment is None else environment
     chosen = models or variables.get("REPLAY_MODELS")
     if chosen:
+        if is_s3(chosen):
+            return ModelLocations(directories=(), remote=(_remote(chosen),))
         directory = _directory(chosen)
         if not directory.is_dir():
             raise ConfigInvalid(f"the model store {directory} is not a directory; check --models or REPLAY_MODELS.")
         return ModelLocations(directories=(directory,))
-    directories = [_directory(location) for location in config.models]
-    if bundle is not None:
+    directories = [_directory(location) for location in config.models if not is_s3(location)]
+    remote = [_remote(location) for location in config.models if is_s3(location)]
+    if isinstance(bundle, S3Address):
+        remote.extend(RemoteModels(prefix.within("models")) for prefix in bundle.prefixes())
+    elif bundle is not None:
         directories.append(bundle.parent / "models")
-    return ModelLocations(directories=tuple(directories))
+    return ModelLocations(directories=tuple(directories), remote=tuple(remote))
+
+
+def _remote(location: str) -> RemoteModels:
+    try:
+        return RemoteModels(S3Address.parse(location))
+    except ValueError as error:
+        raise ConfigInvalid(inert(str(error).rstrip("."), 300)) from error
 
 
 def _directory(location: str) -> Path:
     if "://" in location and not location.startswith("file://"):
         raise ConfigInvalid(
-            f"model stores are read from directories; copy {inert(location, 200)} to one and name that."
+            f"model stores are directories or s3:// addresses; copy {inert(location, 200)} to one and name that."
         )
     return Path(location.removeprefix("file://")).expanduser()

@@ -17,6 +17,7 @@ from recorder.bundle.rewrite import rewrite
 from recorder.bundle.values import MappingValue, SequenceValue, TensorValue, Value, map_tensors
 from recorder.bundle.writer import BundleWriter
 from recorder.environment import describe_cpu
+from recorder.sinks.s3.address import S3Address
 from replay.batch import batch_size, is_batch, rows_of
 from replay.conclusion import reaches
 from replay.failure import failure_shows
@@ -59,7 +60,7 @@ def minimize_bundle(
     model: Sequence[str] = (),
     model_directory: str | None = None,
     models: str | None = None,
-    bundle_path: Path | None = None,
+    bundle_path: Path | S3Address | None = None,
     config: UserConfig | None = None,
     timeout_seconds: float | None = None,
     progress: Progress | None = None,

@@ -8,10 +8,11 @@ from pathlib import Path
 from recorder.bundle.errors import BundleError, BundleUnavailable
 from recorder.bundle.reader import Bundle
 from recorder.bundle.source import FileSource, RangeSource
+from recorder.sinks.s3.address import S3Address, is_s3
 from replay.load import ConfigInvalid, read_user_config
 from replay.trust import Signed, signed_by, trusted_keys
 
-__all__ = ["Opening"]
+__all__ = ["Opening", "local_name", "place_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +47,8 @@ class Opening:
 
     def open_unsigned(self, location: str) -> Bundle:
         """Open a bundle whoever signed it: for what reports on signatures itself."""
-        if "://" in location:
-            raise BundleUnavailable(
-                f"{location}: only local files can be opened; copy the bundle to this machine first"
-            )
+        if "://" in location and not is_s3(location):
+            raise BundleUnavailable(f"{location}: only files and s3:// addresses can be opened; fetch the bundle first")
         return Bundle.open(self._source(location))
 
     def signed(self, bundle: Bundle) -> Signed:
@@ -59,7 +58,7 @@ class Opening:
     def _source(self, location: str) -> RangeSource:
         from recorder.trust.encryption import decrypted, is_encrypted
 
-        source = FileSource(location)
+        source = _opened(location)
         try:
             if not is_encrypted(source):
                 return source
@@ -79,6 +78,33 @@ class Opening:
             f"a signature by {wanted} is required and {found}; get the bundle from who sealed it, "
             "or open it without asking for a signature"
         )
+
+
+def place_of(location: str) -> Path | S3Address:
+    """Return where a bundle is.
+
+    Raises:
+        BundleUnavailable: it is meant to be an address in S3 and is none.
+    """
+    if not is_s3(location):
+        return Path(location)
+    try:
+        return S3Address.parse(location)
+    except ValueError as error:
+        raise BundleUnavailable(str(error).rstrip(".")) from error
+
+
+def local_name(location: str) -> str:
+    """Return the path beside which what is made of a bundle stands: of one in a bucket, here under its own name."""
+    return location.rpartition("/")[2] if is_s3(location) else location
+
+
+def _opened(location: str) -> RangeSource:
+    if not is_s3(location):
+        return FileSource(location)
+    from recorder.sinks.s3.source import S3Source
+
+    return S3Source(location)
 
 
 def _configured_identities() -> list[str]:

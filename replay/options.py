@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recorder.sinks.s3.address import S3Address
 from replay.conclusion import REQUIREMENTS
 from replay.load import UserConfig, is_factory
 from replay.numerics.settings import PROFILES
@@ -28,7 +29,7 @@ class ReplayOptions:
     model: tuple[str, ...] = ()  #: "pkg.mod:factory" or "name=pkg.mod:factory", typed by the user
     model_directory: str | None = None  #: where factories may be imported from besides the installed packages
     models: str | None = None  #: the model store, as typed by the user
-    bundle_path: Path | None = None  #: where the bundle lies, to find ``models/`` beside it
+    bundle_path: Path | S3Address | None = None  #: where the bundle lies, to find ``models/`` beside it
     config: UserConfig | None = None  #: None: read from the user's configuration directory
     timeout_seconds: float | None = None  #: for one call of a model
     memory_bytes: int | None = None  #: for a worker, beyond torch itself

@@ -23,6 +23,7 @@ from replay.locate.locating import locate_repeat
 from replay.locate.recorded import locate_recorded, recorded_layers
 from replay.locate.wording import name_layer
 from replay.numerics.settings import WorkerPlan, plan_worker
+from replay.opening import local_name
 from replay.options import ReplayOptions
 from replay.packed import PackedModels
 from replay.pipeline.passes import run_pipeline, with_stages
@@ -124,7 +125,9 @@ class _Replay:
             if isinstance(digest, bytes) and self._verdicts[call].level is not Level.NONDETERMINISTIC
         }
         on_cpu = (self._options.device or "cpu") == "cpu"
-        path = result_path(str(self._options.bundle_path)) if self._options.bundle_path is not None else None
+        path = (
+            result_path(local_name(str(self._options.bundle_path))) if self._options.bundle_path is not None else None
+        )
         held = hold_against(path, self._bundle.id, environment if on_cpu else None, digests, self._verdicts)
         self._reference, self._reference_note = held.reference, held.note
         self._verdicts |= held.verdicts

@@ -27,7 +27,7 @@ from recorder.sealer.sealing import Sealing
 from recorder.sealer.tracking import Tracking
 from recorder.sealer.window import ClosedWindow, incident_name
 from recorder.settings import SealerSettings
-from recorder.sinks import open_sink
+from recorder.sinks import Sink, open_sink
 from recorder.status import StatusWriter, status_path
 from recorder.track import track_path
 from recorder.trust.protection import Protection
@@ -48,10 +48,11 @@ TELL_SECONDS = 10.0
 class _Served:
     """One ring and what becomes of it."""
 
-    def __init__(self, path: Path, settings: SealerSettings, sealing: Sealing, limits: Limits) -> None:
+    def __init__(self, path: Path, settings: SealerSettings, sink: Sink, sealing: Sealing, limits: Limits) -> None:
         self.path = path
         self.reader = RingReader(path)
         self.status = StatusWriter(status_path(path))
+        self._sink = sink
         self._sealing = sealing
         self._gone = False
         self._flushes: list[tuple[int, int]] = []
@@ -189,8 +190,9 @@ class _Served:
             self.status.append({"event": "track", "rows": self._told_rows, "seconds": cost})
 
     def _answer_flushes(self, now: float) -> None:
-        if self._flushes and self._sealed >= self._flushes[0][1]:
-            self._tell_cost(now)
+        if not self._flushes or self._sealed < self._flushes[0][1] or self._sink.waiting():
+            return
+        self._tell_cost(now)
         while self._flushes and self._sealed >= self._flushes[0][1]:
             self.status.append({"event": "flushed", "flush": self._flushes.pop(0)[0]})
 
@@ -298,6 +300,7 @@ class _Sealer:
         self._directory = directory
         self._settings = settings
         self._sink = open_sink(settings.sink, **settings.sink_options)
+        self._rings: dict[str, _Served] = {}
         self._sealing = Sealing(
             self._sink,
             settings.notify,
@@ -306,12 +309,12 @@ class _Sealer:
             privacy_key,
             Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
             max_bundle_bytes=settings.max_bundle_bytes,
+            tell=self._tell,
             # A factory's sink is made by code and options that another process does not have.
             sink_spec=settings.sink if "://" in settings.sink or settings.sink.startswith("/") else None,
         )
         kept = self._sink.state_directory()
         self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
-        self._rings: dict[str, _Served] = {}
         self._refused: set[str] = set()
         self._wake = self._open_wake()
         touched, seen = settings.trigger_file, settings.trigger_file_seen
@@ -328,7 +331,7 @@ class _Sealer:
             elif busy_at is not None and now - busy_at > CALM_SECONDS:
                 busy_at = None
                 give_back()
-            if self._rings or self._sealing.pending:
+            if self._rings or self._sealing.pending or self._sink.is_busy():
                 empty_since = now
             elif self._linger and now - empty_since > (0.0 if self._leftovers_only else LINGER_SECONDS):
                 break
@@ -364,6 +367,11 @@ class _Sealer:
         self._limits.store(now)
         return busy
 
+    def _tell(self, event: dict[str, Any]) -> None:
+        """Tell every host; called by threads of the sink and of the sealing too."""
+        for served in list(self._rings.values()):
+            served.status.append(event)
+
     def _adopt(self) -> None:
         try:
             names = [path.name for path in self._directory.iterdir() if path.suffix == ".ring"]
@@ -374,7 +382,9 @@ class _Sealer:
                 try:
                     if self._leftovers_only and not _is_leftover(self._directory / name):
                         continue
-                    self._rings[name] = _Served(self._directory / name, self._settings, self._sealing, self._limits)
+                    self._rings[name] = _Served(
+                        self._directory / name, self._settings, self._sink, self._sealing, self._limits
+                    )
                 except (RingError, OSError):
                     self._refused.add(name)
 

@@ -66,6 +66,7 @@ class Sealing:
         privacy_key: for pseudonyms and digests.
         protection: how bundles are signed and encrypted.
         max_bundle_bytes: see `recorder.sealer.thinning`; None: no bound.
+        tell: reports what concerns no single ring, such as a bundle's arrival.
         sink_spec: what names the sink, where another process can open it by that alone.
     """
 
@@ -79,6 +80,7 @@ class Sealing:
         protection: Protection | None = None,
         *,
         max_bundle_bytes: int | None = None,
+        tell: Callable[[dict[str, Any]], None] = lambda event: None,
         sink_spec: str | None = None,
     ) -> None:
         self._protection = protection or Protection()
@@ -93,6 +95,8 @@ class Sealing:
         self._queue: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._pending = 0
         self._lock = threading.Lock()
+        self._tell = tell
+        sink.start(arrived=self._arrived, fault=self._fault)
         self._thread = threading.Thread(target=self._run, name="sealing", daemon=True)
         self._thread.start()
 
@@ -121,9 +125,10 @@ class Sealing:
         self._queue.put(_Order(window, report, host_is_there, once, done, deadline))
 
     def stop(self) -> None:
-        """Finish what was submitted, and end."""
+        """Finish what was submitted, let go of the sink, and end."""
         self._queue.put(None)
         self._thread.join()
+        self._sink.close()
         if self._filing is not None:
             self._filing.stop()
 
@@ -151,7 +156,7 @@ class Sealing:
             location = found or self._seal(order.window, order.report)
             sealed = True
             order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
-            if found is None:
+            if found is None and not self._sink.arrives_later:
                 self._call_notify(location, order.report)
         except Exception as error:  # noqa: BLE001  # one incident that fails must not end the sealer
             reason = f"{type(error).__name__}: {error}"[:500]
@@ -164,9 +169,8 @@ class Sealing:
                 self._pending -= 1
 
     def _published(self, window: ClosedWindow) -> str | None:
-        name = self._name(window)
         try:
-            return next((listing.location for listing in self._sink.bundles() if listing.name == name), None)
+            return self._sink.find(self._name(window))
         except SinkUnavailable:
             return None  # publishing will tell
 
@@ -191,6 +195,13 @@ class Sealing:
             location = self._sink.publish(self._protection.encrypted(path), self._name(window))
         self._sink.sweep()
         return location
+
+    def _arrived(self, location: str) -> None:
+        self._tell({"event": "arrived", "path": location})
+        self._call_notify(location, self._tell)
+
+    def _fault(self, reason: str, sentence: str) -> None:
+        self._tell({"event": "fault", "reason": reason, "detail": sentence[:500]})
 
     def _call_notify(self, location: str, report: Callable[[dict[str, Any]], None]) -> None:
         if self._notify is None:

@@ -11,6 +11,7 @@ from typing import Any
 from recorder.sinks.base import BundleListing, Sink, SinkUnavailable
 from recorder.sinks.claims import Claims
 from recorder.sinks.directory import DirectorySink
+from recorder.sinks.s3.address import is_s3
 
 __all__ = ["BundleListing", "Claims", "DirectorySink", "Sink", "SinkUnavailable", "list_bundles", "open_sink"]
 
@@ -21,15 +22,18 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 def open_sink(spec: str | os.PathLike[str], **options: Any) -> Sink:
     """The sink that ``spec`` names: a directory, ``s3://bucket/prefix`` or ``pkg.mod:factory``.
 
-    ``options`` go to the sink (for a directory ``max_total_bytes`` and ``max_age_seconds``) or to the factory, which
-    returns a :class:`Sink`. Nothing is written yet. SinkUnavailable when there is no such sink, ValueError when a
-    directory's options make no sense. A directory whose name looks like a factory's is written ``./pkg.mod:factory``.
+    ``options`` go to the sink (for a directory ``max_total_bytes`` and ``max_age_seconds``, for S3
+    `recorder.sinks.s3.options.S3Options`) or to the factory, which returns a :class:`Sink`. Nothing is written yet.
+    SinkUnavailable when there is no such sink, ValueError when an option makes no sense. A directory whose name looks
+    like a factory's is written ``./pkg.mod:factory``.
     """
     text = os.fspath(spec)
     if not text:
         raise ValueError("A sink needs a name: a directory, s3://bucket/prefix or pkg.mod:factory.")
-    if text.startswith("s3://"):
-        raise SinkUnavailable(f"This version cannot write to {text}; name a directory and copy its bundles to S3.")
+    if is_s3(text):
+        from recorder.sinks.s3.sink import S3Sink
+
+        return S3Sink(text, **options)
     if _SCHEME.match(text):
         raise SinkUnavailable(f"There is no sink for {text}; name a directory by its path, or pkg.mod:factory.")
     if isinstance(spec, str) and (factory := _FACTORY.fullmatch(spec)):

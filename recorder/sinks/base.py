@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Sink(ABC):
 
     @abstractmethod
     def publish(self, local_file: Path, name: str) -> str:
-        """Move a finished bundle here, all of it or nothing, and return its location.
+        """Move a finished bundle here, all of it or nothing, and return its location, where it may arrive later.
 
         ``name`` is a plain file name ending in ``.zst``, or ``.zst.age`` of an encrypted one (ValueError otherwise);
         when it is taken the bundle gets a suffix, since nothing is ever overwritten. The local file is gone afterwards,
@@ -56,6 +56,31 @@ class Sink(ABC):
     @abstractmethod
     def bundles(self) -> Iterator[BundleListing]:
         """The bundles here, oldest first; SinkUnavailable when they cannot be listed."""
+
+    #: Whether a bundle arrives some time after `publish`, which is then said by `start`'s ``arrived``.
+    arrives_later = False
+
+    def start(self, arrived: Callable[[str], None], fault: Callable[[str, str], None]) -> None:  # noqa: B027  # optional
+        """Begin with what an earlier process left on its way, before anything is published.
+
+        ``arrived`` is told the location of each bundle that has arrived, at least once; ``fault`` a reason, by which it
+        is counted, and a sentence. Both are called in a thread of the sink, only where ``arrives_later``.
+        """
+
+    def find(self, name: str) -> str | None:
+        """The location of the bundle of that name; None where there is none. SinkUnavailable when nobody can tell."""
+        return next((listing.location for listing in self.bundles() if listing.name == name), None)
+
+    def waiting(self) -> tuple[str, ...]:
+        """What was published and has not arrived yet."""
+        return ()
+
+    def is_busy(self) -> bool:
+        """Whether something is on its way that there is hope for; the sealer does not end while that is so."""
+        return False
+
+    def close(self) -> None:  # noqa: B027  # optional
+        """Let go of threads and connections; what is on its way goes on with the next `start`."""
 
     @abstractmethod
     def models_directory(self) -> Path | None:

@@ -13,6 +13,7 @@ from recorder.bundle import Bundle
 from recorder.bundle.manifest import Environment
 from recorder.bundle.values import has_removed
 from recorder.environment import VARIABLES, describe_cpu
+from recorder.sinks.s3.address import S3Address
 from replay.bisect.cells import Cell, Laboratory
 from replay.bisect.factors import CALL_FACTORS, ENVIRONMENT_FACTORS, LIBRARY, Factor, active_factors
 from replay.bisect.search import OutOfTime, smallest_sets
@@ -39,7 +40,7 @@ class BisectOptions:
     model: tuple[str, ...] = ()  #: see `replay.options.ReplayOptions`
     model_directory: str | None = None
     models: str | None = None
-    bundle_path: Path | None = None
+    bundle_path: Path | S3Address | None = None
     config: UserConfig | None = None
     device: str | None = None
     timeout_seconds: float | None = None  #: for one call of a model

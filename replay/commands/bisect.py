@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
+from replay.opening import place_of
 from replay.show.terminal import counting, print_heading, print_json, print_line, print_wrapped, styled
 from replay.show.text import inert
 
@@ -85,7 +85,7 @@ def bisect(
                 model=model,
                 model_directory=model_dir,
                 models=models,
-                bundle_path=Path(bundle),
+                bundle_path=place_of(bundle),
                 timeout_seconds=timeout,
                 budget_seconds=budget,
                 library=(library, directory) if library is not None and directory is not None else None,

@@ -10,6 +10,7 @@ import click
 from recorder.bundle.errors import BundleUnavailable
 from recorder.bundle.source import FileSource
 from replay.commands.options import bundle_argument, json_option, new_file, open_bundle
+from replay.opening import local_name
 from replay.show.terminal import print_json, print_line, styled
 
 __all__ = ["decrypt", "encrypt"]
@@ -39,7 +40,7 @@ def encrypt(bundle: str, recipients: tuple[str, ...], output: str | None, as_jso
         wanted = checked_recipients(recipients)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-    target = new_file(output or f"{bundle}{ENCRYPTED_SUFFIX}")
+    target = new_file(output or f"{local_name(bundle)}{ENCRYPTED_SUFFIX}")
     with open_bundle(bundle) as opened:
         bundle_id = opened.id
     with contextlib.closing(FileSource(bundle)) as source:
@@ -67,7 +68,7 @@ def decrypt(bundle: str, output: str | None, as_json: bool) -> None:
 
     if output is None and not bundle.endswith(ENCRYPTED_SUFFIX):
         raise click.BadParameter(f"{bundle} does not end in {ENCRYPTED_SUFFIX}; name the plain bundle: -o FILE")
-    target = new_file(output or bundle.removesuffix(ENCRYPTED_SUFFIX))
+    target = new_file(output or local_name(bundle).removesuffix(ENCRYPTED_SUFFIX))
     with open_bundle(bundle) as opened:
         try:
             with durable_file(target) as file:

@@ -10,6 +10,7 @@ import click
 from recorder.bundle.errors import BundleUnavailable
 from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
 from replay.commands.types import Device, Factory
+from replay.opening import place_of
 from replay.show.terminal import (
     counting,
     print_heading,
@@ -112,7 +113,7 @@ def locate(
                 model=model,
                 model_directory=model_dir,
                 models=models,
-                bundle_path=Path(bundle),
+                bundle_path=place_of(bundle),
                 timeout_seconds=timeout,
                 progress=count,
             )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from recorder.bundle.errors import BundleError, BundleUnavailable
 from replay.cli import ExitCode
 from replay.commands.options import bundle_argument, json_option, model_options, new_file, open_bundle
+from replay.opening import place_of
 from replay.show.terminal import print_json, print_line, print_note, print_wrapped, styled
 from replay.show.text import id_ranges, inert
 
@@ -56,7 +56,7 @@ def minimize(
                 model=model,
                 model_directory=model_dir,
                 models=models,
-                bundle_path=Path(bundle),
+                bundle_path=place_of(bundle),
                 timeout_seconds=timeout,
                 progress=_tell if sys.stderr.isatty() else None,
             )

@@ -10,6 +10,7 @@ import click
 from recorder.bundle.errors import BundleError, BundleUnavailable
 from replay.cli import ExitCode
 from replay.commands.options import bundle_argument, json_option, new_file, open_bundle
+from replay.opening import local_name, place_of
 from replay.show.terminal import print_json, print_line, print_wrapped, styled
 from replay.show.text import inert, size
 
@@ -53,10 +54,10 @@ def pack(
     from replay.pack import TooLarge, pack_models
     from replay.packed import PackedModels
 
-    target = new_file(output or str(Path(bundle).with_name(f"{Path(bundle).name.removesuffix('.zst')}-packed.zst")))
+    target = new_file(output or _beside(bundle))
     with open_bundle(bundle) as opened, PackedModels(opened) as packed:
         try:
-            locations = replace(find_locations(Path(bundle), models, read_user_config()), packed=packed)
+            locations = replace(find_locations(place_of(bundle), models, read_user_config()), packed=packed)
             done = pack_models(opened, target, locations, max_bytes)
         except ConfigInvalid as error:
             raise click.UsageError(inert(error, 600)) from error
@@ -80,3 +81,8 @@ def pack(
         for sentence in done.lacking:
             print_wrapped(sentence, indent="    ", first="  - ")
     context.exit(ExitCode.OK)
+
+
+def _beside(bundle: str) -> str:
+    path = Path(local_name(bundle))
+    return str(path.with_name(f"{path.name.removesuffix('.zst')}-packed.zst"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import click
 
 from recorder.bundle.errors import BundleUnavailable
 from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
 from replay.commands.types import Device, Factory
+from replay.opening import local_name, place_of
 from replay.show.terminal import counting, print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
 from replay.verdict import Difference, FrameVerdict, Level, ReplayResult, WhatIf
@@ -152,7 +152,7 @@ def run(
                 model=model,
                 model_directory=model_dir,
                 models=models,
-                bundle_path=Path(bundle),
+                bundle_path=place_of(bundle),
                 timeout_seconds=timeout,
                 require=require,
                 task=task,
@@ -175,7 +175,7 @@ def run(
     else:
         print_result(result)
     if save:
-        path = result_path(bundle)
+        path = result_path(local_name(bundle))
         try:
             save_result(data, path)
         except OSError as error:

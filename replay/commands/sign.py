@@ -10,6 +10,7 @@ import click
 from recorder.bundle.errors import BundleUnavailable
 from replay.cli import ExitCode
 from replay.commands.options import identity_option, json_option, new_file, open_bundle
+from replay.opening import local_name
 from replay.show.terminal import print_json, print_line, styled
 
 __all__ = ["sign"]
@@ -60,7 +61,7 @@ def sign(context: click.Context, bundle: str, private_key: str, output: str | No
 
 
 def _beside(bundle: str) -> str:
-    path = Path(bundle)
+    path = Path(local_name(bundle))
     return str(path.with_name(f"{path.name.removesuffix('.age').removesuffix('.zst')}-signed.zst"))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Frame, Manifest
+from recorder.sinks.s3.address import S3Address
 from replay.jobs import chosen_frames, plan_jobs
 from replay.load import UserConfig
 from replay.locate.form import located_form
@@ -40,7 +41,7 @@ class LocateOptions:
     model: tuple[str, ...] = ()  #: see replay.run.ReplayOptions
     model_directory: str | None = None
     models: str | None = None
-    bundle_path: Path | None = None
+    bundle_path: Path | S3Address | None = None
     config: UserConfig | None = None
     timeout_seconds: float | None = None
     memory_bytes: int | None = None

@@ -27,7 +27,7 @@ def test_the_users_choice_comes_before_variable_config_and_neighbour(tmp_path: P
 def test_a_store_that_is_no_directory_is_refused_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigInvalid, match="is not a directory; check --models"):
         find_locations(None, str(tmp_path / "nowhere"), UserConfig(), {})
-    with pytest.raises(ConfigInvalid, match="copy s3://bucket to one"):
+    with pytest.raises(ConfigInvalid, match="is no address in S3"):
         find_locations(None, "s3://bucket\x1b[2J", UserConfig(), {})
 
 

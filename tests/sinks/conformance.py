@@ -31,9 +31,9 @@ class SinkConformance(ABC):
     def read(self, sink: Sink, location: str) -> bytes:
         """The bytes at a location."""
 
-    @abstractmethod
-    def age(self, sink: Sink, location: str, seconds: float) -> None:
-        """Make a published bundle look older."""
+    def put(self, sink: Sink, local_file: Path, name: str) -> str:
+        """Publish a bundle and wait until it has arrived; return where it has."""
+        return sink.publish(local_file, name)
 
     def spooled(self, tmp_path: Path, content: bytes = b"", size_bytes: int = 100) -> Path:
         """A finished bundle, waiting to be published."""
@@ -49,29 +49,33 @@ class SinkConformance(ABC):
         sink.check()
         local = self.spooled(tmp_path, os.urandom(100_000))
         content = local.read_bytes()
-        location = sink.publish(local, "one.zst")
+        location = self.put(sink, local, "one.zst")
         assert self.read(sink, location) == content
         assert not local.exists()
 
-    def test_bundles_are_listed_oldest_first(self, tmp_path: Path) -> None:
+    def test_bundles_are_listed(self, tmp_path: Path) -> None:
         """With what a listing tells without opening them."""
         sink = self.make(tmp_path)
         before = time.time()
-        locations = [
-            sink.publish(self.spooled(tmp_path, size_bytes=100 + number), f"{number}.zst") for number in range(3)
-        ]
-        self.age(sink, locations[1], 100)
-        listings = list(self.make(tmp_path).bundles())
-        assert [listing.name for listing in listings] == ["1.zst", "0.zst", "2.zst"]
-        assert [listing.location for listing in listings] == [locations[1], locations[0], locations[2]]
-        assert [listing.size_bytes for listing in listings] == [101, 100, 102]
-        assert before - 110 < listings[0].modified < before and listings[2].modified > before - 5
+        files = [self.spooled(tmp_path, size_bytes=100 + number) for number in range(3)]
+        locations = [self.put(sink, file, f"{number}.zst") for number, file in enumerate(files)]
+        listings = sorted(self.make(tmp_path).bundles(), key=lambda listing: listing.name)
+        assert [listing.name for listing in listings] == ["0.zst", "1.zst", "2.zst"]
+        assert [listing.location for listing in listings] == locations
+        assert [listing.size_bytes for listing in listings] == [100, 101, 102]
+        assert all(before - 5 < listing.modified < time.time() + 5 for listing in listings)
+
+    def test_a_bundle_is_found_by_its_name(self, tmp_path: Path) -> None:
+        """A sealer that takes over asks whether the one before it was done."""
+        sink = self.make(tmp_path)
+        location = self.put(sink, self.spooled(tmp_path), "one.zst")
+        assert (sink.find("one.zst"), sink.find("two.zst")) == (location, None)
 
     def test_an_existing_bundle_is_never_overwritten(self, tmp_path: Path) -> None:
         """The newcomer gets a suffix."""
         sink = self.make(tmp_path)
         contents = [b"first", b"second", b"third"]
-        locations = [sink.publish(self.spooled(tmp_path, content), "same.zst") for content in contents]
+        locations = [self.put(sink, self.spooled(tmp_path, content), "same.zst") for content in contents]
         assert len(set(locations)) == 3
         for location, content in zip(locations, contents, strict=True):
             assert content in self.read(sink, location)
@@ -84,7 +88,7 @@ class SinkConformance(ABC):
 
         def publish(mine: list[Path]) -> None:
             sink = self.make(tmp_path)
-            locations.extend(sink.publish(path, "same.zst") for path in mine)
+            locations.extend(self.put(sink, path, "same.zst") for path in mine)
 
         threads = [threading.Thread(target=publish, args=(files[start::2],)) for start in (0, 1)]
         for thread in threads:
@@ -118,6 +122,28 @@ class SinkConformance(ABC):
                 attempt()
             assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
         assert local.exists()
+
+
+class RetentionConformance(SinkConformance):
+    """The behaviour of a sink that keeps itself within bounds."""
+
+    @abstractmethod
+    def age(self, sink: Sink, location: str, seconds: float) -> None:
+        """Make a published bundle look older."""
+
+    def test_bundles_are_listed_oldest_first(self, tmp_path: Path) -> None:
+        """With what a listing tells without opening them."""
+        sink = self.make(tmp_path)
+        before = time.time()
+        locations = [
+            sink.publish(self.spooled(tmp_path, size_bytes=100 + number), f"{number}.zst") for number in range(3)
+        ]
+        self.age(sink, locations[1], 100)
+        listings = list(self.make(tmp_path).bundles())
+        assert [listing.name for listing in listings] == ["1.zst", "0.zst", "2.zst"]
+        assert [listing.location for listing in listings] == [locations[1], locations[0], locations[2]]
+        assert [listing.size_bytes for listing in listings] == [101, 100, 102]
+        assert before - 110 < listings[0].modified < before and listings[2].modified > before - 5
 
     def test_without_limits_nothing_is_swept(self, tmp_path: Path) -> None:
         """Retention is opt-in."""

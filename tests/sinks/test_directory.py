@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from recorder.sinks import DirectorySink, Sink, SinkUnavailable
-from tests.sinks.conformance import BUNDLE_HEAD, SinkConformance
+from tests.sinks.conformance import BUNDLE_HEAD, RetentionConformance
 
 
-class TestDirectorySink(SinkConformance):
+class TestDirectorySink(RetentionConformance):
     """A directory does what every sink does."""
 
     def make(self, tmp_path: Path, **options: object) -> Sink:

@@ -64,7 +64,8 @@ def test_a_factory_is_imported_and_given_the_options() -> None:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("s3://bucket/prefix", "cannot write to s3://bucket/prefix"),
+        ("s3:///prefix", "is no address in S3"),
+        ("s3://b", "is no address in S3"),
         ("file:///tmp/x", "by its path"),
         ("gs://bucket", "There is no sink for"),
         ("no.such.module:factory", "ModuleNotFoundError"),
