@@ -1,4 +1,4 @@
-"""What the page shows of each frame, of the moment it went wrong and of what changed: gathered once, drawn by the template."""
+"""What the page shows of each frame, of the moment it went wrong and of what changed; the template draws it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from recorder.bundle.errors import BundleError
 from recorder.bundle.manifest import Call, Frame
 from recorder.bundle.reader import Bundle
-from recorder.bundle.values import MappingValue, RecordValue, SequenceValue, TensorValue, Value
+from recorder.bundle.values import MappingValue, RecordValue, SequenceValue, TensorValue, Value, tensors_of
 from recorder.signals import summarize_answer
 from replay.report.pictures import png_uri
 
@@ -63,7 +63,8 @@ def drawing(bundle: Bundle, frame: Frame, calls: Mapping[int, Call]) -> Drawing:
     """Return what can be drawn of a frame's answer; a damaged or odd tensor is left out."""
     own = [calls[each] for each in frame.calls if each in calls]
     answers: list[tuple[Value, int | None]] = [] if frame.output is None else [(frame.output, None)]
-    if own and own[-1].output is not None:
+    # What a detector's last network said of its candidates is no answer of the service: its own answer has the boxes.
+    if own and own[-1].output is not None and not _named(frame.output, None).keys() & {"boxes", "masks", "mask"}:
         call = own[-1]
         row = call.frames.index(frame.id) if len(call.frames) > 1 and frame.id in call.frames else None
         answers.append((own[-1].output, row))
@@ -183,8 +184,6 @@ def _classes(numbers: Array, row: int | None) -> tuple[tuple[int, float], ...]:
 
 
 def _confidence(bundle: Bundle, value: Value, row: int | None) -> float | None:
-    from recorder.bundle.values import tensors_of
-
     tensors: dict[str, bytes] = {}
     for path, tensor in tensors_of(value):
         if tensor.size_bytes <= 2**20 and len(tensors) < 16:

@@ -109,6 +109,10 @@ def _environment() -> Environment:
 
 def _plain(value: object) -> str:
     """A piece of evidence: numbers short, everything else as it is."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{inert(key, 40)} {_plain(item)}" for key, item in list(value.items())[:12])
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(item) for item in value[:12])
     return f"{value:.4g}" if isinstance(value, float) else inert(value, 300)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of frames at the size they are shown, encoded again from pixels: no byte of a bundle's file reaches a page."""
+"""Pictures of frames at the size they are shown, encoded again from pixels: no byte of an image member is copied."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -37,13 +38,14 @@ class Chromium:
 
         self._process = subprocess.Popen(
             [
-                program, "--headless=new", "--remote-debugging-pipe", f"--user-data-dir={self._profile}", "--no-sandbox",
+                program, "--headless=new", "--remote-debugging-pipe", f"--user-data-dir={self._profile}",
+                "--no-sandbox",
                 "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
                 "--disable-background-networking", "--disable-component-update", "--disable-crash-reporter",
             ],
             preexec_fn=take_places, close_fds=False, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "HOME": self._profile, "XDG_CONFIG_HOME": self._profile, "XDG_CACHE_HOME": self._profile},
+            env={**os.environ, **dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), self._profile)},
         )  # fmt: skip
         os.close(down)
         os.close(up)
@@ -57,11 +59,12 @@ class Chromium:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with contextlib.suppress(AssertionError, OSError, subprocess.TimeoutExpired):
+            self.send("Browser.close")  # so that it collects its own children
+            self._process.wait(20)
         os.close(self._write)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait(30)
         os.close(self._read)
         shutil.rmtree(self._profile, ignore_errors=True)
@@ -104,7 +107,7 @@ class Page:
 
     def __init__(
         self, browser: Chromium, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False,
-        script: bool = True, calm: bool = True,
+        script: bool = True, calm: bool = True, fragment: str = "",
     ) -> None:  # fmt: skip
         self._browser = browser
         browser.events.clear()
@@ -112,13 +115,11 @@ class Page:
         self._session = browser.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         features = [("prefers-color-scheme", "dark" if dark else "light"), ("prefers-reduced-motion", "reduce" * calm)]
         self.send("Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in features])
         self.send("Emulation.setScriptExecutionDisabled", value=not script)
-        self.send("Page.navigate", url=path.as_uri())
+        self.send("Page.navigate", url=path.as_uri() + fragment)
         browser.wait_for("Page.loadEventFired")
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -130,6 +131,13 @@ class Page:
         result = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def height(self, selector: str) -> int:
+        """Height of an element as it is laid out, without any script; 0 where it is not shown."""
+        root = self.send("DOM.getDocument", depth=0)["root"]["nodeId"]
+        node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        laid_out = self.send("DOM.getContentQuads", nodeId=node)["quads"] if node else []
+        return int(max((quad[5] - quad[1] for quad in laid_out), default=0))
 
     def key(self, key: str) -> None:
         """Press and release a key."""
