@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py incidents
 
 test: $(VENV)/.dev system
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 soak: $(VENV)/.dev system
 	$(BIN)/python -m pytest -m soak --timeout 7200

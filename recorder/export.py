@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ class GraphExporter:
         *,
         timeout_seconds: float,
         settings: dict[str, Any] | None = None,
+        state: tuple[Sequence[str], dict[str, Any]] | None = None,
     ) -> GraphResult:
         """Export in a child and wait for it: for a background thread. Never raises, never leaves a child behind.
 
@@ -70,12 +72,14 @@ class GraphExporter:
             kwargs_json: its keyword arguments, likewise.
             timeout_seconds: after which the child is killed.
             settings: the call's settings (manifest.CallSettings as JSON): ``grad_enabled`` and ``autocast`` count.
+            state: patterns of the tensors that are state, and the state before the call in tagged form.
         """
         started = time.monotonic()
         request = {
             "args": args_json,
             "kwargs": kwargs_json,
             "settings": settings or {},
+            "state": state,
             "size": len(skeleton),
             "alarm_seconds": int(timeout_seconds) + _ALARM_GRACE_SECONDS,
         }

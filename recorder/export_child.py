@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from recorder.graph_format import GraphUnwritable, graph_document
 from recorder.models.skeletons import SkeletonFailed, load_skeleton
-from recorder.models.tensors import tensors_of_module
+from recorder.models.state import StateNames, StateRefused, put_state
+from recorder.models.tensors import tensors_of_module, walk
 
 __all__ = ["ExportRefused", "export_document", "main"]
 
@@ -50,7 +51,7 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     head: dict[str, Any]
     try:
-        graph = export_document(skeleton, request["args"], request["kwargs"], request["settings"])
+        graph = export_document(skeleton, request["args"], request["kwargs"], request["settings"], request["state"])
         head = {"size": len(graph)}
     except (ExportRefused, GraphUnwritable, SkeletonFailed) as error:
         graph, head = b"", {"reason": str(error)}
@@ -62,7 +63,11 @@ def main() -> None:
 
 
 def export_document(
-    skeleton: bytes, args_json: dict[str, Any], kwargs_json: dict[str, Any], settings: dict[str, Any]
+    skeleton: bytes,
+    args_json: dict[str, Any],
+    kwargs_json: dict[str, Any],
+    settings: dict[str, Any],
+    state: Sequence[Any] | None = None,
 ) -> bytes:
     """Export one call of a skeleton and return the graph document (recorder.graph_format).
 
@@ -76,6 +81,8 @@ def export_document(
         except Exception as error:
             raise ExportRefused(f"The model's code cannot be imported in a child ({_first_line(error)}).") from error
         args, kwargs = example(args_json), example(kwargs_json)
+        if state is not None:
+            _restore_state(module, StateNames(state[0]), example(state[1]))
     if not isinstance(args, tuple) or not isinstance(kwargs, dict):
         raise ExportRefused("The recorded call is not a tuple of arguments and a dict of keyword arguments.")
     with _settings(settings), _fast_paths():
@@ -83,7 +90,21 @@ def export_document(
     names: dict[int, str] = {}
     for name, tensor in tensors_of_module(module).items():
         names.setdefault(id(tensor), name)
-    return graph_document(program, names, [path for path, _ in module.named_modules()])
+    paths = [path for path, _ in module.named_modules()]
+    return graph_document(program, names, paths, StateNames(state[0] if state is not None else ()))
+
+
+def _restore_state(module: torch.nn.Module, names: StateNames, state: dict[str, torch.Tensor]) -> None:
+    """Put the state there as it was before the call, as buffers: export follows changes of these alone."""
+    try:
+        put_state(module, names, state)
+    except StateRefused as refused:
+        raise ExportRefused(str(refused)) from refused
+    for prefix, part in walk(module, "", ()):
+        for name, value in list(part.__dict__.items()):
+            if f"{prefix}{name}" in state and isinstance(value, torch.Tensor):
+                del part.__dict__[name]
+                part.register_buffer(name, value)
 
 
 def example(value: dict[str, Any]) -> Any:

@@ -86,7 +86,8 @@ class FlightRecorder:
             Images and large tensors of frames far from the trigger are then left out, evenly; metadata and signals of
             every frame stay, and the bundle says what is not in it.
         ring: path of the mapped file; None: shared memory where there is room, else the temp directory.
-        notify: "package.module:function", called by the sealer with the location of each sealed bundle.
+        notify: "package.module:function", called by the sealer with the location of each sealed bundle, or
+            "ticket:" and what `replay ticket --to` takes: incidents then file themselves (docs/tickets.md).
         overhead_budget: share of wall time that the recorder may take on calling threads, averaged over half a minute.
             Above it the images and inputs of some frames are left out, then whole frames; every n-th payload and all
             frames that raise are kept. 1 never leaves anything out.
@@ -188,6 +189,7 @@ class FlightRecorder:
         factory: str | None = None,
         store: bool = True,
         capture_rng: bool | None = None,
+        state: Sequence[str] | None = None,
         layers: bool = False,
     ) -> M:
         """Record the calls of a model from now on; returns the same object, whose behaviour is unchanged.
@@ -199,9 +201,14 @@ class FlightRecorder:
             factory: "package.module:function" that builds it, written into bundles as a hint for replay.
             store: whether weights and an exported graph go to the model store; else only their digest is known.
             capture_rng: whether the random state is recorded before each call; None: where a dropout is active.
+            state: names, or glob patterns of names, of the tensors that the model changes from call to call, such as
+                ("hidden", "memory.*"): buffers or attributes. They are recorded before each call instead of being part
+                of the weights. None: those that change again and again are found, after some calls; (): there are none.
             layers: whether what each layer of a torch module gives is digested, so that `replay locate` can compare
                 production itself. Takes up to 8 % of the time, outside of ``overhead_budget``: calls beyond go without.
         """
+        if isinstance(state, str):
+            raise ValueError(f"state takes a sequence of names: state=({state!r},)")
         if not self._enabled:
             return model
         try:
@@ -220,6 +227,7 @@ class FlightRecorder:
                         factory=factory,
                         store=store,
                         capture_rng=capture_rng,
+                        state=None if state is None else tuple(state),
                         layers=layers,
                     )
                 except Unsupported:

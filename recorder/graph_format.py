@@ -7,7 +7,8 @@ argument names and example inputs are never written; of modules, the path alone.
 ::
 
     {"format": "vision-flight-recorder/graph", "version": 1, "torch": "2.13.0",
-     "weights":   [{"name": "conv.weight", "requires_grad": true}, ...],
+     "weights":   [{"name": "conv.weight", "requires_grad": true}, ...],       of one that is state, which is given with
+                   each call, also "state": {"dtype": "float32", "shape": [1, 8]}
      "constants": [{"dtype": "float32", "shape": [3], "data": base64 of the little-endian bytes}, ...],
      "inputs":    [{"dtype": "float32", "shape": [1, 3, 224, 224]}, ...],
      "args": VALUE, "kwargs": VALUE,        how the inputs sit in the call; {"ref": i} for an input
@@ -32,7 +33,7 @@ import math
 import operator
 import re
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from typing import Any
 
 import torch
@@ -69,22 +70,35 @@ class GraphUnwritable(RuntimeError):
     """The exported program has a part that the graph document has no form for; the message names it."""
 
 
-def graph_document(program: ExportedProgram, weight_names: dict[int, str], module_paths: Collection[str] = ()) -> bytes:
+def graph_document(
+    program: ExportedProgram,
+    weight_names: dict[int, str],
+    module_paths: Collection[str] = (),
+    state: Container[str] = (),
+) -> bytes:
     """Write an exported program as a graph document.
 
     Args:
         program: from `torch.export.export`.
         weight_names: name in the weights file by ``id`` of the tensor, of every tensor the module holds.
         module_paths: of every module of the model; nodes are written with one of these or with none.
+        state: the names of those that are given with each call.
 
     Raises:
         GraphUnwritable: a constant that is not among the weights, an operator outside ``aten`` …
     """
-    return _Writer(program, weight_names, frozenset(module_paths)).document()
+    return _Writer(program, weight_names, frozenset(module_paths), state).document()
 
 
 class _Writer:
-    def __init__(self, program: ExportedProgram, weight_names: dict[int, str], module_paths: frozenset[str]) -> None:
+    def __init__(
+        self,
+        program: ExportedProgram,
+        weight_names: dict[int, str],
+        module_paths: frozenset[str],
+        state: Container[str],
+    ) -> None:
+        self._state = state
         self._program = program
         self._weight_names = weight_names
         self._module_paths = module_paths
@@ -105,7 +119,8 @@ class _Writer:
                 inputs.append(self._tensor_form(spec.arg.name))
                 order.append((2, spec.arg.name))
             elif (name := self._weight_of(spec)) is not None:
-                weights.append({"name": name, "requires_grad": self._requires_grad(spec)})
+                entry: dict[str, Any] = {"name": name, "requires_grad": self._requires_grad(spec)}
+                weights.append(entry | ({"state": self._tensor_form(spec.arg.name)} if name in self._state else {}))
                 order.append((0, spec.arg.name))
             else:
                 constants.append(_constant(self._program.constants[str(spec.target)]))

@@ -135,6 +135,7 @@ class Identifier:
                 example["kwargs"],
                 timeout_seconds=EXPORT_SECONDS,
                 settings=example["settings"],
+                state=(example["state_names"], example["state"]) if "state" in example else None,
             )
             if result.graph is None:
                 self._problem(model, signature, result.reason or "The export gave no graph.")

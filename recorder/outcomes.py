@@ -61,6 +61,8 @@ class Outcomes:
                         self._remember(self._ended, incident, "failed")
                     case "fault":
                         self.faults.add(str(event.get("reason", "other")))
+                    case "notify-failed":
+                        self.faults.add("notify-failed")
                     case "track":
                         self.track_rows = int(event.get("rows", 0))
                         self.track_seconds = float(event.get("seconds", 0.0))

@@ -262,6 +262,15 @@ class Session:
             case FileToRead():
                 self.jobs.submit(lambda: self._identifier.identify_file(model.id, weights))
 
+    def say_of_state(self, name: str, patterns: tuple[str, ...]) -> None:
+        """Say that some of a model's tensors were found to be state: their change from call to call is no new model."""
+        self.lost.add("calls-before-state-was-found")
+        named = ", ".join(repr(pattern) for pattern in patterns[:8]) + (", ..." if len(patterns) > 8 else "")
+        self._warn(
+            f"The model {name} changes some of its tensors at every call; they are recorded as its state from now on. "
+            f"To have that from the first call, attach it with state=({named},)."
+        )
+
     def export_graph(self, model: int, module: torch.nn.Module, signature: str, example: Mapping[str, Any]) -> None:
         """Have a call's graph exported in the background, by a child process.
 
@@ -269,7 +278,7 @@ class Session:
             model: its id.
             module: the live module, which is only read.
             signature: of the call.
-            example: the call's args, kwargs and settings, as they stand in its record.
+            example: the call's args, kwargs, state and settings, as they stand in its record, and "state_names".
         """
         if self._model_directory() is not None and self.write_head(
             Kind.EXPORT, {"model": model, "signature": signature}

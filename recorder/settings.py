@@ -16,6 +16,7 @@ from recorder.bundle.values import JsonValue
 from recorder.limits import MAX_CAP
 from recorder.operator_requests import checked_signal
 from recorder.privacy import Level, PrivacyKey, PrivacyPolicy, load_key
+from recorder.ticket_address import names_a_ticket
 from recorder.track.layout import MIN_TRACK_BYTES
 from recorder.triggers import Trigger, exception, non_finite
 from recorder.trust.recipients import checked_recipients
@@ -190,8 +191,11 @@ class RecorderSettings:
         for trigger in chosen:
             if not isinstance(trigger, Trigger):
                 raise ValueError(f"triggers holds {trigger!r}; use the functions of recorder.triggers")
-        if notify is not None and not _names_a_function(notify):
-            raise ValueError(f"notify={notify!r} must read 'package.module:function': it runs in the sealer's process")
+        if notify is not None and not names_a_ticket(notify) and not _names_a_function(notify):
+            raise ValueError(
+                f"notify={notify!r} must read 'package.module:function', which runs in the sealer's process, "
+                "or 'ticket:' and what `replay ticket --to` takes, such as 'ticket:jira:KEY-1'"
+            )
         if ring is not None and not isinstance(ring, str | os.PathLike):
             raise ValueError(f"ring={ring!r} must be the path of a file that does not exist yet")
         if sign_key is not None and not isinstance(sign_key, str | os.PathLike):

@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "encrypt": "replay.commands.encrypt:encrypt",
     "decrypt": "replay.commands.encrypt:decrypt",
     "pack": "replay.commands.pack:pack",
+    "ticket": "replay.commands.ticket:ticket",
     "minimize": "replay.commands.minimize:minimize",
     "recover": "replay.commands.recover:recover",
     "seal": "replay.commands.seal:seal",

@@ -204,7 +204,7 @@ def without_frames(source: Bundle, out: str | os.PathLike[str], frames: Iterable
             quotes |= {text for value in values for text in texts_of(value)}
 
     def transform(manifest: Manifest, writer: BundleWriter) -> Manifest:
-        calls = tuple(_unshared(call, gone) for call in manifest.calls)
+        calls = _without_state_of(gone, tuple(_unshared(call, gone) for call in manifest.calls))
         shared = sum(not gone.isdisjoint(call.frames) for call in calls)
         accounts = [_account("frame", len(gone)), *([_account("model_input", shared)] if shared else [])]
         accounts += [_account("track", 1)] if manifest.track is not None else []
@@ -249,16 +249,29 @@ def _unshared(call: Call, gone: frozenset[int]) -> Call:
     if gone.isdisjoint(call.frames):
         return call
 
-    def bare(value: Value) -> Value:
-        return without_content(value, lambda tensor: None, keep_keys=True)
-
     return replace(
         call,
-        args=cast(SequenceValue, bare(call.args)),
-        kwargs=cast(MappingValue, bare(call.kwargs)),
-        output=None if call.output is None else bare(call.output),
+        args=cast(SequenceValue, _bare(call.args)),
+        kwargs=cast(MappingValue, _bare(call.kwargs)),
+        output=None if call.output is None else _bare(call.output),
         exception=None if call.exception is None else replace(call.exception, message=""),
     )
+
+
+def _bare(value: Value) -> Value:
+    return without_content(value, lambda tensor: None, keep_keys=True)
+
+
+def _without_state_of(gone: frozenset[int], calls: tuple[Call, ...]) -> tuple[Call, ...]:
+    """The calls, without the state of those that a model made after it had seen a frame that goes."""
+    seen = False
+    left = []
+    for call in calls:  # in the order they began
+        seen = seen or not gone.isdisjoint(call.frames)
+        if call.state is not None and seen:
+            call = replace(call, state=cast(MappingValue, _bare(call.state)))
+        left.append(call)
+    return tuple(left)
 
 
 def _trigger(trigger: Trigger, gone: frozenset[int], quotes: set[str]) -> Trigger:

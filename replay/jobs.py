@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from recorder.bundle.codec import value_to_json
+from recorder.bundle.codec import signature_of
 from recorder.bundle.manifest import Frame, Manifest
-from recorder.bundle.signature import call_signature
 from replay.load import UserConfig, find_locations, read_user_config
 from replay.packed import PackedModels
 from replay.session import Job
@@ -50,7 +49,7 @@ def plan_jobs(
         manifest: of the bundle.
         frames: of that manifest.
         weights: other weights than the recorded ones (`replay.whatif.Changes`).
-        model, model_directory, models, bundle_path, config: see `replay.run.ReplayOptions`.
+        model, model_directory, models, bundle_path, config: see `replay.options.ReplayOptions`.
         packed: the models within the bundle; has to stay open while the jobs run.
 
     Raises:
@@ -66,7 +65,7 @@ def plan_jobs(
     known: dict[tuple[int, str], tuple[list[Candidate], list[str]]] = {}
     for call in manifest.calls:
         if call.id in wanted and call.parent is None:
-            signature = call_signature(value_to_json(call.args), value_to_json(call.kwargs))
+            signature = signature_of(call)
             key = (call.model, signature)
             if key not in known:
                 known[key] = candidates(recorded[call.model], signature, factories, locations, trusted)

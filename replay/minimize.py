@@ -70,7 +70,7 @@ def minimize_bundle(
         bundle: open; it is only read.
         out: the new bundle, which names this one as its parent.
         frame: id of the frame that fails; None: that of the trigger.
-        model, model_directory, models, bundle_path, config: see `replay.run.ReplayOptions`.
+        model, model_directory, models, bundle_path, config: see `replay.options.ReplayOptions`.
         timeout_seconds: for one call of a model.
         progress: called before every part that is run, with what is tried.
 

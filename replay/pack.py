@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recorder.bundle import Bundle
-from recorder.bundle.codec import value_to_json
+from recorder.bundle.codec import signature_of
 from recorder.bundle.errors import BundleUnavailable
 from recorder.bundle.manifest import Graph, Manifest, Model
 from recorder.bundle.rewrite import rewrite
-from recorder.bundle.signature import call_signature
 from recorder.bundle.writer import BundleWriter
 from replay.load import ModelLocations, ModelMissing
 from replay.show.text import inert
@@ -98,7 +97,7 @@ def _with_remembered_graphs(manifest: Manifest, model: Model, locations: ModelLo
     graphs = {graph.signature: graph for graph in model.graphs}
     for call in manifest.calls:
         if call.model == model.id and call.parent is None:
-            signature = call_signature(value_to_json(call.args), value_to_json(call.kwargs))
+            signature = signature_of(call)
             if signature in graphs:
                 continue
             digest = locations.remembered_graph(model.weights.digest, signature)

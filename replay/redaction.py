@@ -114,7 +114,9 @@ class _Work:
         track = self._track(manifest.track, writer)
         outermost = [call for call in calls if call.parent is None]
         self.calls = len(outermost)
-        self.calls_replayable = sum(not (has_removed(call.args) or has_removed(call.kwargs)) for call in outermost)
+        self.calls_replayable = sum(
+            not any(map(has_removed, (call.args, call.kwargs, call.state))) for call in outermost
+        )
         self.done = self._account()
         return replace(
             manifest,
@@ -174,6 +176,7 @@ class _Work:
             self._redacting.call(call),
             args=cast(SequenceValue, self._value("model_input", call.args)),
             kwargs=cast(MappingValue, self._value("model_input", call.kwargs)),
+            state=cast(MappingValue | None, self._value("model_input", call.state)),
             output=self._value("model_output", call.output),
             layers=call.layers if self._redacting.keeps_layers else None,
         )

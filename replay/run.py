@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 
 from recorder.bundle import Bundle, PixelsDiffer
 from recorder.bundle.manifest import Call, Environment, Frame, Manifest
@@ -13,16 +12,18 @@ from recorder.environment import describe_cpu
 from replay.comparators import RegisteredComparator
 from replay.compare.comparison import Answer
 from replay.compare.decision import TASKS
-from replay.conclusion import REQUIREMENTS, conclude, exit_code_of, reaches
-from replay.exchange import digest_of, recorded_answer
+from replay.conclusion import conclude, exit_code_of, reaches
+from replay.doubt import qualify, remedies_for
+from replay.exchange import digest_of
 from replay.failure import failure_shows
+from replay.frames import thinned_frame, verdict_of_calls
 from replay.jobs import chosen_frames, plan_jobs
-from replay.judge import disagreement, judge, soften
-from replay.load import UserConfig, is_factory
+from replay.judge import disagreement, judge
 from replay.locate.locating import locate_repeat
 from replay.locate.recorded import locate_recorded, recorded_layers
 from replay.locate.wording import name_layer
-from replay.numerics.settings import PROFILES, WorkerPlan, plan_worker
+from replay.numerics.settings import WorkerPlan, plan_worker
+from replay.options import ReplayOptions
 from replay.packed import PackedModels
 from replay.pipeline.passes import run_pipeline, with_stages
 from replay.pipeline.run import PipelineRunner
@@ -31,69 +32,16 @@ from replay.process import Limits
 from replay.reference import PortableReference, hold_against
 from replay.result import result_path
 from replay.session import Job, Outcome, Raised, Returned, Session
-from replay.sources import REMEDY, Candidate
 from replay.verdict import CallVerdict, FrameChange, FrameVerdict, Level, ReplayResult, WhatIf, worst
-from replay.whatif import Changes, Judge, Side
+from replay.whatif import Judge, changed_plan, changes_of_call
 
-__all__ = ["ReplayOptions", "replay_bundle"]
+__all__ = ["replay_bundle"]
 
 #: Answers of the first pass kept to say by how much a second one differs; beyond, digests tell only that it does.
 _KEPT_BYTES = 64 * 2**20
 
 #: Calls whose layers are looked through; the others most likely differ for the same reason.
 _LOCATED_CALLS = 3
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayOptions:
-    """How to replay. The defaults are those of the command line."""
-
-    numerics: str = "faithful"  #: "faithful", "portable" or "here"
-    device: str | None = None  #: "cpu", "cuda" or "cuda:n"; None: where it was recorded, as far as that is here
-    frames: frozenset[int] | None = None  #: ids; None: all
-    repeat: int = 2  #: passes; from the second on, replay is compared with itself
-    model: tuple[str, ...] = ()  #: "pkg.mod:factory" or "name=pkg.mod:factory", typed by the user
-    model_directory: str | None = None  #: where factories may be imported from besides the installed packages
-    models: str | None = None  #: the model store, as typed by the user
-    bundle_path: Path | None = None  #: where the bundle lies, to find ``models/`` beside it
-    config: UserConfig | None = None  #: None: read from the user's configuration directory
-    timeout_seconds: float | None = None  #: for one call of a model
-    memory_bytes: int | None = None  #: for a worker, beyond torch itself
-    task: str | None = None  #: which comparator decides; None: chosen from each answer's structure
-    require: str = "decision"  #: "bit-exact", "tolerance" or "decision"
-    pipeline: str | None = None  #: "pkg.mod:predict", typed by the user: from the raw image to the service's answer
-    changes: Changes = field(default_factory=Changes)  #: what to change on purpose
-    truth: str = "ground_truth"  #: metadata key that holds the right answer, for what a change fixes
-    progress: Progress | None = None  #: called with (calls done, calls in all), passes counted
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without the bundle.
-
-        Raises:
-            ValueError: an option has no such value; the message is one sentence.
-        """
-        if self.numerics not in PROFILES:
-            raise ValueError(f"--numerics is one of {', '.join(PROFILES)}, not {self.numerics!r}")
-        if self.require not in REQUIREMENTS:
-            raise ValueError(f"--require is one of {', '.join(REQUIREMENTS)}, not {self.require!r}")
-        if self.repeat < 1:
-            raise ValueError(f"--repeat counts passes and is at least 1, not {self.repeat}")
-        if self.timeout_seconds is not None and not self.timeout_seconds > 0:
-            raise ValueError(f"--timeout is a positive number of seconds, not {self.timeout_seconds:g}")
-        if self.pipeline is not None and not is_factory(self.pipeline):
-            raise ValueError(f"--pipeline takes pkg.mod:predict, not {self.pipeline!r}")
-        if self.changes.edits and self.pipeline is None:
-            raise ValueError(
-                "--set image.… changes the picture, and only a pipeline turns it into what the model gets: "
-                "add --pipeline pkg.mod:predict"
-            )
-        if self.changes.weights and self.pipeline is not None:
-            raise ValueError("--weights goes with the recorded model calls; a --pipeline loads its own weights")
-        kind, _, index = (self.device or "cpu").partition(":")
-        if kind not in ("cpu", "cuda") or (index and not (index.isdigit() and kind == "cuda")):
-            raise ValueError(f"--device is cpu, cuda or cuda:n, not {self.device!r}")
 
 
 def replay_bundle(bundle: Bundle, options: ReplayOptions | None = None) -> ReplayResult:
@@ -147,7 +95,7 @@ class _Replay:
         self._check_images()
         cpu = describe_cpu()
         plans = {
-            context.id: _changed(plan_worker(context.environment, options.numerics, cpu), options.changes)
+            context.id: changed_plan(plan_worker(context.environment, options.numerics, cpu), options.changes)
             for context in self._manifest.contexts
         }
         limits = Limits(timeout_seconds=options.timeout_seconds, memory_bytes=options.memory_bytes)
@@ -161,7 +109,9 @@ class _Replay:
                     self._run_pipeline(options.pipeline, plans, limits)
             except KeyboardInterrupt:  # what is known by now is worth telling
                 self._interrupted = True
-            remedies = self._qualify(session)
+            if self._judge is None:  # a change on purpose is expected to differ
+                self._verdicts = qualify(self._jobs, self._verdicts, session)
+            remedies = remedies_for(self._verdicts.values())
             if options.numerics == "portable" and self._judge is None and session.environment is not None:
                 self._hold_against_reference(session.environment)
         return self._sum_up(session, remedies)
@@ -191,7 +141,11 @@ class _Replay:
                 comparator=self._comparator,
             )
             self._remember(job, outcome)
-            self._judge_change(job, outcome)
+            if self._judge is not None:
+                level = self._verdicts[job.call.id].level
+                self._changes |= changes_of_call(
+                    self._judge, self._frames, job, outcome, level, self._bundle.tensor_bytes
+                )
             self._progress()
         for _ in range(self._options.repeat - 1):
             session.forget_models()
@@ -245,25 +199,6 @@ class _Replay:
             if found.failure_reproduced is not None:
                 self._failure.append(found.failure_reproduced)
 
-    def _judge_change(self, job: Job, outcome: Outcome) -> None:
-        """What a change made of the frames of a call; of a frame's calls the last one answers."""
-        if self._judge is None or job.call.status == "open":
-            return
-        recorded, replayed = Answer(value=None, tensors={}), None
-        if job.call.output is not None:
-            recorded = recorded_answer(job.call.output, self._bundle.tensor_bytes)
-        for frame in self._frames:
-            if job.call.id not in frame.calls:
-                continue
-            row = job.call.frames.index(frame.id) if len(job.call.frames) > 1 and frame.id in job.call.frames else None
-            if isinstance(outcome, Returned):
-                replayed = Side(answer=outcome.answer, row=row)
-            elif isinstance(outcome, Raised) and outcome.cannot is None:
-                replayed = Side(raised=outcome.type)
-            then = Side(answer=recorded, row=row, raised=job.call.exception.type if job.call.exception else None)
-            level = self._verdicts[job.call.id].level
-            self._changes[frame.id] = self._judge.change(frame, then, replayed, level)
-
     def _check_images(self) -> None:
         """Refuse a bundle whose pictures are not those that were recorded: a verdict vouches for all it names."""
         for frame in self._frames:
@@ -313,30 +248,10 @@ class _Replay:
         each = len(self._jobs) + (len(self._frames) if self._options.pipeline is not None else 0)
         return each * self._options.repeat
 
-    def _qualify(self, session: Session) -> list[str]:
-        """Take back what a difference cannot prove; return remedies. A change on purpose is expected to differ."""
-        remedies: list[str] = []
-        proven = set()
-        judged = [job for job in self._jobs if job.call.id in self._verdicts]
-        for job in judged:
-            source, verdict = session.source_of(job), self._verdicts[job.call.id]
-            if source is not None and job.call.status == "returned" and reaches(verdict.level, "tolerance"):
-                proven.add(source.graph_digest)
-        for job in judged:
-            source, verdict = session.source_of(job), self._verdicts[job.call.id]
-            reason = _doubt(job, verdict, source, proven, [*session.lacking(job), *session.notes_of(job)])
-            if reason and self._judge is None:
-                self._verdicts[job.call.id] = soften(verdict, reason)
-        if any(REMEDY in verdict.reason for verdict in self._verdicts.values()):
-            remedies.append(REMEDY)
-        if any("--models LOCATION" in verdict.reason for verdict in self._verdicts.values()):
-            remedies.append("name the model store: --models LOCATION")
-        return list(dict.fromkeys(remedies))
-
-    def _sum_up(self, session: Session, remedies: list[str]) -> ReplayResult:
+    def _sum_up(self, session: Session, remedies: tuple[str, ...]) -> ReplayResult:
         options = self._options
         replayed = [self._frame_verdict(frame) for frame in self._frames]
-        frames = tuple(sorted([*replayed, *map(_thinned, self._thinned)], key=lambda frame: frame.id))
+        frames = tuple(sorted([*replayed, *map(thinned_frame, self._thinned)], key=lambda frame: frame.id))
         verdict = worst([frame.level for frame in frames if frame.compared] or [frame.level for frame in frames])
         not_restored = list(dict.fromkeys(item for lacking in session.not_restored.values() for item in lacking))
         notes = list(dict.fromkeys(note for job in self._jobs for note in session.notes_of(job)))
@@ -371,64 +286,14 @@ class _Replay:
             interrupted=self._interrupted,
             thinned=len(self._thinned),
             exit_code=exit_code_of(verdict, options.require, self._manifest.complete, what_if),
-            remedies=tuple(remedies),
+            remedies=remedies,
             what_if=what_if,
             portable_reference=self._reference,
         )
 
     def _frame_verdict(self, frame: Frame) -> FrameVerdict:
-        verdict = self._verdict_of_calls(frame)
+        verdict = verdict_of_calls(frame, self._verdicts, interrupted=self._interrupted)
         return with_stages(verdict, self._pipeline[frame.id]) if frame.id in self._pipeline else verdict
-
-    def _verdict_of_calls(self, frame: Frame) -> FrameVerdict:
-        calls = tuple(self._verdicts[call] for call in frame.calls if call in self._verdicts)
-        if not calls:
-            reason = "no model call was recorded in it"
-            if self._interrupted:
-                reason = "replay was interrupted before it"
-            elif frame.status == "open":
-                reason = "it was in flight when the process died, before any model call"
-            return FrameVerdict(id=frame.id, level=Level.NOT_REPLAYABLE, reason=reason, compared=False)
-        counting = [call for call in calls if call.compared] or list(calls)
-        level = worst([call.level for call in counting])
-        deciding = next(call for call in counting if call.level is level)
-        return FrameVerdict(
-            id=frame.id,
-            level=level,
-            first_difference=deciding.first_difference,
-            calls=calls,
-            reason=deciding.reason or next((call.reason for call in calls if not call.compared), ""),
-            compared=deciding.compared,
-        )
-
-
-def _changed(plan: WorkerPlan, changes: Changes) -> WorkerPlan:
-    """A plan with the settings the user wants otherwise. A number of threads has to be known before torch is."""
-    if not changes.settings:
-        return plan
-    variables = dict(plan.variables)
-    if "torch.num_threads" in changes.settings and plan.profile != "here":
-        variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(changes.settings["torch.num_threads"]))
-    return replace(plan, variables=variables, settings={**plan.settings, **changes.settings})
-
-
-def _thinned(frame: int) -> FrameVerdict:
-    reason = "thinned: its images and inputs were left out to keep the bundle within its size"
-    return FrameVerdict(id=frame, level=Level.NOT_REPLAYABLE, reason=reason, compared=False, thinned=True)
-
-
-def _doubt(
-    job: Job, verdict: CallVerdict, source: Candidate | None, proven: set[str | None], lacking: list[str]
-) -> str | None:
-    """Why a difference does not prove that the model answers differently; None where it does."""
-    if source is not None and source.origin == "graph":
-        if job.call.status == "raised" and verdict.level is Level.DIVERGED:
-            return f"a stored graph holds none of the model's own checks, which may have raised; {REMEDY}"
-        if source.graph_digest not in proven and verdict.level in (Level.SAME_DECISION, Level.DIVERGED):
-            return f"the stored graph has reproduced no recorded call, so it may not be the model; {REMEDY}"
-    if verdict.level is Level.DIVERGED and lacking:
-        return f"the answer differs, and not everything is as it was recorded: {lacking[0]}"
-    return None
 
 
 def _digest(outcome: Outcome) -> bytes | str | None:

@@ -26,6 +26,14 @@ REMOVED_INPUT = (
     "its arguments were removed for privacy, so it cannot be run again; to keep them, state a level for model_input "
     "when recording (docs/privacy.md)"
 )
+REMOVED_STATE = (
+    "the state of its model was removed for privacy, so it cannot be run again; to keep it, state a level for "
+    "model_input when recording (docs/privacy.md)"
+)
+NO_STATE = (
+    "its model changes tensors of its own from call to call, and what they were before this call was not recorded: "
+    "they were too large (the loss state-too-large is counted); attach the part of the model without them"
+)
 #: After so many workers have died, the rest is not tried any more.
 _MAX_DEATHS = 3
 #: Models kept loaded at once; a bundle may name many, and each takes memory.
@@ -228,6 +236,10 @@ class Session:
         """Bring the worker into the state a job needs, and hand it over."""
         if has_removed(job.call.args) or has_removed(job.call.kwargs):
             return Failed(reason=REMOVED_INPUT)
+        if has_removed(job.call.state):
+            return Failed(reason=REMOVED_STATE)
+        if job.model.state and job.call.state is None:
+            return Failed(reason=NO_STATE)
         if self._deaths >= _MAX_DEATHS:
             return Failed(reason=f"not tried: {_MAX_DEATHS} replay workers died before it")
         if not job.candidates:
@@ -242,6 +254,7 @@ class Session:
             "args": outgoing.add(job.call.args),
             "kwargs": outgoing.add(job.call.kwargs),
             "rng": None if job.call.rng is None else outgoing.add(job.call.rng),
+            "state": None if job.call.state is None else outgoing.add(job.call.state),
             "settings": to_json(job.call.settings) | {"autocast": job.call.settings.autocast},
             "max_answer_bytes": _answer_limit(job),
         }

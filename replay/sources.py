@@ -169,5 +169,6 @@ def _request(
         "digest": model.weights.digest if model.weights else None,
         "layouts": to_json(model.layouts),
         "training_modules": list(model.training_modules),
+        "state": list(model.state),
         "add_path": directory,
     }

@@ -7,19 +7,22 @@ one, where the trigger that opened the incident fires on it. Without either, a d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from recorder.bundle.manifest import Frame, Manifest
 from recorder.bundle.values import JsonValue, MappingValue, RecordValue, ScalarValue, SequenceValue, Value
 from recorder.signals import confidence, reevaluate, top_class
 from recorder.torch_settings import SETTINGS, acceptable
 from replay.compare.comparison import Answer
+from replay.exchange import ReadTensor, recorded_answer
+from replay.numerics.settings import WorkerPlan
 from replay.pipeline.edits import EDITS, Edit, parse_edit
+from replay.session import Job, Outcome, Raised, Returned
 from replay.show.answers import say
 from replay.show.text import inert
 from replay.verdict import FrameChange, Level
 
-__all__ = ["Changes", "Judge", "Side", "parse_changes"]
+__all__ = ["Changes", "Judge", "Side", "changed_plan", "changes_of_call", "parse_changes"]
 
 #: Triggers that one answer alone decides.
 _JUDGING = ("exception", "non_finite", "low_confidence")
@@ -162,6 +165,48 @@ class Judge:
             return None
         parameters = dict(self._trigger.parameters) | ({"row": side.row} if side.row is not None else {})
         return reevaluate(self._trigger.kind, parameters, side.answer.value, side.answer.tensors)
+
+
+def changes_of_call(
+    judge: Judge, frames: Sequence[Frame], job: Job, outcome: Outcome, level: Level, read: ReadTensor
+) -> dict[int, FrameChange]:
+    """Say what a change made of the frames of one call, by frame id; of a frame's calls the last one answers.
+
+    Args:
+        judge: who says it.
+        frames: those that are replayed.
+        job: the recorded call.
+        outcome: what came of it after the change.
+        level: how the two compare.
+        read: gives a recorded tensor's bytes.
+    """
+    call = job.call
+    if call.status == "open":
+        return {}
+    recorded = Answer(value=None, tensors={}) if call.output is None else recorded_answer(call.output, read)
+    raised = call.exception.type if call.exception else None
+    changes = {}
+    for frame in frames:
+        if call.id not in frame.calls:
+            continue
+        row = call.frames.index(frame.id) if len(call.frames) > 1 and frame.id in call.frames else None
+        replayed = None
+        if isinstance(outcome, Returned):
+            replayed = Side(answer=outcome.answer, row=row)
+        elif isinstance(outcome, Raised) and outcome.cannot is None:
+            replayed = Side(raised=outcome.type)
+        changes[frame.id] = judge.change(frame, Side(answer=recorded, row=row, raised=raised), replayed, level)
+    return changes
+
+
+def changed_plan(plan: WorkerPlan, changes: Changes) -> WorkerPlan:
+    """Return a plan with the settings the user wants otherwise. Threads have to be known before torch is imported."""
+    if not changes.settings:
+        return plan
+    variables = dict(plan.variables)
+    if "torch.num_threads" in changes.settings and plan.profile != "here":
+        variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(changes.settings["torch.num_threads"]))
+    return replace(plan, variables=variables, settings={**plan.settings, **changes.settings})
 
 
 def _scalars(value: Value, depth: int = 0) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 from benchmarks.payload import use_examples
 
-__all__ = ["MODELS", "Subject", "gru", "mobilenet", "onet", "pnet", "rnet", "vit"]
+__all__ = ["MODELS", "Subject", "gru", "mobilenet", "onet", "onnx_session", "pnet", "rnet", "vit"]
 
 #: Items each model is shown: four calls of one, or one call of four.
 ITEMS = 4
@@ -127,25 +128,39 @@ def _mtcnn(name: str) -> nn.Module:
     return network
 
 
+def onnx_session() -> Any:
+    """MobileNetV2 as an ONNX file, in onnxruntime."""
+    use_examples()
+    import onnx_session as example
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(example.build(), providers=["CPUExecutionProvider"])
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A row of the matrix."""
 
-    networks: dict[str, Callable[[], nn.Module]]  #: by the name they are attached under
+    networks: dict[str, Callable[[], Any]]  #: torch modules, or one ONNX session, by the name they are attached under
     sizes: tuple[int, ...]  #: of the square inputs, one for each network
     batches: bool = True  #: whether several items make one call
+    onnx: bool = False  #: replayed from the stored file; torch's settings say nothing to it
 
     def factories(self) -> tuple[str, ...]:
         """What ``--model`` is given."""
-        return tuple(f"{name}=benchmarks.matrix.models:{build.__name__}" for name, build in self.networks.items())
+        return (
+            ()
+            if self.onnx
+            else tuple(f"{name}=benchmarks.matrix.models:{build.__name__}" for name, build in self.networks.items())
+        )
 
 
-#: An ONNX model joins by a line here once `replay` runs them by itself.
 MODELS: dict[str, Subject] = {
     "MobileNetV2": Subject({"mobilenet": mobilenet}, (224,)),
     "MTCNN": Subject({"pnet": pnet, "rnet": rnet, "onet": onet}, (64, 24, 48)),
     "ViT": Subject({"vit": vit}, (96,)),
     "stateful": Subject({"gru": gru}, (64,), batches=False),
+    "ONNX": Subject({"onnx": onnx_session}, (224,), onnx=True),
 }
 
 

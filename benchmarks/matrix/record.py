@@ -32,9 +32,16 @@ def record(cell_name: str, directory: Path, names: list[str]) -> None:
             torch.autocast("cpu", dtype=torch.bfloat16) if cell.autocast else contextlib.nullcontext(),
         ):
             for (network, build), size in zip(subject.networks.items(), subject.sizes, strict=True):
+                step = ITEMS if cell.batch and subject.batches else 1
+                if subject.onnx:
+                    session = recorder.attach(build(), name=network)
+                    [wanted] = session.get_inputs()
+                    for start in range(0, ITEMS, step):
+                        with recorder.frame():
+                            session.run(None, {wanted.name: inputs(size)[start : start + step].numpy()})
+                    continue
                 model = recorder.attach(build().to(memory_format=form), name=network, store=False)
                 items = inputs(size).to(memory_format=form)
-                step = ITEMS if cell.batch and subject.batches else 1
                 for start in range(0, ITEMS, step):
                     with recorder.frame():
                         model(items[start : start + step].clone(memory_format=torch.preserve_format))

@@ -18,7 +18,8 @@ from recorder.environment import VARIABLES
 from replay.bisect.bisection import Bisection, BisectOptions, Outcome, bisect_bundle
 from replay.compare.layout import logical_bits
 from replay.load import UserConfig
-from replay.run import ReplayOptions, replay_bundle
+from replay.options import ReplayOptions
+from replay.run import replay_bundle
 from replay.verdict import Level, ReplayResult
 
 __all__ = ["Entry", "examine", "record_cells"]

@@ -40,13 +40,15 @@ _PIXEL_BYTES = {"uint8": 1, "uint16": 2}
 def tensors_in(manifest: Manifest) -> Iterator[tuple[str, TensorValue]]:
     """Yield ``(where, tensor)`` for every tensor the manifest describes."""
     for call in manifest.calls:
-        for part, value in (
-            ("args", call.args),
-            ("kwargs", call.kwargs),
-            ("output", call.output),
-            ("rng", call.rng),
-            ("layers", call.layers),
-        ):
+        parts: dict[str, Value | None] = {
+            "args": call.args,
+            "kwargs": call.kwargs,
+            "state": call.state,
+            "output": call.output,
+            "rng": call.rng,
+            "layers": call.layers,
+        }
+        for part, value in parts.items():
             for path, tensor in tensors_of(value):
                 yield f"call {call.id} {part}{path}", tensor
     for frame in manifest.frames:
@@ -235,7 +237,7 @@ def _fewest_table_bytes(tensor: TensorValue) -> int:
 
 def _values(manifest: Manifest) -> Iterator[tuple[str, Value | None]]:
     for call in manifest.calls:
-        for value in (call.args, call.kwargs, call.output, call.rng, call.layers):
+        for value in (call.args, call.kwargs, call.state, call.output, call.rng, call.layers):
             yield f"call {call.id}", value
     for frame in manifest.frames:
         yield f"frame {frame.id}", frame.output

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from recorder.bundle.errors import BundleInvalid
+from recorder.bundle.manifest import Call
+from recorder.bundle.signature import call_signature
 from recorder.bundle.values import (
     MAX_DEPTH,
     JsonValue,
@@ -24,7 +26,7 @@ from recorder.bundle.values import (
     Value,
 )
 
-__all__ = ["from_json", "to_json", "value_from_json", "value_to_json"]
+__all__ = ["from_json", "signature_of", "to_json", "value_from_json", "value_to_json"]
 
 T = TypeVar("T")
 
@@ -65,6 +67,12 @@ def value_to_json(value: Value) -> dict[str, Any]:
             return {"opaque": name}
         case RemovedValue():
             return {"removed": _fields_to_json(value)}
+
+
+def signature_of(call: Call) -> str:
+    """Return the signature of a recorded call: which exported graph serves it."""
+    state = None if call.state is None else value_to_json(call.state)
+    return call_signature(value_to_json(call.args), value_to_json(call.kwargs), state)
 
 
 def from_json(kind: type[T], data: object, where: str = "manifest") -> T:

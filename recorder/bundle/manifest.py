@@ -158,6 +158,7 @@ class Call:
     output: Value | None = None
     exception: ExceptionInfo | None = None
     rng: Value | None = None  #: torch's CPU generator state before the call, where the model can draw
+    state: MappingValue | None = None  #: the model's state before the call: tensors by name (`Model.state`)
     layers: Value | None = (
         None  #: digests of what the model's layers gave, where they were captured (FORMAT.md, section 3.7)
     )
@@ -282,6 +283,7 @@ class Model:
     weights: Weights | None = None  #: null: not known; ``problems`` says why
     layouts: dict[str, TensorLayout] = field(default_factory=dict)  #: by tensor name, exceptions only
     training_modules: tuple[str, ...] = ()  #: paths of modules in training mode; "" is the root
+    state: tuple[str, ...] = ()  #: glob patterns of tensors that calls change: no weights, but in `Call.state`
     graphs: tuple[Graph, ...] = ()
     problems: tuple[str, ...] = ()  #: sentences: why weights or a graph are missing
     options: dict[str, JsonValue] = field(default_factory=dict)  #: of an onnxruntime session: providers and options

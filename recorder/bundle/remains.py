@@ -76,7 +76,7 @@ def remains(manifest: Manifest, bundle_id: str, gone: frozenset[str]) -> tuple[M
 
 
 def _values_of(call: Call) -> tuple[Value | None, ...]:
-    return call.args, call.kwargs, call.output, call.rng, call.layers
+    return call.args, call.kwargs, call.output, call.rng, call.state, call.layers
 
 
 def call_without(call: Call, gone: frozenset[str]) -> Call:
@@ -87,6 +87,7 @@ def call_without(call: Call, gone: frozenset[str]) -> Call:
         kwargs=cast(MappingValue, value_without(call.kwargs, gone)),
         output=None if call.output is None else value_without(call.output, gone),
         rng=None if call.rng is None else value_without(call.rng, gone),
+        state=None if call.state is None else cast(MappingValue, value_without(call.state, gone)),
         layers=None if call.layers is None else value_without(call.layers, gone),
     )
 

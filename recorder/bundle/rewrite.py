@@ -118,6 +118,7 @@ def map_manifest_tensors(manifest: Manifest, change: Callable[[TensorValue], Val
                 kwargs=cast(MappingValue, mapped(call.kwargs)),
                 output=mapped(call.output),
                 rng=mapped(call.rng),
+                state=cast(MappingValue | None, mapped(call.state)),
             )
             for call in manifest.calls
         ),

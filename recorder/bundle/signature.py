@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["call_signature"]
 
 
-def call_signature(args: dict[str, Any], kwargs: dict[str, Any]) -> str:
+def call_signature(args: dict[str, Any], kwargs: dict[str, Any], state: dict[str, Any] | None = None) -> str:
     """Return the sha256 hex of what an exported graph specialises on: structure, dtypes, shapes and plain values.
 
     Strides, alignment, device and the bytes do not count.
@@ -17,8 +17,10 @@ def call_signature(args: dict[str, Any], kwargs: dict[str, Any]) -> str:
     Args:
         args: the positional arguments in their tagged JSON form (recorder.bundle.values).
         kwargs: the keyword arguments, likewise.
+        state: the model's state before the call, likewise; None where it has none.
     """
-    canonical = json.dumps([_shape_of(args), _shape_of(kwargs)], separators=(",", ":"), sort_keys=True)
+    parts = [args, kwargs] if state is None else [args, kwargs, state]
+    canonical = json.dumps([_shape_of(part) for part in parts], separators=(",", ":"), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

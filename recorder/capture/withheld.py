@@ -86,16 +86,18 @@ class Withheld:
         return Description(_Emptied(described, self).visit(described.tagged))
 
     def arguments(self, described: Description) -> Description:
-        """The same for what `describe` made of (args, kwargs, random state); the random state stays."""
+        """The same for what `describe` made of (args, kwargs, random state[, state]); the random state stays."""
         if not self.keeps_out("model_input"):
             return described
-        args, kwargs, state = described.tagged["tuple"]
+        args, kwargs, generator, *state = described.tagged["tuple"]
         emptied = _Emptied(described, self)
-        left = Description({"tuple": [emptied.visit(args), emptied.visit(kwargs, keep_keys=True), state]})
-        if "tensor" in state:
-            place = described.tensors.index(state["tensor"])
-            state["tensor"]["offset"] = 0
-            left.leaves, left.offsets, left.tensors = [described.leaves[place]], [0], [state["tensor"]]
+        parts = [emptied.visit(args), emptied.visit(kwargs, keep_keys=True), generator]
+        # A model's state is made of its earlier inputs.
+        left = Description({"tuple": [*parts, *(emptied.visit(each, keep_keys=True) for each in state)]})
+        if "tensor" in generator:
+            place = described.tensors.index(generator["tensor"])
+            generator["tensor"]["offset"] = 0
+            left.leaves, left.offsets, left.tensors = [described.leaves[place]], [0], [generator["tensor"]]
             left.size_bytes = align(left.leaves[0].size_bytes)
         return left
 

@@ -16,14 +16,16 @@ from recorder.bundle.signature import call_signature
 from recorder.capture import Description
 from recorder.hooks.compiling import times_compiled
 from recorder.hooks.script_module import ScriptCall, takes_no_hooks
+from recorder.hooks.state import MAX_STATE_BYTES, StateFinder, size_of_state
 from recorder.hooks.torch_module import AfterCall, BeforeCall
 from recorder.hooks.traceless import Traceless
 from recorder.hooks.usual_call import UsualCalls
 from recorder.identify import WeightsToRead
 from recorder.layers.capture import LayerCapture
-from recorder.models import layouts_of, tensors_of_module, training_modules_of, weights_version
+from recorder.models import StateNames, StateReader, layouts_of, tensors_of_module, training_modules_of, weights_version
 
 if TYPE_CHECKING:
+    from recorder.hooks.call import OpenCall
     from recorder.session import Session
 
 __all__ = ["AttachedModel"]
@@ -35,10 +37,12 @@ FEW_TENSORS = 32
 CHECK_SHARE = 1_000
 #: Swapped tensors are looked for at most this often.
 FULL_CHECK_SECONDS = 1.0
+#: After a change so many calls are looked at whole, so that a state shows at once.
+WATCHED_CALLS = 6
 #: After so many changes the weights are taken to be part of what the model computes (training, running statistics).
 MAX_WEIGHT_CHANGES = 4
 #: One graph serves one signature; a model that is called with ever new shapes is left to its factory.
-MAX_GRAPHS = 4
+MAX_GRAPHS = 8
 
 _version_of = attrgetter("_version")
 
@@ -59,6 +63,7 @@ class AttachedModel:
         factory: str | None,
         store: bool,
         capture_rng: bool | None,
+        state: tuple[str, ...] | None = None,
         layers: bool = False,
     ) -> None:
         self.session = session
@@ -67,6 +72,10 @@ class AttachedModel:
         self._factory = factory
         self._store = store
         self._capture_rng = capture_rng
+        #: Reads the state before a call; None where the model has none.
+        self.state: StateReader | None = StateReader(module, StateNames(state)) if state else None
+        self._finder = StateFinder() if state is None else None
+        self._watched = 0
         self._lock = threading.RLock()
         self._owner: Session | None = None
         self._id = 0
@@ -171,6 +180,16 @@ class AttachedModel:
             )
         return torch.get_rng_state() if wanted else None
 
+    def state_before(self, session: Session, call: OpenCall, module: torch.nn.Module) -> dict[str, torch.Tensor] | None:
+        """Return the live state to be captured with an outermost call; None where it is nested, or too large."""
+        if self.state is None or call.parent is not None:
+            return None
+        state = self.state.read(module)
+        if size_of_state(state) > MAX_STATE_BYTES:
+            session.lost.add("state-too-large")
+            return None
+        return state
+
     def new_signature(self, model_id: int, head: dict[str, Any], described: Description) -> str | None:
         """Return the signature of a call the first time one of its shape is seen, None afterwards."""
         key = (model_id, *((tensor["dtype"], tuple(tensor["shape"])) for tensor in described.tensors))
@@ -178,11 +197,12 @@ class AttachedModel:
             return None
         self._signatures[key] = None
         self._example = head
-        return call_signature(head["args"], head["kwargs"])
+        return call_signature(head["args"], head["kwargs"], head.get("state"))
 
     def export(self, session: Session, module: torch.nn.Module, signature: str) -> None:
         """Have the graph of a call that just worked exported, in a child process, by the recorder's own thread."""
-        session.export_graph(self._id, module, signature, self._example)
+        patterns = self.state.names.patterns if self.state is not None else ()
+        session.export_graph(self._id, module, signature, {**self._example, "state_names": patterns})
 
     def _check(self, session: Session, module: torch.nn.Module, before: int | None = None) -> None:
         """Compare the weights with those last announced; announce them anew when they differ.
@@ -197,12 +217,15 @@ class AttachedModel:
         finally:
             now_ns = time.monotonic_ns()
             pause_ns = max(int(FULL_CHECK_SECONDS * 1e9), CHECK_SHARE * (now_ns - began_ns))
-            self._full_due_ns = now_ns + pause_ns
+            self._watched = max(0, self._watched - 1)
+            self._full_due_ns = now_ns + pause_ns if not self._watched else 0
             self._sum_due_ns = 0
 
     def _compare(self, session: Session, module: torch.nn.Module, before: int) -> None:
         self._training = module.training
         tensors = tensors_of_module(module)
+        if self.state is not None:
+            tensors = self.state.names.weights(tensors)
         training = training_modules_of(module)
         weights = weights_version(tensors)
         version = hash((weights, training))
@@ -210,6 +233,13 @@ class AttachedModel:
         if not fresh and version == self._version:
             return
         self._changes = 0 if fresh else self._changes + 1
+        if self._finder is not None:
+            if fresh:
+                self._finder.forget()
+            tensors = self._without_found_state(session, module, tensors)
+            weights = weights_version(tensors)
+            version = hash((weights, training))
+            self._watched = 0 if fresh or self._changes > MAX_WEIGHT_CHANGES else WATCHED_CALLS
         if not fresh:
             session.doubt_calls(self._id, self._verified_call + 1, before)
         if self._changes > MAX_WEIGHT_CHANGES:
@@ -234,10 +264,27 @@ class AttachedModel:
                 factory=self._factory,
                 layouts=layouts_of(tensors),
                 training_modules=training,
+                state=self.state.names.patterns if self.state is not None else (),
                 problems=problems,
             ),
             WeightsToRead(tensors, weights, store=self._store) if settled else None,
         )
+
+    def _without_found_state(
+        self, session: Session, module: torch.nn.Module, tensors: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Take for state what changed again and again while the rest stayed; return the weights that are left."""
+        assert self._finder is not None  # noqa: S101  asked by its caller
+        found = self._finder.look(tensors)
+        if not found:
+            return tensors
+        known = self.state.names.patterns if self.state is not None else ()
+        names = StateNames((*known, *found))
+        self.state = StateReader(module, names)
+        self._changes = 0
+        self._finder.forget()
+        session.say_of_state(self.name, names.patterns)
+        return names.weights(tensors)
 
     def _remember(self, tensors: dict[str, torch.Tensor], version: int) -> None:
         self._version = version

@@ -56,6 +56,7 @@ def attachment_of(
     factory: str | None,
     store: bool,
     capture_rng: bool | None,
+    state: tuple[str, ...] | None = None,
     layers: bool = False,
 ) -> Attachment:
     """Attach a torch module, an onnxruntime session or a function.
@@ -64,7 +65,7 @@ def attachment_of(
         model: what is called.
         session: gives the recording of this process.
         name: makes a default name unique.
-        factory: see `FlightRecorder.attach`; so ``store``, ``capture_rng`` and ``layers``.
+        factory: see `FlightRecorder.attach`; so ``store``, ``capture_rng``, ``layers`` and ``state``.
 
     Raises:
         Unsupported: it is none of these.
@@ -80,6 +81,7 @@ def attachment_of(
             factory=factory,
             store=store,
             capture_rng=capture_rng,
+            state=state,
             layers=layers,
         )
     from recorder.hooks.onnx_session import AttachedSession, is_onnx_session

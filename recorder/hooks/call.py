@@ -144,16 +144,17 @@ def write_input(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     random_state: object = None,
+    state: Mapping[str, object] | None = None,
 ) -> tuple[dict[str, Any], Description] | None:
     """Commit what the call was given, of a thinned frame its structure; takes anything.
 
     Returns:
         The record's head and what it describes; None when the ring had no room for it.
     """
-    described = describe((args, kwargs, random_state))
+    described = describe((args, kwargs, random_state) if state is None else (args, kwargs, random_state, state))
     if session.withheld is not None:
         described = session.withheld.arguments(described)
-    args_tagged, kwargs_tagged, random_tagged = described.tagged["tuple"]
+    args_tagged, kwargs_tagged, random_tagged, *state_tagged = described.tagged["tuple"]
     head = {
         "call": call.id,
         "model": call.model,
@@ -171,15 +172,17 @@ def write_input(
         "rng": random_tagged if random_state is not None else None,
         "started": monotonic_ns(),
     }
+    if state_tagged:
+        head["state"] = state_tagged[0]
     if described.opaque:
         session.lost.add("input-unsupported", len(described.opaque))
     if call.admission:
-        head |= _without_tensors(args_tagged, kwargs_tagged, _THINNED)
+        head = _without_tensors(head, _THINNED)
         return (head, described) if _write_input(session, call, head, None) else None
     if _write_input(session, call, head, described):
         return head, described
     session.lost.add("input-not-recorded")
-    _write_input(session, call, head | _without_tensors(args_tagged, kwargs_tagged, described.why_refused), None)
+    _write_input(session, call, _without_tensors(head, described.why_refused), None)
     return None
 
 
@@ -236,8 +239,11 @@ def _write_output(session: Session, call: OpenCall, head: dict[str, Any], payloa
     return True
 
 
-def _without_tensors(args: dict[str, Any], kwargs: dict[str, Any], why: str) -> dict[str, Any]:
-    return {"args": without_tensors(args, why), "kwargs": without_tensors(kwargs, why), "rng": None}
+def _without_tensors(head: dict[str, Any], why: str) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        name: without_tensors(head[name], why) for name in ("args", "kwargs", "state") if name in head
+    }
+    return {**head, **values, "rng": None}
 
 
 def end(session: Session, call: OpenCall, error: BaseException | None) -> None:

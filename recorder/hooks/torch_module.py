@@ -113,10 +113,11 @@ def _before(
         return
     call.model = attached.current_id(session, module)
     random_state = attached.random_state(module)
-    usual = input_key(session, call, module.training, args, kwargs) if random_state is None else None
+    state = None if attached.state is None else attached.state_before(session, call, module)
+    usual = input_key(session, call, module.training, args, kwargs) if random_state is None and state is None else None
     if usual is None or not attached.usual.write_input(session, call, usual):
         begin_head = call.beginning(session)
-        written = write_input(session, call, call_settings(module.training), args, kwargs, random_state)
+        written = write_input(session, call, call_settings(module.training), args, kwargs, random_state, state)
         if written is not None:
             head, described = written
             if call.parent is None and not call.admission and not described.opaque and described.tensors:

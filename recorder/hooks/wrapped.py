@@ -47,7 +47,8 @@ def before_model(
     call = begin(session, sys._getframe(1))
     if call.admission != Admission.NOTHING:
         call.model = model.current_id(session, module)
-        write_input(session, call, call_settings(module.training), args, kwargs, model.random_state(module))
+        state = None if model.state is None else model.state_before(session, call, module)
+        write_input(session, call, call_settings(module.training), args, kwargs, model.random_state(module), state)
         call.started_ns = time.monotonic_ns()
 
 

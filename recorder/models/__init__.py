@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from recorder.models.skeletons import SkeletonFailed, make_inert_hook, skeleton
+    from recorder.models.state import StateNames, StateReader, StateRefused, put_state
     from recorder.models.store import ModelStore, StoreDamaged, StoreUnavailable
     from recorder.models.tensors import layouts_of, tensors_of_module, training_modules_of, weights_version
     from recorder.models.weights_file import WeightsChanged, WeightsUnreadable, stream_weights
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 __all__ = [
     "ModelStore",
     "SkeletonFailed",
+    "StateNames",
+    "StateReader",
+    "StateRefused",
     "StoreDamaged",
     "StoreUnavailable",
     "WeightsChanged",
     "WeightsUnreadable",
     "layouts_of",
     "make_inert_hook",
+    "put_state",
     "skeleton",
     "stream_weights",
     "tensors_of_module",
@@ -32,6 +37,7 @@ __all__ = [
 
 _PLACES = {
     "skeletons": ("SkeletonFailed", "make_inert_hook", "skeleton"),
+    "state": ("StateNames", "StateReader", "StateRefused", "put_state"),
     "store": ("ModelStore", "StoreDamaged", "StoreUnavailable"),
     "tensors": ("layouts_of", "tensors_of_module", "training_modules_of", "weights_version"),
     "weights_file": ("WeightsChanged", "WeightsUnreadable", "stream_weights"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,13 +10,22 @@ import torch
 
 from recorder.bundle.manifest import TensorLayout
 
-__all__ = ["layouts_of", "tensors_of_module", "training_modules_of", "weights_version"]
+__all__ = [
+    "CONTAINER_DEPTH",
+    "MODULE_INTERNALS",
+    "inside",
+    "layouts_of",
+    "tensors_of_module",
+    "training_modules_of",
+    "walk",
+    "weights_version",
+]
 
 #: What every torch.nn.Module carries for itself; the rest of its ``__dict__`` is the user's.
-_MODULE_INTERNALS = frozenset(torch.nn.Module().__dict__)
+MODULE_INTERNALS = frozenset(torch.nn.Module().__dict__)
 
 #: Lists and dicts of tensors (a detector's anchors) are entered this deep; deeper nests are data, not weights.
-_CONTAINER_DEPTH = 3
+CONTAINER_DEPTH = 3
 
 #: A tensor whose address is a multiple of this, and C-contiguous, needs no layout entry.
 ALIGNMENT_BYTES = 64
@@ -25,11 +35,11 @@ def tensors_of_module(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return every tensor that can decide the module's answer, by dotted name, sorted.
 
     Parameters, buffers (non-persistent ones too), and tensors in plain attributes of the module and its submodules,
-    also inside lists, tuples and dicts (``head.anchors.0``). A tensor reachable by several names keeps every name.
-    The tensors are the live ones, not copies.
+    also inside lists, tuples, deques and dicts (``head.anchors.0``). A tensor reachable by
+    several names keeps every name. The tensors are the live ones, not copies.
     """
     found: dict[str, torch.Tensor] = {}
-    for prefix, submodule in _walk(module, "", ()):
+    for prefix, submodule in walk(module, "", ()):
         for name, tensor in _own_tensors(submodule):
             found.setdefault(f"{prefix}{name}", tensor)
     return dict(sorted(found.items()))
@@ -59,7 +69,7 @@ def training_modules_of(module: torch.nn.Module) -> tuple[str, ...]:
     return tuple(path for path, submodule in module.named_modules() if submodule.training)
 
 
-def _walk(
+def walk(
     module: torch.nn.Module, prefix: str, above: tuple[torch.nn.Module, ...]
 ) -> Iterator[tuple[str, torch.nn.Module]]:
     """Yield ``(prefix, submodule)``; a shared submodule once per name, one that contains itself not again."""
@@ -68,7 +78,7 @@ def _walk(
     yield prefix, module
     for name, child in list(module._modules.items()):
         if child is not None:
-            yield from _walk(child, f"{prefix}{name}.", (*above, module))
+            yield from walk(child, f"{prefix}{name}.", (*above, module))
 
 
 def _own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -77,20 +87,21 @@ def _own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             if tensor is not None:
                 yield name, tensor
     for name, value in list(module.__dict__.items()):
-        if name not in _MODULE_INTERNALS:
-            yield from _inside(name, value, _CONTAINER_DEPTH)
+        if name not in MODULE_INTERNALS:
+            yield from inside(name, value)
 
 
-def _inside(name: str, value: Any, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
+def inside(name: str, value: Any, depth: int = CONTAINER_DEPTH) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield ``(name, tensor)`` for the tensors of an attribute, itself or in containers so deep."""
     if isinstance(value, torch.Tensor):
         yield name, value
-    elif depth and type(value) in (list, tuple):
+    elif depth and type(value) in (list, tuple, deque):
         for index, item in enumerate(value):
-            yield from _inside(f"{name}.{index}", item, depth - 1)
+            yield from inside(f"{name}.{index}", item, depth - 1)
     elif depth and type(value) is dict:
         for key, item in list(value.items()):
             if isinstance(key, str | int):
-                yield from _inside(f"{name}.{key}", item, depth - 1)
+                yield from inside(f"{name}.{key}", item, depth - 1)
 
 
 def _version(tensor: torch.Tensor) -> int:

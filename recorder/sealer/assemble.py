@@ -213,6 +213,12 @@ class _Draft:
         kwargs = self._value(head["kwargs"], record, "model_input", "kwargs")
         if not isinstance(args, SequenceValue) or not isinstance(kwargs, MappingValue):
             raise TypeError("the arguments of a call are a tuple and a dictionary")
+        state = head.get("state")
+        if state is not None:
+            # It is made of what the model was given before, so it is as private as that.
+            state = self._value(state, record, "model_input", "kwargs")
+            if not isinstance(state, MappingValue):
+                raise TypeError("the state of a call is a dictionary")
         call = Call(
             id=_id(head["call"]),
             model=self._latched.model_of(int(head["call"]), _id(head["model"])),
@@ -224,6 +230,7 @@ class _Draft:
             args=args,
             kwargs=kwargs,
             rng=None if head["rng"] is None else self._value(head["rng"], record),
+            state=state,
             started_monotonic_ns=int(head["started"]),
         )
         self._calls[call.id] = call

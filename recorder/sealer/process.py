@@ -306,6 +306,8 @@ class _Sealer:
             privacy_key,
             Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
             max_bundle_bytes=settings.max_bundle_bytes,
+            # A factory's sink is made by code and options that another process does not have.
+            sink_spec=settings.sink if "://" in settings.sink or settings.sink.startswith("/") else None,
         )
         kept = self._sink.state_directory()
         self._limits = Limits(limits_path(kept, directory) if kept is not None else None)

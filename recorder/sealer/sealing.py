@@ -14,11 +14,13 @@ from typing import Any
 
 from recorder.privacy import PrivacyKey, PrivacyPolicy
 from recorder.sealer.assemble import assemble
+from recorder.sealer.filing import Filing
 from recorder.sealer.memory import give_back
 from recorder.sealer.pacing import Pace, cpu_quota
 from recorder.sealer.redacting import Redacting, import_functions
 from recorder.sealer.window import ClosedWindow
 from recorder.sinks import Sink, SinkUnavailable
+from recorder.ticket_address import names_a_ticket
 from recorder.trust.protection import Protection
 
 __all__ = ["Sealing", "bundle_name"]
@@ -56,13 +58,15 @@ class Sealing:
 
     Args:
         sink: where bundles go.
-        notify: "package.module:function", called with the location of each sealed bundle.
+        notify: "package.module:function", called with the location of each sealed bundle, or "ticket:" and an address
+            (see `recorder.sealer.filing`).
         scratch: where bundles are put together; None: the temp directory.
         privacy: the running configuration's policy, whose redacting functions may be imported. What is applied to a
             window is the policy in its ring.
         privacy_key: for pseudonyms and digests.
         protection: how bundles are signed and encrypted.
         max_bundle_bytes: see `recorder.sealer.thinning`; None: no bound.
+        sink_spec: what names the sink, where another process can open it by that alone.
     """
 
     def __init__(
@@ -75,12 +79,14 @@ class Sealing:
         protection: Protection | None = None,
         *,
         max_bundle_bytes: int | None = None,
+        sink_spec: str | None = None,
     ) -> None:
         self._protection = protection or Protection()
         self._functions = import_functions(privacy)
         self._privacy_key = privacy_key
         self._sink = sink
         self._notify = notify
+        self._filing = Filing(notify, sink_spec) if notify is not None and names_a_ticket(notify) else None
         self._scratch = scratch
         self._max_bundle_bytes = max_bundle_bytes
         self._quota = cpu_quota()
@@ -118,6 +124,8 @@ class Sealing:
         """Finish what was submitted, and end."""
         self._queue.put(None)
         self._thread.join()
+        if self._filing is not None:
+            self._filing.stop()
 
     def _run(self) -> None:
         waiting: list[_Order] = []  # for their models; they hold nobody else up
@@ -186,6 +194,9 @@ class Sealing:
 
     def _call_notify(self, location: str, report: Callable[[dict[str, Any]], None]) -> None:
         if self._notify is None:
+            return
+        if self._filing is not None:
+            self._filing.file(location, report)
             return
         module, _, name = self._notify.partition(":")
         try:

@@ -131,7 +131,7 @@ def _payload(frame: Frame, calls: dict[int, Call]) -> Iterator[str]:
     yield from (image.member for image in frame.images)
     values = [frame.output]
     for call in (calls[number] for number in frame.calls):
-        values += [call.args, call.kwargs, call.output, call.rng]
+        values += [call.args, call.kwargs, call.output, call.rng, call.state]
     for value in values:
         yield from (tensor.member for _, tensor in tensors_of(value) if tensor.size_bytes >= GROUPED_TENSOR_BYTES)
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from recorder.sinks.base import BundleListing, Sink, SinkUnavailable
+from recorder.sinks.claims import Claims
 from recorder.sinks.directory import DirectorySink
 
-__all__ = ["BundleListing", "DirectorySink", "Sink", "SinkUnavailable", "list_bundles", "open_sink"]
+__all__ = ["BundleListing", "Claims", "DirectorySink", "Sink", "SinkUnavailable", "list_bundles", "open_sink"]
 
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

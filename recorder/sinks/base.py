@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from recorder.sinks.claims import Claims
+
 __all__ = ["BundleListing", "Sink", "SinkUnavailable", "check_name"]
 
 #: Letters every file system and object store takes, no leading dot or dash, and room for a suffix within 255 bytes.
@@ -61,6 +63,10 @@ class Sink(ABC):
 
     def state_directory(self) -> Path | None:
         """Where the sealer may keep a small hidden file of its own between its runs; None: nowhere."""
+        return None
+
+    def claims(self) -> Claims | None:
+        """Records that one writer makes among all that use this sink; None: there are none here."""
         return None
 
 

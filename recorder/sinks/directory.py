@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from recorder.sinks.base import BundleListing, Sink, SinkUnavailable, check_name
+from recorder.sinks.claims import DirectoryClaims
 
 __all__ = ["DirectorySink"]
 
@@ -122,6 +123,10 @@ class DirectorySink(Sink):
     def state_directory(self) -> Path:
         """The directory itself: what is hidden in it is no bundle."""
         return self.path
+
+    def claims(self) -> DirectoryClaims:
+        """Files in ``.claims``."""
+        return DirectoryClaims(self.path / ".claims")
 
     def _place_or_copy(self, local_file: Path, name: str) -> Path:
         try:

@@ -36,7 +36,7 @@ class BisectOptions:
     """What to explain and what it may take. The defaults are those of the command line."""
 
     frames: frozenset[int] | None = None  #: ids; None: all
-    model: tuple[str, ...] = ()  #: see `replay.run.ReplayOptions`
+    model: tuple[str, ...] = ()  #: see `replay.options.ReplayOptions`
     model_directory: str | None = None
     models: str | None = None
     bundle_path: Path | None = None

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
-from replay.commands.types import Factory
+from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
 from replay.show.terminal import counting, print_heading, print_json, print_line, print_wrapped, styled
 from replay.show.text import inert
 
@@ -22,19 +21,7 @@ __all__ = ["bisect"]
 @click.command(short_help="Find the setting that explains the recorded bits.")
 @bundle_argument
 @click.option("--frames", metavar="IDS", help="Only these frames: ids and ranges such as 3,7-9.")
-@click.option(
-    "--model",
-    type=Factory(),
-    multiple=True,
-    metavar="[NAME=]pkg.mod:factory",
-    help="Function that builds the model, for NAME or for all. Its code is run: trust it.",
-)
-@click.option(
-    "--model-dir", metavar="DIR", help="Directory that --model may be imported from, besides what is installed."
-)
-@click.option(
-    "--models", metavar="LOCATION", help="Model store. Default: REPLAY_MODELS, your config, models/ beside the bundle."
-)
+@model_options
 @click.option(
     "--with",
     "library",
@@ -48,12 +35,6 @@ __all__ = ["bisect"]
     show_default=True,
     metavar="SECONDS",
     help="Longest time for the search.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Longest time for one call of a model.",
 )
 @json_option
 @click.pass_context

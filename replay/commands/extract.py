@@ -11,7 +11,7 @@ import click
 
 from recorder.bundle.errors import BundleInvalid, BundleUnavailable
 from recorder.bundle.manifest import Image, Manifest
-from recorder.bundle.values import ITEM_SIZE_BYTES, TensorValue, tensors_of
+from recorder.bundle.values import ITEM_SIZE_BYTES, TensorValue, Value, tensors_of
 from replay.cli import ExitCode
 from replay.commands.options import bundle_argument, json_option, open_bundle
 from replay.folder import Folder
@@ -157,13 +157,15 @@ def _npy(array: Any) -> bytes:
 def _tensors(manifest: Manifest) -> Iterator[tuple[dict[str, Any], TensorValue]]:
     """Yield every tensor with its place: the call or frame, and where in its arguments or answer it stood."""
     for call in manifest.calls:
-        for role, value in (
-            ("args", call.args),
-            ("kwargs", call.kwargs),
-            ("output", call.output),
-            ("rng", call.rng),
-            ("layers", call.layers),
-        ):
+        parts: dict[str, Value | None] = {
+            "args": call.args,
+            "kwargs": call.kwargs,
+            "state": call.state,
+            "output": call.output,
+            "rng": call.rng,
+            "layers": call.layers,
+        }
+        for role, value in parts.items():
             for path, tensor in tensors_of(value):
                 yield {"call": call.id, "where": role + path}, tensor
     for frame in manifest.frames:

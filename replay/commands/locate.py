@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recorder.bundle.errors import BundleUnavailable
-from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
+from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
 from replay.commands.types import Device, Factory
 from replay.show.terminal import (
     counting,
@@ -62,21 +62,7 @@ _TREES_SHOWN = 3
     help="Settings of the reference.",
 )
 @click.option("--device", type=Device(), metavar="cpu|cuda[:n]", help="Where the reference runs.")
-@click.option(
-    "--model",
-    type=Factory(),
-    multiple=True,
-    metavar="[NAME=]pkg.mod:factory",
-    help="Function that builds the model, for NAME or for all. Its code is run: trust it.",
-)
-@click.option("--model-dir", metavar="DIR", help="Directory that factories may be imported from.")
-@click.option("--models", metavar="LOCATION", help="Model store, as for `replay run`.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Longest time for one call of a model.",
-)
+@model_options
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a plot, SVG.")
 @click.option("--all", "everything", is_flag=True, help="Open the parts of the tree in which nothing differs, too.")
 @json_option

@@ -9,8 +9,7 @@ import click
 
 from recorder.bundle.errors import BundleError, BundleUnavailable
 from replay.cli import ExitCode
-from replay.commands.options import bundle_argument, json_option, new_file, open_bundle
-from replay.commands.types import Factory
+from replay.commands.options import bundle_argument, json_option, model_options, new_file, open_bundle
 from replay.show.terminal import print_json, print_line, print_note, print_wrapped, styled
 from replay.show.text import id_ranges, inert
 
@@ -21,25 +20,7 @@ __all__ = ["minimize"]
 @bundle_argument
 @click.option("-o", "--output", required=True, metavar="FILE", help="The new bundle.")
 @click.option("--frame", type=int, metavar="ID", help="The frame that fails. Default: that of the trigger.")
-@click.option(
-    "--model",
-    type=Factory(),
-    multiple=True,
-    metavar="[NAME=]pkg.mod:factory",
-    help="Function that builds the model, for NAME or for all. Its code is run: trust it.",
-)
-@click.option(
-    "--model-dir", metavar="DIR", help="Directory that --model may be imported from, besides what is installed."
-)
-@click.option(
-    "--models", metavar="LOCATION", help="Model store. Default: REPLAY_MODELS, your config, models/ beside the bundle."
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Longest time for one call of a model.",
-)
+@model_options
 @json_option
 @click.pass_context
 def minimize(
@@ -107,9 +88,11 @@ def minimize(
         )
         context.exit(ExitCode.OK)
     print_line(styled("minimized", fg="green", bold=True) + f"   {target}")
-    print_line(f"{len(done.frames)} of {done.frames_before} frames: {id_ranges(done.frames)}")
+    print_line(f"{len(done.frames)} of {done.frames_before} frames are left: {id_ranges(done.frames)}")
     if done.items is not None:
-        print_line(f"{len(done.items)} of {done.items_before} items of the failing batch: {id_ranges(done.items)}")
+        print_line(
+            f"{len(done.items)} of {done.items_before} items of the failing batch are left: {id_ranges(done.items)}"
+        )
     print_wrapped(f"It still fails: {done.fails_by}. {done.replays} parts were run.")
     context.exit(ExitCode.OK)
 

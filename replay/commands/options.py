@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from replay.commands.types import Factory
+
 if TYPE_CHECKING:
     from recorder.bundle.reader import Bundle
     from replay.opening import Opening
@@ -18,6 +20,7 @@ __all__ = [
     "bundle_argument",
     "identity_option",
     "json_option",
+    "model_options",
     "new_file",
     "open_bundle",
     "opening",
@@ -89,6 +92,37 @@ def opening() -> Opening:
         require_signed=bool(told.get(f"{_MEMORY}require_signed")),
         identities=tuple(told.get(f"{_MEMORY}identities") or ()),
     )
+
+
+def model_options(command: Command) -> Command:
+    """Add --model, --model-dir, --models and --timeout: where the models come from, and how long one may take."""
+    for option in (
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help="Longest time for one call of a model.",
+        ),
+        click.option(
+            "--models",
+            metavar="LOCATION",
+            help="Model store. Default: REPLAY_MODELS, your config, models/ beside the bundle.",
+        ),
+        click.option(
+            "--model-dir",
+            metavar="DIR",
+            help="Directory that --model may be imported from, besides what is installed.",
+        ),
+        click.option(
+            "--model",
+            type=Factory(),
+            multiple=True,
+            metavar="[NAME=]pkg.mod:factory",
+            help="Function that builds the model, for NAME or for all. Its code is run: trust it.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def json_option(command: Command) -> Command:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from recorder.bundle.errors import BundleUnavailable
-from replay.commands.options import bundle_argument, json_option, open_bundle, parse_frame_ids
+from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
 from replay.commands.types import Device, Factory
 from replay.show.terminal import counting, print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
@@ -56,25 +56,7 @@ _OUTCOME_COLOURS = {"fixed": "green", "newly wrong": "red", "still wrong": "red"
     show_default=True,
     help="Runs; more than one shows nondeterminism.",
 )
-@click.option(
-    "--model",
-    type=Factory(),
-    multiple=True,
-    metavar="[NAME=]pkg.mod:factory",
-    help="Function that builds the model, for NAME or for all. Its code is run: trust it.",
-)
-@click.option(
-    "--model-dir", metavar="DIR", help="Directory that --model may be imported from, besides what is installed."
-)
-@click.option(
-    "--models", metavar="LOCATION", help="Model store. Default: REPLAY_MODELS, your config, models/ beside the bundle."
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Longest time for one call of a model.",
-)
+@model_options
 @click.option(
     "--require",
     type=click.Choice(["bit-exact", "tolerance", "decision"]),
@@ -155,7 +137,8 @@ def run(
 
     with open_bundle(bundle) as opened, counting("replaying") as count:
         from replay.load import ConfigInvalid
-        from replay.run import ReplayOptions, replay_bundle
+        from replay.options import ReplayOptions
+        from replay.run import replay_bundle
         from replay.whatif import parse_changes
 
         existing = tuple(frame.id for frame in opened.manifest.frames)
@@ -238,8 +221,8 @@ def _print_what_if(what_if: WhatIf) -> None:
         answers = f"{inert(recorded, 60) or 'an answer'} → {inert(replayed, 60) or 'an answer'}"
         if outcome == "unknown":
             answers = "could not be run"
-        line = f"  {name}  {styled(outcome, fg=_OUTCOME_COLOURS.get(outcome))}  {answers}"
-        print_line(line)
+        first = f"  {name}  {styled(outcome, fg=_OUTCOME_COLOURS.get(outcome))}  "
+        print_wrapped(answers, indent="      ", first=first)
     left_out = sum(len(ids) for _, ids in shown[_LINES_SHOWN:])
     if left_out:
         print_line(f"  and {left_out} more frames; --json lists all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Environment, Frame, Manifest
 from recorder.bundle.values import tensors_of
 from replay.diff.finding import Finding, changed
+from replay.show.text import id_ranges
 
 __all__ = ["compare_bundles", "compare_results", "is_result"]
 
@@ -39,7 +41,7 @@ def compare_bundles(one: Manifest, two: Manifest) -> Iterator[Finding]:
         {name: _plain(getattr(second, name)) for name in machine},
     )
     yield changed("call settings", _call_settings(one), _call_settings(two))
-    yield changed("frames", _frames(one), _frames(two))
+    yield _frames_changed(_frames(one), _frames(two))
 
 
 def _environment(manifest: Manifest) -> Environment:
@@ -82,6 +84,21 @@ def _call_settings(manifest: Manifest) -> dict[str, Any]:
 def _frames(manifest: Manifest) -> dict[str, Any]:
     calls = {call.id: call for call in manifest.calls}
     return {f"frame {frame.id}": _frame(frame, calls) for frame in manifest.frames}
+
+
+def _frames_changed(a: dict[str, Any], b: dict[str, Any]) -> Finding:
+    """Frames that only one bundle has are told together; of the others, what of them differs."""
+    found = changed("frames", a, b)
+    lines = []
+    for side, mine, other in (("the first", a, b), ("the second", b, a)):
+        alone = [int(name.split()[1]) for name in mine if name not in other]
+        if alone:
+            lines.append(f"only in {side} bundle: {id_ranges(alone)}")
+    for name in a.keys() & b.keys():
+        parts = [part for part in a[name] if a[name][part] != b[name][part]]
+        if parts:
+            lines.append(f"{name}: other {' and '.join(parts)}")
+    return replace(found, lines=tuple(lines))
 
 
 def _frame(frame: Frame, calls: dict[int, Any]) -> dict[str, Any]:

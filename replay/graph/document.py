@@ -62,6 +62,11 @@ class _Loader:
         self._observation = Observation()
 
     def load(self) -> LoadedGraph:
+        changing = {
+            number: (str(entry["name"]), _input(entry["state"]))
+            for number, entry in enumerate(_items(self._document, "weights"))
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str) and "state" in entry
+        }
         state = [self._weight(entry) for entry in _items(self._document, "weights")]
         weight_count = len(state)
         names = [entry["name"] for entry in self._document["weights"]]
@@ -83,10 +88,13 @@ class _Loader:
             call=call,
             body=body,
             mutations=[number for number, _ in mutations],
+            changing=changing,
         )
 
     def _weight(self, entry: Any) -> torch.Tensor:
         match entry:
+            case {"name": str(), "state": dict()}:
+                return torch.empty(0, device=self._device)  # each call brings its own
             case {"name": str() as name, "requires_grad": bool() as requires_grad}:
                 tensor = self._weights.get(name)
                 if tensor is None:

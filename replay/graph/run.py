@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,13 +32,27 @@ class LoadedGraph:
         call: tuple[Any, Any],
         body: Body,
         mutations: list[Any],
+        changing: dict[int, tuple[str, Input]] | None = None,
     ) -> None:
+        self._changing = changing or {}
         self._names = names
         self._state = state
         self._inputs = inputs
         self._args, self._kwargs = call
         self._body = body
         self._mutations = mutations
+
+    def put_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Set the tensors that the model changes from call to call, for the next call.
+
+        Raises:
+            GraphRefused: they are others than those that the graph was exported with.
+        """
+        if missing := [name for name, _ in self._changing.values() if name not in state]:
+            raise GraphRefused(f"The recorded state lacks {missing[0][:100]!r}, which the graph uses.")
+        for number, (name, expected) in self._changing.items():
+            expected.check(state[name], number)
+            self._state[number] = state[name]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph under the thread's own settings (gradient mode, autocast, generator).

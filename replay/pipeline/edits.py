@@ -23,6 +23,9 @@ Pixels = NDArray[Any]
 #: Weights of red, green and blue in luma, ITU-R BT.601: what Pillow and OpenCV call grey.
 _LUMA = np.asarray([0.299, 0.587, 0.114], np.float32)
 
+#: Below this a neighbouring pixel weighs less than a thousandth of a grey level: exp(-1 / 2 / 0.2²) is 4e-6.
+_LEAST_BLUR = 0.2
+
 #: Noise is drawn from one fixed seed: a what-if has to give the same answer twice.
 _SEED = 0
 
@@ -133,7 +136,7 @@ def _noise(pixels: Pixels, sigma: float) -> Pixels:
 
 
 def _blur(pixels: Pixels, sigma: float) -> Pixels:
-    if sigma == 0:
+    if sigma < _LEAST_BLUR:
         return pixels
     reach = max(1, math.ceil(3 * sigma))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)

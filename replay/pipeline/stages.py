@@ -130,19 +130,14 @@ def _models(
 
 def _preprocess(bundle: Bundle, call: Call, again: ModelCall, name: str, item: _Item) -> StageVerdict:
     args = _part(bundle, call.args, item)
-    compared = compare_answers(args, again.args, where=f"{name} input")
+    compared = compare_answers(args, again.args, task="none", where=f"{name} input")  # an input decides nothing
     level, difference = compared.level, compared.first_difference
     if level is Level.BIT_EXACT and call.kwargs.items:
-        compared = compare_answers(_part(bundle, call.kwargs, item), again.kwargs, where=f"{name} input")
+        compared = compare_answers(_part(bundle, call.kwargs, item), again.kwargs, task="none", where=f"{name} input")
         level, difference = compared.level, compared.first_difference
     if difference is not None:
         difference = replace(difference, stage="preprocess", what=_named(args, again.args) or difference.what)
-    return _stage("preprocess", _input_level(level), difference)
-
-
-def _input_level(level: Level) -> Level:
-    """An input makes no decision: what is not within tolerance is another input."""
-    return Level.DIVERGED if level is Level.SAME_DECISION else level
+    return _stage("preprocess", level, difference)
 
 
 def _named(recorded: Answer, replayed: Answer) -> str | None:

@@ -30,6 +30,27 @@ class Loaded:
     module: torch.nn.Module | None = None
     notes: list[str] = field(default_factory=list)  #: sentences: what of it is not the recorded model
     training_modules: frozenset[str] = frozenset()  #: paths recorded in training mode; "" is the root
+    state: tuple[str, ...] = ()  #: patterns of the tensors that each call brings along
+
+    def put_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Put the model into the state that it had before a call.
+
+        Raises:
+            LoadFailed: it has no place for it.
+        """
+        from recorder.models.state import StateNames, StateRefused, put_state
+        from replay.graph.arguments import GraphRefused
+        from replay.graph.run import LoadedGraph
+
+        try:
+            if isinstance(self.call, LoadedGraph):
+                self.call.put_state(state)
+            elif self.module is not None:
+                put_state(self.module, StateNames(self.state), state)
+            else:
+                raise LoadFailed("the recorded model has a state, and this one is no module that could be given it")
+        except (StateRefused, GraphRefused) as refused:
+            raise LoadFailed(str(refused)) from refused
 
     def set_training(self, training: bool) -> None:
         """Follow the root's training flag, which a host may switch between calls."""
@@ -53,6 +74,7 @@ def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
     Args:
         request: "source" ("graph", "onnx" or "factory"), "factory" (pkg.mod:fn, trusted by the user), "path" of the
             weights or ONNX file or None, "digest" of the recorded weights or None, "layouts", "training_modules",
+            "state" (patterns of the tensors that are no weights),
             "add_path" (a directory to import the factory from), "options" of an ONNX session, "profile".
         graph: the graph document, where that is the source.
         device: where the model goes.
@@ -104,7 +126,7 @@ def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], dev
         _lay_out(model, layouts, request)
     else:
         notes.append("the recorded weights are not known; the factory's own are used")
-    loaded = Loaded(model, model.to(device), notes, frozenset(request["training_modules"]))
+    loaded = Loaded(model, model.to(device), notes, frozenset(request["training_modules"]), tuple(request["state"]))
     loaded.restore_training()
     return loaded
 
@@ -140,7 +162,7 @@ def _apply(model: torch.nn.Module, tensors: dict[str, torch.Tensor], request: di
     from replay.worker.weights import WeightsRefused, apply_weights
 
     try:
-        apply_weights(model, tensors, request["training_modules"])
+        apply_weights(model, tensors, request["training_modules"], request["state"])
     except WeightsRefused as refused:
         raise LoadFailed(f"the recorded weights do not fit the model of {request['factory']}: {refused}") from refused
 
@@ -160,10 +182,10 @@ def _lay_out(model: torch.nn.Module, layouts: dict[str, TensorLayout], request: 
 
 
 def _check_own_weights(model: torch.nn.Module, request: dict[str, Any]) -> None:
-    from recorder.models import WeightsUnreadable, stream_weights, tensors_of_module
+    from recorder.models import StateNames, WeightsUnreadable, stream_weights, tensors_of_module
 
     try:
-        own = stream_weights(tensors_of_module(model)).digest
+        own = stream_weights(StateNames(request["state"]).weights(tensors_of_module(model))).digest
     except WeightsUnreadable as error:
         raise LoadFailed(f"the weights of {request['factory']} cannot be checked: {error}") from error
     if own != request["digest"]:

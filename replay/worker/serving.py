@@ -110,7 +110,9 @@ class Server:
             view = memoryview(payload)
             args = rebuild(request["args"], view, where="args", device=self._device)
             kwargs = rebuild(request["kwargs"], view, where="kwargs", device=self._device)
-        except NotRebuildable as lacking:
+            if request["state"] is not None:
+                model.put_state(rebuild(request["state"], view, where="state", device=self._device))
+        except (NotRebuildable, LoadFailed) as lacking:
             return {"status": "refused", "reason": str(lacking)}, ()
         settings = request["settings"]
         model.set_training(settings["training"])

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from recorder.bundle.manifest import TensorLayout
+from recorder.models.state import StateNames
 from recorder.models.tensors import tensors_of_module
 from recorder.models.weights_file import SAFETENSORS_DTYPES
 
@@ -75,7 +76,10 @@ def load_weights(
 
 
 def apply_weights(
-    module: torch.nn.Module, tensors: dict[str, torch.Tensor], training_modules: tuple[str, ...] | list[str]
+    module: torch.nn.Module,
+    tensors: dict[str, torch.Tensor],
+    training_modules: tuple[str, ...] | list[str],
+    state: tuple[str, ...] | list[str] = (),
 ) -> None:
     """Put recorded weights in the place of a module's own, keeping their memory, and set its training flags.
 
@@ -83,11 +87,12 @@ def apply_weights(
         module: from the user's factory.
         tensors: as `load_weights` returns them.
         training_modules: paths of the modules that were in training mode (manifest.Model.training_modules).
+        state: patterns of the tensors that are no weights (manifest.Model.state); they stay as they are.
 
     Raises:
         WeightsRefused: the module's tensors are others than the recorded ones; nothing was changed then.
     """
-    own = tensors_of_module(module)
+    own = StateNames(state).weights(tensors_of_module(module))
     _check_same(own, tensors)
     modules = dict(module.named_modules())
     if unknown := [path for path in training_modules if path not in modules]:

@@ -376,7 +376,7 @@ def complete(manifest: dict[str, Any]) -> None:
             "settings": {"torch.num_threads": "x"}, "cpu": {"model": "x", "flags": ["y"]},
         }  # fmt: skip
     for model in manifest["models"]:
-        model |= {"factory": "a.b:c", "problems": ["x"], "options": some, "training_modules": ["x"]}
+        model |= {"factory": "a.b:c", "problems": ["x"], "options": some, "training_modules": ["x"], "state": ["x"]}
         model["layouts"] = {"x": {"strides": [1], "alignment": 0}}
     for frame in manifest["frames"]:
         left = {"name": "x", "source": "array", "encoding": "pixels", "sha256": None, "dtype": "uint8"}

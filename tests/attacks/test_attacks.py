@@ -106,8 +106,8 @@ def test_the_attack_reaches_every_string_that_the_format_leaves_free() -> None:
     closed = {name for (_, name), hit in reached.items() if not hit}
     assert closed == {
         "autocast", "bundle", "closed_by", "container", "device", "digest", "dtype", "encoding", "form", "format",
-        "framework", "git_commit", "host", "id", "member", "operation", "path", "pixels_sha256", "required_features",
-        "sha256", "signature", "source", "stage", "status", "thumbnail",
+        "framework", "git_commit", "host", "id", "member", "operation", "original_digest", "path", "pixels_sha256",
+        "reason", "required_features", "sha256", "signature", "source", "stage", "status", "thumbnail",
     }  # fmt: skip
     assert sum(reached.values()) > 30
 

@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 
 from recorder.bundle import Bundle
 from recorder.bundle.schema import load_schema, validate
+from replay.options import ReplayOptions
 from replay.result import result_to_json
-from replay.run import ReplayOptions
 from replay.show.text import cells
 from replay.verdict import CallVerdict, Difference, FrameVerdict, Level, ReplayResult, worst
 from tests.cli.conftest import Run, assert_one_sentence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import struct
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from recorder.governor import Admission
 from recorder.head_template import HeadTemplate, Hole, Templates
 from recorder.hooks.call import OpenCall
 from recorder.hooks.usual_call import UsualCalls, input_key, layout_of, output_key
+from recorder.privacy import PrivacyPolicy
 from recorder.records import HEAD_LENGTH, pack_head, pack_value, unpack_head
 
 DTYPES = [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.int64, torch.bool, torch.complex64]
@@ -220,6 +222,49 @@ def test_the_second_frame_of_a_shape_holds_its_own_pixels(make_recorder: Any, bu
     for frame, image in zip(frames, images, strict=True):
         assert np.array_equal(bundle.pixels(frame.images[0]), image) and frame.metadata["note"] == "é"
         assert frame.status == "complete" and frame.stream == "a"
+
+
+def test_what_privacy_keeps_out_of_the_ring_never_becomes_a_template(make_recorder: Any, net: Any) -> None:
+    """Of many frames of one shape no pixel, input or answer reaches the ring, and the metadata is the withheld one."""
+    fields = ("image", "model_input", "model_output", "output", "metadata.who")
+    recorder = make_recorder(privacy=PrivacyPolicy(levels=dict.fromkeys(fields, "digest-only")))
+    recorder.attach(net, store=False)
+    secret = np.frombuffer(b"a face" * 16, np.uint8).reshape(4, 8, 3).copy()
+    given = torch.full((1, 16), 3.14159)
+    with torch.inference_mode():
+        answers = []
+        for _ in range(4):
+            with recorder.frame(image=secret, camera="a", who="Ada Lovelace") as frame:
+                answers.append(net(given))
+                frame.output = {"score": 0.123456789}
+            answers.append(net(given))
+    ring = recorder._session.ring_path.read_bytes()
+    hidden = (secret.tobytes(), given.numpy().tobytes(), answers[0].numpy().tobytes(), b"Ada Lovelace")
+    assert not [number for number, content in enumerate(hidden) if content in ring]
+    assert struct.pack(">d", 0.123456789) not in ring
+    assert not recorder.stats().errors
+
+
+def test_metadata_that_changes_inside_a_frame_stands_changed_at_its_end(make_recorder: Any, bundles: Any) -> None:
+    """However it was changed: by the frame, in the dictionary itself, or deep inside a value."""
+    recorder = make_recorder()
+    for number in range(3):
+        with recorder.frame(camera="a", deep={"list": [0]}) as frame:
+            frame["by_key"] = number
+        with recorder.frame(camera="a", deep={"list": [0]}) as frame:
+            frame.metadata["inside"] = number
+        with recorder.frame(camera="a", deep={"list": [0]}) as frame:
+            frame.metadata["deep"]["list"].append(number)
+    recorder.trigger("look").wait(20)
+    [bundle] = bundles()
+    found = [dict(frame.metadata) for frame in bundle.manifest.frames]
+    plain = {"camera": "a", "deep": {"list": [0]}}
+    changes = [
+        change
+        for number in range(3)
+        for change in ({"by_key": number}, {"inside": number}, {"deep": {"list": [0, number]}})
+    ]
+    assert found == [{**plain, **change} for change in changes]
 
 
 def test_frames_have_numbers_of_their_own() -> None:

@@ -65,7 +65,7 @@ def test_a_call_in_flight_at_death_is_an_open_frame_with_its_input(make_recorder
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         with RingReader(recorder._session.ring_path) as reader:
-            window = salvage(reader, "0" * 32, [], "died")
+            window = salvage(reader, "0" * 32, "it died", ending="killed")
             last = window.records[-1]
             tensor = last.head["args"]["tuple"][0]["tensor"]
             found.append((window.incident.triggers[0].frame, last.key, last.payload(tensor["offset"], 64)))

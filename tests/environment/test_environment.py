@@ -56,7 +56,8 @@ def test_only_listed_variables_with_plain_values_are_kept() -> None:
 
 def test_torch_is_not_imported_for_the_sake_of_describing_it() -> None:
     code = (
-        "import sys; from recorder.environment import *; e = capture_environment(packages=False);"
+        "import sys; from recorder.environment import *; from recorder.fingerprint import settings_fingerprint;"
+        "e = capture_environment(packages=False);"
         "assert 'torch' not in sys.modules and e.settings == {} and settings_fingerprint() == ()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -209,6 +209,18 @@ def layers(writer: BundleWriter) -> Parts:
     return (_frame(1, calls=(1,)),), (call,)
 
 
+def state(writer: BundleWriter) -> Parts:
+    """Two calls of a model that remembers: each with what it remembered before."""
+    frames, calls = [], []
+    for number in (1, 2):
+        given = store_array(writer, np.full((1, 2), number, np.float32))
+        held = {"count": np.array([number], np.int64), "memory.0": np.full((1, 3), number / 4, np.float32)}
+        before = MappingValue(items=tuple((name, store_array(writer, array)) for name, array in held.items()))
+        calls.append(replace(_call(number, (number,), (given,), given), state=before))
+        frames.append(_frame(number, calls=(number,)))
+    return tuple(frames), tuple(calls)
+
+
 def privacy(writer: BundleWriter) -> Parts:
     """An image with a box filled, one that was kept back, and a call of which only shapes and digests are left."""
     pixels = picture(np.random.default_rng(5), 24, 32)
@@ -380,6 +392,7 @@ GOLDENS: dict[str, Callable[[BundleWriter], Parts]] = {
     "1.0-open-frame": open_frame,
     "1.0-values": values,
     "1.0-layers": layers,
+    "1.0-state": state,
     "1.0-privacy": privacy,
 }
 SALVAGED = "1.0-salvaged"

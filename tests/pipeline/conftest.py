@@ -14,7 +14,8 @@ import pytest
 from recorder import FlightRecorder
 from recorder.bundle import Bundle
 from replay.load import UserConfig
-from replay.run import ReplayOptions, replay_bundle
+from replay.options import ReplayOptions
+from replay.run import replay_bundle
 from replay.verdict import ReplayResult
 from replay.whatif import parse_changes
 from tests.pipeline import service

@@ -11,7 +11,7 @@ from tests.product.conftest import ROOT, run
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: What differs from run to run: times and random ids.
 VARYING = [
-    (r"\d{8}T\d{6}Z-[0-9a-f]{12}", "BUNDLE"),
+    (r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{12}", "BUNDLE"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", "TIME"),
     (r"0\.\d{3}", "P"),
 ]

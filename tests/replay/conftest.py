@@ -10,7 +10,8 @@ import pytest
 
 from recorder.bundle import Bundle
 from replay.load import UserConfig
-from replay.run import ReplayOptions, replay_bundle
+from replay.options import ReplayOptions
+from replay.run import replay_bundle
 from replay.verdict import ReplayResult
 from tests.replay.bundles_of_calls import Recording
 

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from recorder.bundle import Bundle
 from replay.load import UserConfig
-from replay.run import ReplayOptions, replay_bundle
+from replay.options import ReplayOptions
+from replay.run import replay_bundle
 from replay.verdict import Level, ReplayResult
 from replay.whatif import parse_changes
 from replay.worker.onnx import OnnxRefused, open_onnx

@@ -1,0 +1,1 @@
+"""Incidents on tickets: what is said, in the language of each tracker, and how it gets there."""

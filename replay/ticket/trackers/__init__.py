@@ -1,0 +1,1 @@
+"""One module a tracker: its API, as documented, and nothing else."""

@@ -1,0 +1,1 @@
+"""Models that change tensors of their own from call to call."""

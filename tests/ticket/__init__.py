@@ -1,0 +1,1 @@
+"""Tests of tickets: what is said, how it is filed, and that nothing in it acts."""
