@@ -24,10 +24,11 @@ from replay.show.text import duration, inert
 __all__ = ["MAX_FRAMES", "Moment", "Shown", "frames_shown", "history_plots", "moment", "signal_plots", "what_changed"]
 
 #: Frames on a page, those about the trigger: more are no timeline one can look at.
-MAX_FRAMES = 240
+MAX_FRAMES = 160
 
-#: All large pictures together; as base64 they take four thirds, and the page has to stay below 8 MB.
-_PICTURES_BYTES = 4_500_000
+#: All large pictures together, and a sixth of it for masks; as base64 they take four thirds, thumbnails and boxes come
+#: to 2 MB at most, and the page has to stay below 8 MB.
+_PICTURES_BYTES = 3_600_000
 _PICTURE_BYTES = 120_000
 _THUMBNAIL_BYTES = 4_000
 _THUMBNAIL_SIDE = 96
@@ -127,7 +128,7 @@ def _shown(
         picture=large,
         thumbnail=small,
         without=without,
-        drawing=drawing(bundle, frame, calls),
+        drawing=drawing(bundle, frame, calls, each_bytes // 6),
         size=size,
     )
 

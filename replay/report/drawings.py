@@ -17,7 +17,7 @@ from recorder.bundle.values import MappingValue, RecordValue, SequenceValue, Ten
 from recorder.signals import summarize_answer
 from replay.report.pictures import png_uri
 
-__all__ = ["Box", "Drawing", "drawing"]
+__all__ = ["Box", "Drawing", "boxes_of", "classes_of", "drawing", "mask_colours"]
 
 Array = npt.NDArray[Any]
 
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 _MAX_TENSOR_BYTES = 32 * 2**20
 
 #: Boxes on one image, best first: more hide it.
-_BOXES_SHOWN = 50
+_BOXES_SHOWN = 20
 
 #: Longer side of a mask: it is drawn stretched.
 _MASK_SIDE = 240
@@ -59,8 +59,8 @@ class Drawing:
     confidence: float | None = None
 
 
-def drawing(bundle: Bundle, frame: Frame, calls: Mapping[int, Call]) -> Drawing:
-    """Return what can be drawn of a frame's answer; a damaged or odd tensor is left out."""
+def drawing(bundle: Bundle, frame: Frame, calls: Mapping[int, Call], mask_bytes: int = 20_000) -> Drawing:
+    """Return what can be drawn of an answer; a damaged or odd tensor, or a mask above its budget, is left out."""
     own = [calls[each] for each in frame.calls if each in calls]
     answers: list[tuple[Value, int | None]] = [] if frame.output is None else [(frame.output, None)]
     # What a detector's last network said of its candidates is no answer of the service: its own answer has the boxes.
@@ -74,11 +74,11 @@ def drawing(bundle: Bundle, frame: Frame, calls: Mapping[int, Call]) -> Drawing:
     for value, row in answers:
         named = _named(value, row)
         if not boxes and (found := _array(bundle, named.get("boxes"))) is not None:
-            boxes, left_out = _boxes(found, _array(bundle, named.get("scores")), _array(bundle, named.get("labels")))
-        mask = mask or _mask(bundle, named)
+            boxes, left_out = boxes_of(found, _array(bundle, named.get("scores")), _array(bundle, named.get("labels")))
+        mask = mask or _mask(bundle, named, mask_bytes)
         tensor = _first_tensor(value)
         if not classes and tensor is not None and (numbers := _array(bundle, tensor)) is not None:
-            classes = _classes(numbers, row)
+            classes = classes_of(numbers, row)
         if confidence is None:
             confidence = _confidence(bundle, value, row)
     return Drawing(boxes=boxes, boxes_left_out=left_out, mask=mask, classes=classes, confidence=confidence)
@@ -118,8 +118,8 @@ def _array(bundle: Bundle, value: Value | None) -> Array | None:
     return array if math.prod(array.shape) * 8 <= 4 * _MAX_TENSOR_BYTES else None
 
 
-def _boxes(boxes: Array, scores: Array | None, labels: Array | None) -> tuple[tuple[Box, ...], int]:
-    """Corners x1, y1, x2, y2 in pixels, as torchvision and most detectors answer."""
+def boxes_of(boxes: Array, scores: Array | None, labels: Array | None) -> tuple[tuple[Box, ...], int]:
+    """Return boxes of corners x1, y1, x2, y2 in pixels (torchvision's form), best first, and how many are left out."""
     if boxes.ndim != 2 or boxes.shape[1] < 4:
         return (), 0
     corners = boxes[:, :4].astype(np.float64)
@@ -139,10 +139,19 @@ def _boxes(boxes: Array, scores: Array | None, labels: Array | None) -> tuple[tu
     return tuple(found), max(0, len(boxes) - _BOXES_SHOWN)
 
 
-def _mask(bundle: Bundle, named: dict[str, Value]) -> str | None:
-    """Instance masks (N, H, W or N, 1, H, W), a map of classes (H, W), or of class scores (1, C, H, W)."""
+def _mask(bundle: Bundle, named: dict[str, Value], max_bytes: int) -> str | None:
     masks = _array(bundle, named.get("masks", named.get("mask")))
-    scores = _array(bundle, named.get("out")) if masks is None else None
+    colours = mask_colours(masks, _array(bundle, named.get("out")) if masks is None else None)
+    return None if colours is None else png_uri(colours, max_bytes)
+
+
+def mask_colours(masks: Array | None, scores: Array | None) -> npt.NDArray[np.uint8] | None:
+    """Return masks as HW4 colours, RGBA, at most 240 pixels wide and high; None where there is nothing to draw.
+
+    Args:
+        masks: of instances (N, H, W or N, 1, H, W), or a map of classes (H, W), 0 the background.
+        scores: of classes (1, C, H, W), the first the background.
+    """
     if masks is not None and masks.ndim == 4 and masks.shape[1] == 1:
         masks = masks[:, 0]
     if masks is not None and masks.ndim == 3 and masks.shape[0]:
@@ -150,7 +159,7 @@ def _mask(bundle: Bundle, named: dict[str, Value]) -> str | None:
         on = masks > (0.5 if masks.dtype.kind == "f" else 0)
         index = np.where(on.any(axis=0), on.argmax(axis=0) + 1, 0)
     elif masks is not None and masks.ndim == 2:
-        index = np.maximum(np.nan_to_num(_thinned(masks).astype(np.float32)), 0).astype(np.int64)
+        index = np.clip(np.nan_to_num(_thinned(masks).astype(np.float32)), 0, 2**31).astype(np.int64)
     elif scores is not None and scores.ndim == 4 and scores.shape[1] > 1 and scores.shape[0]:
         index = _thinned(scores[0]).astype(np.float32).argmax(axis=0)
     else:
@@ -160,7 +169,7 @@ def _mask(bundle: Bundle, named: dict[str, Value]) -> str | None:
     palette = np.array([(*colour, _ALPHA) for colour in _COLOURS], np.uint8)
     colours = palette[(index - 1) % len(palette)]
     colours[index == 0] = 0
-    return png_uri(np.ascontiguousarray(colours))
+    return np.ascontiguousarray(colours)
 
 
 def _thinned(array: Array) -> Array:
@@ -168,7 +177,8 @@ def _thinned(array: Array) -> Array:
     return array[..., ::step, ::step]
 
 
-def _classes(numbers: Array, row: int | None) -> tuple[tuple[int, float], ...]:
+def classes_of(numbers: Array, row: int | None) -> tuple[tuple[int, float], ...]:
+    """Return index and probability of the likeliest classes, of (classes) or one row of (batch, classes)."""
     if numbers.dtype.kind != "f" or numbers.ndim not in (1, 2) or not numbers.size or numbers.shape[-1] < 2:
         return ()
     if numbers.ndim == 2:

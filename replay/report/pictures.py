@@ -54,11 +54,11 @@ def picture(pixels: npt.NDArray[Any], max_bytes: int, side: int = _SIDES[0]) -> 
     return None
 
 
-def png_uri(colours: npt.NDArray[np.uint8]) -> str:
-    """Encode HW4 colours (RGBA) as PNG."""
+def png_uri(colours: npt.NDArray[np.uint8], max_bytes: int) -> str | None:
+    """Encode HW4 colours (RGBA) as PNG; None where it takes more than so many bytes."""
     file = io.BytesIO()
-    pil.fromarray(colours, "RGBA").save(file, "PNG")
-    return _uri("png", file.getvalue())
+    pil.fromarray(colours).save(file, "PNG")
+    return _uri("png", file.getvalue()) if file.tell() <= max_bytes else None
 
 
 def _eight_bit(pixels: npt.NDArray[Any], side: int) -> pil.Image | None:

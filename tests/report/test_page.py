@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from recorder.bundle import Bundle
 from replay.cli import cli
+from replay.report.drawings import boxes_of, classes_of, mask_colours
 from replay.report.pictures import picture
 from replay.report.plots import plot
 from tests.golden.regenerate import FOLDER
@@ -149,6 +150,25 @@ def test_pictures_fit_their_budget_or_are_left_out() -> None:
     assert len(made.uri) < 30_000 * 4 / 3 + 40
     assert picture(noise, 100) is None
     assert picture(np.zeros((4, 4, 7), np.uint8), 10_000) is None
+
+
+def test_boxes_masks_and_classes_are_drawn() -> None:
+    """A detector's boxes with their scores, a mask, and of a classifier the five likeliest."""
+    boxes = np.array([[10, 20, 30, 40], [0, 0, 5, 5], [9, 9, 1, 1], [np.nan, 0, 1, 1]], np.float32)
+    drawn, left_out = boxes_of(boxes, np.array([0.5, 0.9, 0.8, 0.7], np.float32), np.array([3, 1, 0, 0]))
+    assert [(box.x, box.width, box.label) for box in drawn] == [(0, 5, "class 1 0.90"), (10, 20, "class 3 0.50")]
+    assert left_out == 0
+    masks = np.zeros((2, 1, 8, 8), np.float32)
+    masks[1, 0, 2:4, 2:4] = 0.9
+    colours = mask_colours(masks, None)
+    assert colours is not None
+    assert (colours[..., 3] > 0).sum() == 4
+    scores = np.zeros((1, 3, 8, 8), np.float32)
+    scores[0, 2, :4] = 1
+    colours = mask_colours(None, scores)
+    assert colours is not None
+    assert (colours[..., 3] > 0).sum() == 32
+    assert [index for index, _ in classes_of(np.array([[0.0, 3.0, 1.0]], np.float32), None)] == [1, 2, 0]
 
 
 def test_a_plot_leaves_gaps_where_there_is_no_number() -> None:
