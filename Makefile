@@ -28,9 +28,9 @@ bench: $(VENV)/.dev system
 
 # Format and signatures are tested against the real tools; elsewhere than on Debian install them yourself.
 system:
-	@{ command -v zstd && command -v bsdtar && command -v openssl; } >/dev/null || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq zstd libarchive-tools openssl; } || \
-	  { echo "Install zstd, bsdtar (libarchive) and openssl: the tests open and sign bundles with these tools." >&2; exit 1; }
+	@{ command -v zstd && command -v bsdtar && command -v openssl && command -v chromium; } >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq zstd libarchive-tools openssl chromium; } || \
+	  { echo "Install zstd, bsdtar (libarchive), openssl and chromium: the tests open and sign bundles and look at reports with them." >&2; exit 1; }
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "show": "replay.commands.show:show",
     "ls": "replay.commands.ls:ls",
     "verify": "replay.commands.verify:verify",
+    "report": "replay.commands.report:report",
     "extract": "replay.commands.extract:extract",
     "locate": "replay.commands.locate:locate",
     "redact": "replay.commands.redact:redact",

@@ -13,7 +13,7 @@ from recorder.bundle.track import PARTS, TrackTable
 from replay.show.story import Say, Section
 from replay.show.text import duration, iso
 
-__all__ = ["csv_lines", "history_json", "history_section", "spark"]
+__all__ = ["csv_lines", "history_json", "history_section", "series", "spark"]
 
 #: Signals shown as a line, where the track has them; --json and `extract` have all.
 _SHOWN = ("luminance", "sharpness_x", "difference", "confidence", "latency")
@@ -57,7 +57,7 @@ def history_section(manifest: Manifest, tables: Sequence[TrackTable], say: Say, 
         known = {signal.name for signal in manifest.track.signals} if manifest.track is not None else set()
         lines = []
         for name in (signal for signal in _SHOWN if signal in known):
-            points = _series(own, name)
+            points = series(own, name)
             if points:
                 numbers = [number for _, number in points]
                 drawn = spark(points, begin, end, blocks=blocks)
@@ -168,7 +168,7 @@ def _frames(tables: Sequence[TrackTable]) -> int:
     return coarsest.level.rows if not coarsest.level.seconds else int(sum(coarsest.columns["frames"]))
 
 
-def _series(tables: Sequence[TrackTable], signal: str) -> _Points:
+def series(tables: Sequence[TrackTable], signal: str) -> _Points:
     """A signal over time from the finest level that reaches there."""
     points: _Points = []
     for table in sorted(tables, key=lambda table: table.level.seconds):
