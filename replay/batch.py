@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from recorder.bundle.values import MappingValue, RecordValue, SequenceValue, TensorValue, Value, tensors_of
+from recorder.bundle.values import TensorValue, Value, map_tensors, tensors_of
 from replay.compare.comparison import Answer
 
 __all__ = ["batch_size", "is_batch", "rows_of", "take_items"]
@@ -47,17 +47,12 @@ def take_items(answer: Answer, count: int, items: Sequence[int]) -> Answer:
     for path, tensor in tensors_of(answer.value):
         if is_batch(tensor, count):
             tensors[path] = rows_of(answer.tensors[path], count, items)
-    return Answer(value=_taken(answer.value, count, len(items)), tensors=tensors)
 
+    def fewer(tensor: TensorValue) -> Value:
+        if not is_batch(tensor, count):
+            return tensor
+        return replace(
+            tensor, shape=(len(items), *tensor.shape[1:]), size_bytes=tensor.size_bytes // count * len(items)
+        )
 
-def _taken(value: Value, count: int, kept: int) -> Value:
-    match value:
-        case TensorValue() if is_batch(value, count):
-            return replace(value, shape=(kept, *value.shape[1:]), size_bytes=value.size_bytes // count * kept)
-        case SequenceValue(items=items):
-            return replace(value, items=tuple(_taken(each, count, kept) for each in items))
-        case MappingValue(items=pairs):
-            return replace(value, items=tuple((key, _taken(each, count, kept)) for key, each in pairs))
-        case RecordValue(fields=fields):
-            return replace(value, fields=tuple((key, _taken(each, count, kept)) for key, each in fields))
-    return value
+    return Answer(value=map_tensors(answer.value, fewer), tensors=tensors)

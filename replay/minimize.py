@@ -14,7 +14,7 @@ from pathlib import Path
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Call, Frame, Manifest
 from recorder.bundle.rewrite import rewrite
-from recorder.bundle.values import MappingValue, SequenceValue, TensorValue, Value, map_tensors
+from recorder.bundle.values import TensorValue, Value, map_tensors
 from recorder.bundle.writer import BundleWriter
 from recorder.environment import describe_cpu
 from recorder.sinks.s3.address import S3Address
@@ -244,7 +244,6 @@ class _Search:
 
         call = job.call
         args, kwargs = map_tensors(call.args, cut), map_tensors(call.kwargs, cut)
-        assert isinstance(args, SequenceValue) and isinstance(kwargs, MappingValue)  # noqa: S101 - for the types
         output = None if call.output is None else map_tensors(call.output, cut)
         return replace(job, call=replace(call, args=args, kwargs=kwargs, output=output))
 
@@ -261,18 +260,11 @@ def _with_items(bundle: Bundle, writer: BundleWriter, call: Call, count: int, it
     def stored(tensor: TensorValue) -> Value:
         if not is_batch(tensor, count):
             return tensor
-        return writer.tensor(
-            rows_of(bundle.tensor_bytes(tensor), count, items),
-            container=tensor.container,
-            dtype=tensor.dtype,
-            shape=(len(items), *tensor.shape[1:]),
-            strides=tensor.strides,
-            alignment=tensor.alignment,
-            device=tensor.device,
+        return writer.tensor_like(
+            rows_of(bundle.tensor_bytes(tensor), count, items), tensor, (len(items), *tensor.shape[1:])
         )
 
     args, kwargs = map_tensors(call.args, stored), map_tensors(call.kwargs, stored)
-    assert isinstance(args, SequenceValue) and isinstance(kwargs, MappingValue)  # noqa: S101 - for the types
     output = None if call.output is None else map_tensors(call.output, stored)
     frames = tuple(call.frames[item] for item in items) if len(call.frames) == count else call.frames
     return replace(call, args=args, kwargs=kwargs, output=output, frames=frames)

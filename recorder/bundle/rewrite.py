@@ -139,15 +139,7 @@ def _without_shared_remains(source: Bundle, manifest: Manifest, writer: BundleWr
     def stored(tensor: TensorValue) -> Value:
         if tensor.member not in shared:
             return tensor
-        return writer.tensor(
-            source.tensor_bytes(tensor),
-            container=tensor.container,
-            dtype=tensor.dtype,
-            shape=tensor.shape,
-            strides=tensor.strides,
-            alignment=tensor.alignment,
-            device=tensor.device,
-        )
+        return writer.tensor_like(source.tensor_bytes(tensor), tensor)
 
     return map_manifest_tensors(manifest, stored)
 

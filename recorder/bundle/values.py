@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import overload
 
 __all__ = [
     "DTYPES",
@@ -182,6 +183,14 @@ def tensors_of(value: Value | None, path: str = "") -> Iterator[tuple[str, Tenso
         case RecordValue(fields=fields):
             for name, item in fields:
                 yield from tensors_of(item, f"{path}.{name}")
+
+
+@overload
+def map_tensors(value: SequenceValue, change: Callable[[TensorValue], Value]) -> SequenceValue: ...
+@overload
+def map_tensors(value: MappingValue, change: Callable[[TensorValue], Value]) -> MappingValue: ...
+@overload
+def map_tensors(value: Value, change: Callable[[TensorValue], Value]) -> Value: ...
 
 
 def map_tensors(value: Value, change: Callable[[TensorValue], Value]) -> Value:

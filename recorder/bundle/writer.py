@@ -189,6 +189,24 @@ class BundleWriter:
         self._images_of[frame_id] = index + 1
         return f"images/{frame_id:06x}-{index}.{extension}", f"thumbnails/{frame_id:06x}-{index}.jpg"
 
+    def tensor_like(
+        self, data: bytes | bytearray | memoryview, like: TensorValue, shape: tuple[int, ...] | None = None
+    ) -> TensorValue:
+        """Store bytes as `tensor` does, described as another tensor is, but for the shape where one is given.
+
+        Raises:
+            ValueError: as `tensor`.
+        """
+        return self.tensor(
+            data,
+            container=like.container,
+            dtype=like.dtype,
+            shape=like.shape if shape is None else shape,
+            strides=like.strides,
+            alignment=like.alignment,
+            device=like.device,
+        )
+
     def tensor(
         self,
         data: bytes | bytearray | memoryview,

@@ -23,14 +23,7 @@ from recorder.bundle.manifest import (
     Model,
     Parent,
 )
-from recorder.bundle.values import (
-    MappingValue,
-    OpaqueValue,
-    RecordValue,
-    SequenceValue,
-    TensorValue,
-    Value,
-)
+from recorder.bundle.values import MappingValue, OpaqueValue, SequenceValue, TensorValue, Value, map_tensors
 from recorder.counts import Counts
 from recorder.records import Kind
 from recorder.sealer.latched import Latched, placeholder_context
@@ -279,29 +272,14 @@ class _Draft:
         return self._store(value, record) if left is None else left
 
     def _store(self, value: Value, record: StageRecord) -> Value:
-        match value:
-            case TensorValue():
-                data = record.payload(value.offset, value.size_bytes)
-                if data is None:
-                    self.lost.add("tensor-overwritten")
-                    return OpaqueValue(type=f"{value.container} tensor, overwritten before it was sealed")
-                return self._writer.tensor(
-                    data,
-                    container=value.container,
-                    dtype=value.dtype,
-                    shape=value.shape,
-                    strides=value.strides,
-                    alignment=value.alignment,
-                    device=value.device,
-                )
-            case SequenceValue(form=form, items=items):
-                return SequenceValue(form=form, items=tuple(self._store(item, record) for item in items))
-            case MappingValue(items=pairs):
-                return MappingValue(items=tuple((key, self._store(item, record)) for key, item in pairs))
-            case RecordValue(fields=fields):
-                stored = tuple((name, self._store(item, record)) for name, item in fields)
-                return dataclasses.replace(value, fields=stored)
-        return value
+        def stored(tensor: TensorValue) -> Value:
+            data = record.payload(tensor.offset, tensor.size_bytes)
+            if data is None:
+                self.lost.add("tensor-overwritten")
+                return OpaqueValue(type=f"{tensor.container} tensor, overwritten before it was sealed")
+            return self._writer.tensor_like(data, tensor)
+
+        return map_tensors(value, stored)
 
 
 def _id(value: Any) -> int:

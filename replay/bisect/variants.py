@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Call, TensorLayout
 from recorder.bundle.tensors import dense_order
 from recorder.bundle.values import (
     ITEM_SIZE_BYTES,
-    MappingValue,
-    RecordValue,
-    SequenceValue,
     TensorValue,
+    map_tensors,
     tensors_of,
 )
 from replay.compare.comparison import Answer
@@ -101,8 +98,8 @@ class Variants:
             call = replace(
                 job.call,
                 settings=settings,
-                args=_mapped(job.call.args, change),
-                kwargs=_mapped(job.call.kwargs, change),
+                args=map_tensors(job.call.args, change),
+                kwargs=map_tensors(job.call.kwargs, change),
             )
             made.append(replace(job, call=call, model=model, candidates=candidates, variant=variant))
         return made
@@ -139,11 +136,13 @@ def joined(answers: Sequence[Answer]) -> Answer | None:
             path: (each.dtype, each.shape) for path, each in values.items()
         }:
             return None
+    if first.value is None:
+        return first
     if any(tensor.shape[:1] != (1,) for tensor in values.values()):
         return None
     tensors = {path: b"".join(answer.tensors[path] for answer in (first, *rest)) for path in values}
     size = len(answers)
-    value = _mapped(
+    value = map_tensors(
         first.value,
         lambda tensor: replace(
             tensor,
@@ -161,22 +160,10 @@ def plain(answer: Answer) -> Answer:
         path: logical_bits(answer.tensors[path], tensor.dtype, tensor.shape, tensor.strides).tobytes()
         for path, tensor in tensors_of(answer.value)
     }
-    value = _mapped(answer.value, lambda tensor: replace(tensor, strides=_contiguous(tensor.shape), alignment=0))
+    if answer.value is None:
+        return Answer(value=None, tensors=tensors)
+    value = map_tensors(answer.value, lambda tensor: replace(tensor, strides=_contiguous(tensor.shape), alignment=0))
     return Answer(value=value, tensors=tensors)
-
-
-def _mapped(value: Any, change: Callable[[TensorValue], TensorValue]) -> Any:
-    """The value with every tensor changed."""
-    match value:
-        case TensorValue():
-            return change(value)
-        case SequenceValue(items=items):
-            return replace(value, items=tuple(_mapped(item, change) for item in items))
-        case MappingValue(items=pairs):
-            return replace(value, items=tuple((key, _mapped(item, change)) for key, item in pairs))
-        case RecordValue(fields=fields):
-            return replace(value, fields=tuple((name, _mapped(item, change)) for name, item in fields))
-    return value
 
 
 def _layouts(job: Job, format: bool, alignment: bool) -> dict[str, TensorLayout]:

@@ -70,15 +70,7 @@ def rewrite(source: Path, target: Path, change: Callable[[Manifest], Manifest]) 
 
         def stored(value: Any) -> Any:
             assert isinstance(value, TensorValue)
-            return writer.tensor(
-                old.tensor_bytes(value),
-                container=value.container,
-                dtype=value.dtype,
-                shape=value.shape,
-                strides=value.strides,
-                alignment=value.alignment,
-                device=value.device,
-            )
+            return writer.tensor_like(old.tensor_bytes(value), value)
 
         calls = tuple(
             replace(

@@ -19,6 +19,7 @@ from recorder.bundle import Bundle
 from recorder.ring import RingReader
 from recorder.sealer.process import serve
 from recorder.settings import SealerSettings
+from recorder.status import status_path
 from recorder.track import track_path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -84,6 +85,10 @@ class Host:
                 if b"recorder.sealer" in command and str(self.ring.parent).encode() in command:
                     found.append(int(entry.name))
         return found
+
+    def served(self) -> bool:
+        """Whether a sealer holds the ring directory: one that has only been started may still lose it to another."""
+        return status_path(self.ring).exists()
 
     def bundles(self) -> list[Path]:
         """What is in its sink, oldest first: names say when it was."""
@@ -158,7 +163,7 @@ def test_an_ended_multiprocessing_worker_is_no_incident(tmp_path: Path) -> None:
 
 def test_a_sealer_killed_in_the_middle_of_a_window_is_replaced_and_the_window_is_sealed_once(tmp_path: Path) -> None:
     with recording(tmp_path, post_seconds=30.0) as host:
-        wait_for(host.sealers)
+        wait_for(host.served)
         host.do("handle = recorder.trigger('first'); frame(5); frame(6); handle.wait(30)")
         assert len(host.bundles()) == 1
         host.do("handle = recorder.trigger('second'); frame(7)")
@@ -179,7 +184,7 @@ def test_a_sealer_killed_in_the_middle_of_a_window_is_replaced_and_the_window_is
 
 def test_what_host_and_sealer_left_is_sealed_by_the_next_start(tmp_path: Path) -> None:
     with recording(tmp_path) as host:
-        wait_for(host.sealers)
+        wait_for(host.served)
         os.kill(host.sealers()[0], signal.SIGKILL)
         host.process.kill()
         host.process.wait()
@@ -194,7 +199,7 @@ def test_what_host_and_sealer_left_is_sealed_by_the_next_start(tmp_path: Path) -
 
 def test_a_leftover_whose_bundle_was_published_before_the_sealer_died_is_not_sealed_again(tmp_path: Path) -> None:
     with recording(tmp_path) as host:
-        wait_for(host.sealers)
+        wait_for(host.served)
         os.kill(host.sealers()[0], signal.SIGKILL)
         host.process.kill()
         host.process.wait()
@@ -216,7 +221,7 @@ def test_a_leftover_whose_bundle_was_published_before_the_sealer_died_is_not_sea
 
 def test_sealing_what_is_left_leaves_living_processes_alone(tmp_path: Path) -> None:
     with recording(tmp_path) as host:
-        wait_for(host.sealers)
+        wait_for(host.served)
         command = [sys.executable, "-m", "replay", "seal", "--watch", str(host.ring.parent), "--once", "--json"]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
         done = subprocess.run(

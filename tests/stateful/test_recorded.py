@@ -73,15 +73,7 @@ def test_a_state_that_is_not_the_recorded_one_diverges(tmp_path: Path) -> None:
         assert call.state is not None
         [(name, tensor)] = call.state.items
         assert isinstance(tensor, TensorValue)
-        wrong = writer.tensor(
-            np.full(tensor.shape, 7, np.float32).tobytes(),
-            container=tensor.container,
-            dtype=tensor.dtype,
-            shape=tensor.shape,
-            strides=tensor.strides,
-            alignment=tensor.alignment,
-            device=tensor.device,
-        )
+        wrong = writer.tensor_like(np.full(tensor.shape, 7, np.float32).tobytes(), tensor)
         planted = replace(call, state=MappingValue(items=((name, wrong),)))
         return replace(manifest, calls=(*manifest.calls[:-1], planted))
 
