@@ -14,7 +14,7 @@ Array = npt.NDArray[np.float64]
 #: Shrinkages of the covariance that are tried on held-out windows.
 _SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.4)
 #: Temperatures that are tried: a linear discriminant is far too sure of itself outside of its examples.
-_TEMPERATURES = np.geomspace(0.5, 12.0, 25)
+_TEMPERATURES = np.geomspace(0.5, 60.0, 40)
 
 
 @dataclass(frozen=True, slots=True)

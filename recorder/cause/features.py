@@ -11,7 +11,7 @@ import numpy.typing as npt
 from recorder.cause.pose import Pose, PoseFinder, thumbnail
 from recorder.cause.statistics import Window
 
-__all__ = ["Normal", "learn_normal"]
+__all__ = ["POSE_FEATURES", "Normal", "feature_count", "learn_normal"]
 
 Array = npt.NDArray[np.float64]
 
@@ -20,9 +20,14 @@ _LEAST_SPREAD = 0.02
 #: The same of cells.
 _LEAST_CELL_SPREAD = 0.04
 #: A camera whose view fits its thumbnail within this share of the width, nine times in ten, stands fixed.
-FIXED_SHIFT, FIXED_DEGREES, FIXED_FIT = 0.012, 0.6, 0.25
-#: A window needs a fit of this much for its pose to mean anything.
-_POSE_NAMES = ("shift", "right", "down", "degrees", "turn", "fit", "unmoved", "gain")
+FIXED_SHIFT, FIXED_DEGREES, FIXED_FIT = 0.015, 1.0, 0.25
+#: Features that the pose of a fixed camera adds.
+POSE_FEATURES = 8
+
+
+def feature_count(statistics: int) -> int:
+    """Return how many features so many statistics make, without those of the pose."""
+    return 2 * statistics + 2 * (5 * 3 + 4 * 3) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ class Normal:
 
 def _pose_features(pose: Pose | None) -> Array:
     if pose is None:
-        return np.zeros(len(_POSE_NAMES))
+        return np.zeros(POSE_FEATURES)
     sure = max(0.0, min(1.0, (pose.fit - 0.1) / 0.3))
     return np.array(
         [

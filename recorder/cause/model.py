@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +28,7 @@ MIN_WINDOWS = 4
 #: Clean windows that corruptions are made of; more cost time and add little.
 _SOURCES = 12
 #: Examples of each cause at each severity.
-_EXAMPLES = 8
+_EXAMPLES = 6
 #: Classes: none first, unknown second, then the causes.
 CLASSES: tuple[str, ...] = (NONE, UNKNOWN, *FITTED)
 #: A cause is named when it is at least so likely.
@@ -241,5 +240,3 @@ def _held_out_distances(
         found[rows] = _nearest(_fit(features[~rows], places[~rows], classes, 0.1), features[rows])
     return found
 
-
-Evidence = dict[str, Any]

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FrameRefused", "Views", "checked_frame", "views_of"]
+__all__ = ["FrameRefused", "Views", "checked_frame", "reduced_shape", "views_of"]
 
 Pixels = npt.NDArray[np.float32]
 
 #: Longer side of the reduced view: layout, colour and pose need no more.
-WIDE_SIDE = 192
-#: Side of the centre in full resolution: 16,000 samples of noise, and 16 blocks of JPEG.
-DETAIL_SIDE = 128
+WIDE_SIDE = 128
+#: Side of the centre in full resolution: 9,000 samples of noise, and 12 blocks of JPEG.
+DETAIL_SIDE = 96
 #: A smaller image has neither layout nor texture.
 MIN_SIDE = 32
 
@@ -63,6 +63,12 @@ def checked_frame(frame: Any) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
     if min(pixels.shape[:2]) < MIN_SIDE:
         raise FrameRefused(f"a frame must be at least {MIN_SIDE} pixels on a side, not {pixels.shape[:2]}")
     return pixels
+
+
+def reduced_shape(height: int, width: int) -> tuple[int, int]:
+    """Return the height and width of the reduced view of frames of a size."""
+    factor = -(-max(height, width) // WIDE_SIDE)
+    return height // factor, width // factor
 
 
 def views_of(frames: Sequence[Any]) -> Views:
