@@ -1,11 +1,11 @@
 """What chance does to the detectors: simulated on the reference's own noise and memory, estimation error included.
 
-A replicate is a reference of the same length and the stream after it, both drawn from the same process; the moments are
-estimated from the first as they were from the real one, and the detectors run over the second. So a short reference,
-whose mean is uncertain, gets wide thresholds by itself. The process: each score keeps its memory r from frame to frame,
-and is driven by rows of the reference's own residuals, drawn in blocks, so that correlation between scores, tails and
-what memory remains stay as they were. The largest value of each detector over a stream follows Gumbel's law (their tails
-fall exponentially), which carries the threshold to rates rarer than were simulated.
+A replicate is a reference of the same length and the stream after it, both drawn from the same process; the moments
+are estimated from the first as they were from the real one, and the detectors run over the second. So a short
+reference, whose mean is uncertain, gets wide thresholds by itself. The process: each score keeps its memory r from
+frame to frame, and is driven by rows of the reference's own residuals, drawn in blocks, so that correlation between
+scores, tails and what memory remains stay as they were. The largest value of each detector over a stream follows
+Gumbel's law (their tails fall exponentially), which carries the threshold to rates rarer than were simulated.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _simulate(z: Array, left: Array, memory: Array, frames: int, random: np.rand
     blocks = -(-frames // BLOCK_FRAMES)
     starts = random.integers(0, max(1, len(left) - BLOCK_FRAMES + 1), (CHUNK, blocks))
     rows = (starts[:, :, None] + np.arange(BLOCK_FRAMES)).reshape(CHUNK, -1)[:, :frames] % len(left)
-    stream = left[rows]
+    stream: Array = left[rows]
     state = z[random.integers(0, len(z), CHUNK)]
     for t in range(frames):
         state = memory * state + stream[:, t]

@@ -14,9 +14,9 @@ def change_point(past: Array, memory: Array, whitening: Array) -> int:
     """Return the row at which a lasting step of the scores most likely began, up to the newest row.
 
     The generalised likelihood ratio of a step at each row against none. Scores have memory r from frame to frame, so a
-    step of height s shows in the residuals as s / sqrt(1 - r^2) at first, then as (1 - r) s / sqrt(1 - r^2): its height is
-    fitted by least squares for each row and compared in units of the residuals' covariance. A gradual change is given
-    the step that resembles it most.
+    step of height s shows in the residuals as s / sqrt(1 - r^2) at first, then as (1 - r) s / sqrt(1 - r^2): its height
+    is fitted by least squares for each row and compared in units of the residuals' covariance. A gradual change is
+    given the step that resembles it most.
 
     Args:
         past: (n, m) standardised scores, oldest first, mean 0 before the change.

@@ -50,8 +50,8 @@ class Reference:
         """Learn from clean frames, oldest first.
 
         Args:
-            signals: (frames, k) of float; NaN where a frame has none. A signal that is constant, or missing in more than
-                a tenth of the frames, is left out.
+            signals: (frames, k) of float; NaN where a frame has none. A signal that is constant, or missing in more
+                than a tenth of the frames, is left out.
             names: of the k signals; those of `recorder.track.TRACK_SIGNALS` are understood, others taken as they are.
             embeddings: (frames, d), d at most 512.
             keys: the stream or slice of each frame; each is learnt by itself. None: one reference for all streams.
@@ -89,7 +89,9 @@ class Reference:
                 refused[key] = str(error)
         refused |= dict.fromkeys(distinct[MAX_STREAMS:], f"A reference holds at most {MAX_STREAMS} streams.")
         if not streams:
-            raise ValueError(next(iter(refused.values()), f"A reference takes at least {MIN_FRAMES} frames, and has 0."))
+            raise ValueError(
+                next(iter(refused.values()), f"A reference takes at least {MIN_FRAMES} frames, and has 0.")
+            )
         return cls(streams, rate, refused)
 
     def of(self, stream: str) -> Normal | None:

@@ -1,4 +1,4 @@
-"""From what is measured of a frame to scores: signals on a scale on which noise is even, embeddings in few directions."""
+"""From what is measured of a frame to scores: signals on scales of even noise, embeddings in few directions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float64]
 
 #: What is noted of an answer: `recorder.signals.AnswerSummary`.
 ANSWER_SIGNALS = ("confidence", "entropy", "margin", "detections")
-#: What the sealer learns and watches. Not the latency, which is the service's, nor repeated frames: a trigger of their own.
+#: What the sealer learns and watches. Not the latency, which is the service's, nor repeats: these have a trigger.
 WATCHED_SIGNALS = (*IMAGE_SIGNALS, *ANSWER_SIGNALS)
 #: Longest embedding taken in; longer ones are pooled before.
 MAX_EMBEDDING = 512
@@ -83,16 +83,18 @@ class Scores:
         An embedding of another length than the reference's is a missing one.
         """
         logarithmic = ~np.isnan(self.floor)
-        scores = signals.astype(np.float64)
+        scores: Array = signals.astype(np.float64)
         if logarithmic.any():
             scores[:, logarithmic] = np.log(np.maximum(scores[:, logarithmic], self.floor[logarithmic]))
         d, q = self.directions.shape
         if not d:
             return scores
         if embeddings is None or embeddings.shape[1] != d:
-            return np.concatenate([scores, np.full((len(scores), q + 1), np.nan)], axis=1)
+            without: Array = np.concatenate([scores, np.full((len(scores), q + 1), np.nan)], axis=1)
+            return without
         within, rest = _decomposed(embeddings, self.centre, self.directions)
-        return np.concatenate([scores, within, rest[:, None]], axis=1)
+        made: Array = np.concatenate([scores, within, rest[:, None]], axis=1)
+        return made
 
     def of_reference(self, signals: Array, embeddings: Array | None) -> Array:
         """Return the scores of the frames these were learnt from.
@@ -147,7 +149,7 @@ class Scores:
             part = "image" if name in IMAGE_SIGNALS else "answer" if name in ANSWER_SIGNALS else "signals"
             kept[part].append(number)
         order = [number for part in kept.values() for number in part]
-        rows = finite[:, order].all(axis=1)
+        rows: npt.NDArray[np.bool_] = np.asarray(finite[:, order].all(axis=1))
         parts = [Part(name, len(numbers)) for name, numbers in kept.items() if numbers]
         chosen = signals[rows][:, order]
         floor = np.full(len(order), np.nan)
@@ -158,7 +160,7 @@ class Scores:
                 floor[place] = positive.min() / 10 if len(positive) else 1e-6
         centre, directions = np.empty(0), np.empty((0, 0))
         if embeddings is not None:
-            rows &= np.isfinite(embeddings).all(axis=1)
+            rows = rows & np.isfinite(embeddings).all(axis=1)
             found = _principal(embeddings[rows])
             if found is not None:
                 centre, directions = found

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from recorder.bundle.manifest import Trigger
 from recorder.bundle.values import JsonValue
+from recorder.drift.reference import checked_rate
 from recorder.output_shift import TESTS, ShiftTest, WindowFigures
 from recorder.quantile import StreamingQuantile
 from recorder.records import Kind
@@ -22,7 +23,7 @@ from recorder.sealer.ended import EndedFrame
 from recorder.sealer.stages import StageRecord
 from recorder.signals import count_non_finite, top_class
 
-__all__ = ["EVALUATORS", "Evaluator"]
+__all__ = ["COMPARING", "EVALUATORS", "Evaluator"]
 
 #: Streams remembered by each trigger; a stream key made of something unique must not grow the sealer.
 MAX_STREAMS = 1_024
@@ -299,12 +300,67 @@ class _OutputShift:
         )
 
 
+class _Departure:
+    """A stream that has left its reference, by the detectors of one group."""
+
+    def __init__(self, kind: str, parameters: Mapping[str, Any]) -> None:
+        self._kind = kind
+        rate = parameters.get("frames_per_false_alarm")
+        self._rate = None if rate is None else checked_rate(rate)
+        self._away = _PerStream(_Away)
+
+    def evaluate(self, frame: EndedFrame) -> Trigger | None:
+        watched = frame.watched
+        if watched is None:
+            return None
+        watcher, rate = watched.watcher, self._rate or watched.frames_per_false_alarm
+        away, excess = self._away.of(frame.stream), watcher.excess(self._kind, rate)
+        if away.is_away:
+            # Until it is well within again, it is the same departure.
+            away.is_away = excess > CALM
+            return None
+        if excess <= 1.0:
+            return None
+        away.is_away = True
+        alarm = watcher.alarm(self._kind, rate)
+        since = "before frame" if alarm.onset_is_earlier else "since frame"
+        most = ", ".join(f"{name} {size:+.1f} sigma" for name, size in alarm.shifts[:3]) or "no signal by much"
+        return _fired(
+            self._kind,
+            frame,
+            f"the stream has left its reference {since} {alarm.onset}: {most}",
+            value=alarm.value,
+            threshold=alarm.threshold,
+            parameters={
+                "detector": alarm.detector,
+                "onset_frame": alarm.onset,
+                "onset_is_earlier": alarm.onset_is_earlier,
+                "frames_since_onset": alarm.frames_since,
+                "shifts": dict(alarm.shifts),
+                "frames_per_false_alarm": rate,
+                "hours_per_false_alarm": watched.hours(rate),
+                "reference_frames": watcher.normal.frames,
+            },
+        )
+
+
+@dataclass(slots=True)
+class _Away:
+    is_away: bool = False
+
+
+#: Kinds that compare a stream with its reference.
+COMPARING = frozenset({"drift", "image_quality"})
+#: A stream that reaches less than this share of its thresholds is back.
+CALM = 0.5
 #: What `recorder.triggers.output_shift` allows.
 MAX_WINDOW_FRAMES = 10_000
 #: Beyond these the tails of the test mean nothing, and a rare frame must not make every second window an alarm.
 MIN_SIGNIFICANCE, MAX_SIGNIFICANCE = 1e-9, 1e-2
 
 EVALUATORS: dict[str, Callable[[Mapping[str, Any]], Evaluator]] = {
+    "drift": lambda parameters: _Departure("drift", parameters),
+    "image_quality": lambda parameters: _Departure("image_quality", parameters),
     "exception": _Exception,
     "frozen_input": _FrozenInput,
     "latency": _Latency,
