@@ -31,7 +31,8 @@ LOGARITHMIC = frozenset({"sharpness_x", "sharpness_y", "noise", "difference"})
 RESOLUTION: dict[str, float] = {
     "luminance": 1 / 255, "contrast": 1 / 255, "clipped_low": 0.002, "clipped_high": 0.002, "saturation": 0.01,
     "channel_0": 1 / 255, "channel_1": 1 / 255, "channel_2": 1 / 255, "confidence": 0.01, "entropy": 0.02,
-    "margin": 0.01, "detections": 0.25,
+    "margin": 0.01, "detections": 0.25, "anisotropy": 0.05, "spectrum_slope": 0.05, "blockiness": 0.01,
+    "haze": 1 / 255, "motion_x": 0.25, "motion_y": 0.25,
 }  # fmt: skip
 LOG_RESOLUTION = 0.05
 #: Of other signals, relative to their mean.
@@ -112,7 +113,7 @@ class Scores:
 
     def resolution(self, scores: Array) -> Array:
         """(m): differences of the scores that mean nothing."""
-        known = np.abs(scores).mean(axis=0) * RELATIVE_RESOLUTION + 1e-9
+        known: Array = np.abs(scores).mean(axis=0) * RELATIVE_RESOLUTION + 1e-9
         for number, name in enumerate(self.names):
             if name in LOGARITHMIC:
                 known[number] = LOG_RESOLUTION

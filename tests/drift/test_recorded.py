@@ -46,10 +46,13 @@ class Scene:
         return np.clip(seen, 0, 255).astype(np.uint8)
 
 
-def record(host: FlightRecorder, scene: Scene, frames: int, **light: float) -> None:
+def record(host: FlightRecorder, scene: Scene, frames: int, **light: float) -> int:
+    """Record frames and return the first one's id."""
+    ids = []
     for _ in range(frames):
-        with host.frame(image=scene.picture(**light), camera="line-3"):
-            pass
+        with host.frame(image=scene.picture(**light), camera="line-3") as frame:
+            ids.append(frame.id)
+    return ids[0]
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
@@ -71,8 +74,7 @@ def test_a_darker_scene_after_the_warm_up_is_an_incident_that_says_since_when(re
     wait_for(learnt)
     record(host, scene, 60)
     assert host.flush(60) and host.stats().incidents_sealed == 0
-    began = host.stats().frames_recorded + 1
-    record(host, scene, 30, light=0.9)
+    began = record(host, scene, 30, light=0.9)
     wait_for(lambda: host.stats().incidents_sealed == 1)
     [path] = (tmp_path / "incidents").glob("*.zst")
     with Bundle.open(path) as bundle:
