@@ -201,6 +201,7 @@ class FlightRecorder:
         capture_rng: bool | None = None,
         state: Sequence[str] | None = None,
         layers: bool = False,
+        embedding: str | None = None,
     ) -> M:
         """Record the calls of a model from now on; returns the same object, whose behaviour is unchanged.
 
@@ -216,11 +217,18 @@ class FlightRecorder:
                 of the weights. None: those that change again and again are found, after some calls; (): there are none.
             layers: whether what each layer of a torch module gives is digested, so that `replay locate` can compare
                 production itself. Takes up to 8 % of the time, outside of ``overhead_budget``: calls beyond go without.
+            embedding: path of a layer of a torch module, such as "features.18": what it gives is pooled to at most 512
+                numbers, on the calling thread, and compared with the reference by the `drift` trigger.
+
+        Raises:
+            ValueError: ``state`` is no sequence, or ``embedding`` names no layer of the model.
         """
         if isinstance(state, str):
             raise ValueError(f"state takes a sequence of names: state=({state!r},)")
         if not self._enabled:
             return model
+        if embedding is not None and embedding not in _layers_of(model):
+            raise ValueError(f"embedding={embedding!r} names no layer of the model; see model.named_modules()")
         try:
             from recorder.hooks.attachments import Unsupported, attachment_of
 
@@ -239,6 +247,7 @@ class FlightRecorder:
                         capture_rng=capture_rng,
                         state=None if state is None else tuple(state),
                         layers=layers,
+                        embedding=embedding,
                     )
                 except Unsupported:
                     self._errors.add("unsupported-model")
@@ -461,6 +470,12 @@ class FlightRecorder:
         taken = {attached.name for attached in self._attached}
         candidates = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
         return next((candidate for candidate in candidates if candidate not in taken), name)
+
+
+def _layers_of(model: object) -> set[str]:
+    """Paths of a torch module's layers; none of anything else."""
+    named = getattr(model, "named_modules", None)
+    return {path for path, _ in named()} - {""} if callable(named) else set()
 
 
 _live: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()

@@ -201,10 +201,9 @@ def _seed(stream: str) -> int:
 
 
 def _learn(warming: _WarmUp, seed: int) -> None:
-    sizes = {len(each) for each in warming.embeddings if each is not None}
-    embeddings = None
-    if len(sizes) == 1 and None not in warming.embeddings:
-        embeddings = np.stack([each for each in warming.embeddings if each is not None])
+    given = [each for each in warming.embeddings if each is not None]
+    whole = len(given) == len(warming.rows) and len({len(each) for each in given}) == 1
+    embeddings = np.stack(given) if whole else None
     try:
         learnt = Reference.fit(np.stack(warming.rows), WATCHED_SIGNALS, embeddings, seed=seed)
         warming.learnt = learnt.streams[""]

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+from recorder.bundle.codec import value_from_json
 from recorder.bundle.manifest import Trigger
+from recorder.bundle.values import TensorValue
 from recorder.counts import Counts
+from recorder.drift.scores import MAX_EMBEDDING
+from recorder.records import Kind
 from recorder.sealer.ended import EndedFrame
 from recorder.sealer.evaluators import COMPARING, EVALUATORS, Evaluator
 from recorder.sealer.latched import TriggerRule
+from recorder.sealer.placing import placed
 from recorder.sealer.references import References, Watched
 from recorder.sealer.stages import MALFORMED, StageRecord
 from recorder.track import Row
@@ -51,7 +59,7 @@ class Rules:
         self, stream: str, frame: int, time_ns: int, stages: Sequence[StageRecord], row: Row | None = None
     ) -> list[Trigger]:
         """Return the triggers that fire on a frame, given its records and what was measured of it."""
-        watched = self._watch(row)
+        watched = self._watch(row, stages)
         ended = EndedFrame(stream, frame, time_ns, stages, self._lost, self._model_name, watched)
         fired = []
         for evaluator in self._evaluators:
@@ -64,11 +72,29 @@ class Rules:
                 fired.append(trigger)
         return fired
 
-    def _watch(self, row: Row | None) -> Watched | None:
+    def _watch(self, row: Row | None, stages: Sequence[StageRecord]) -> Watched | None:
         if row is None or self._references is None or not self.needs_row:
             return None
         try:
-            return self._references.watch(row)
+            return self._references.watch(row, _embedding(stages, row.frame))
         except MALFORMED:
             self._lost.add("trigger-not-evaluated")
             return None
+
+
+def _embedding(stages: Sequence[StageRecord], frame: int) -> npt.NDArray[np.float32] | None:
+    """The frame's row of the last embedding recorded for it; None where there is none, or it is not finite."""
+    stage = next((stage for stage in reversed(stages) if stage.kind == Kind.EMBEDDING), None)
+    if stage is None:
+        return None
+    tensor = value_from_json(placed(stage.head["embedding"]))
+    if not isinstance(tensor, TensorValue) or tensor.dtype != "float32" or len(tensor.shape) != 2:
+        raise ValueError("an embedding that no host writes")
+    rows, size = tensor.shape
+    frames = list(stage.head["frames"])
+    row = frames.index(frame) if rows == len(frames) else 0
+    if not 0 < size <= MAX_EMBEDDING or row >= rows or tensor.size_bytes != 4 * rows * size:
+        raise ValueError("an embedding that no host writes")
+    data = stage.payload(tensor.offset + 4 * row * size, 4 * size)
+    found = None if data is None else np.frombuffer(data, np.float32)
+    return found if found is not None and np.isfinite(found).all() else None
