@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recorder.drift.answers import MAX_CLASSES, QUANTILES, AnswerNormal
 from recorder.drift.calibration import Tail
 from recorder.drift.moments import MAX_MEMORY, Moments, Part
 from recorder.drift.normal import GROUPS, MIN_FRAMES, Normal
@@ -46,6 +47,7 @@ def normal_to_document(normal: Normal) -> dict[str, Any]:
             }
             for name, tail in normal.tails.items()
         },
+        "answers": None if normal.answers is None else _answers_to_document(normal.answers),
     }
 
 
@@ -84,7 +86,9 @@ def _normal(document: dict[str, Any]) -> Normal:
         raise ValueError("The reference's logarithms cannot be.")
     scores = Scores(names, parts, floor, centre, directions)
     moments = _moments(document["moments"], m, parts)
-    return Normal(_count(document["frames"]), scores, moments, _tails(document["tails"], scores, moments))
+    tails, answers = _tails(document["tails"], scores, moments), document.get("answers")
+    known = None if answers is None else _answers(answers)
+    return Normal(_count(document["frames"]), scores, moments, tails, known)
 
 
 def _moments(given: dict[str, Any], m: int, parts: tuple[Part, ...]) -> Moments:
@@ -121,6 +125,29 @@ def _tails(given: dict[str, Any], scores: Scores, moments: Moments) -> dict[str,
             raise ValueError("The reference's thresholds cannot be.")
         tails[name] = Tail(location, scale, joint_location, joint_scale)
     return tails
+
+
+def _answers_to_document(answers: AnswerNormal) -> dict[str, Any]:
+    return {
+        "classes": dict(answers.classes),
+        "quantiles": _packed(answers.quantiles),
+        "shares": [answers.class_share, answers.confidence_share],
+        "humps": answers.humps,
+        "frames": answers.frames,
+    }
+
+
+def _answers(given: dict[str, Any]) -> AnswerNormal:
+    classes = {str(name)[:200]: count for name, count in given["classes"].items()}
+    quantiles = _unpacked(given["quantiles"], 1)
+    class_share, confidence_share = (float(each) for each in given["shares"])
+    humps = float(given["humps"])
+    counted = all(type(count) is int and 0 <= count <= 2**53 for count in classes.values())
+    if not counted or len(classes) > MAX_CLASSES + 1 or len(quantiles) not in (0, QUANTILES):
+        raise ValueError("The reference's answers cannot be.")
+    if np.any(np.diff(quantiles) < 0) or not (0 < class_share <= 1 and 0 < confidence_share <= 1 and 0 <= humps <= 2):
+        raise ValueError("The reference's answers cannot be.")
+    return AnswerNormal(classes, class_share, quantiles, confidence_share, humps, _count(given["frames"]))
 
 
 def _count(value: Any) -> int:

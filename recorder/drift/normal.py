@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recorder.drift.answers import AnswerNormal, learn_answers
 from recorder.drift.calibration import Tail, calibrate, detectors
 from recorder.drift.moments import Moments, estimate
 from recorder.drift.scores import MAX_EMBEDDING, Scores
@@ -34,12 +35,14 @@ class Normal:
         scores: how a frame's scores are made.
         moments: of the scores.
         tails: what chance does to each group of detectors; a group without detectors has none.
+        answers: what the answers are like; None: there were none.
     """
 
     frames: int
     scores: Scores
     moments: Moments
     tails: dict[str, Tail]
+    answers: AnswerNormal | None = None
 
     @property
     def detectors(self) -> tuple[str, ...]:
@@ -52,7 +55,12 @@ class Normal:
 
 
 def learn(
-    signals: Array, names: Sequence[str], embeddings: Array | None, begins: npt.NDArray[np.bool_], seed: int = 0
+    signals: Array,
+    names: Sequence[str],
+    embeddings: Array | None,
+    begins: npt.NDArray[np.bool_],
+    seed: int = 0,
+    classes: Sequence[str | None] | None = None,
 ) -> Normal:
     """Learn one stream's normal from its frames, oldest first.
 
@@ -62,6 +70,7 @@ def learn(
         embeddings: (n, d) or None.
         begins: (n) whether a frame does not follow the one in the row before it.
         seed: of the calibration's draws.
+        classes: (n) the top-1 class of each frame.
 
     Raises:
         ValueError: there are too few frames, they never vary, or they drift. One sentence.
@@ -86,7 +95,9 @@ def learn(
     moments = estimate(scores[None], follows, resolution, made.parts).one(0)
     groups = {name: numbers for name, numbers in _groups(made).items() if len(numbers)}
     tails = calibrate(scores, follows, resolution, made.parts, made.singles, tuple(groups.values()), seed)
-    return Normal(len(scores), made, moments, dict(zip(groups, tails, strict=True)))
+    confidence = signals[:, list(names).index("confidence")] if "confidence" in names else np.full(len(signals), np.nan)
+    answers = learn_answers(confidence, classes if classes is not None else [None] * len(signals))
+    return Normal(len(scores), made, moments, dict(zip(groups, tails, strict=True)), answers)
 
 
 _TOO_FEW = (

@@ -45,6 +45,7 @@ class Reference:
         keys: Sequence[str] | None = None,
         frames_per_false_alarm: int = DEFAULT_FRAMES_PER_FALSE_ALARM,
         begins: Sequence[int] = (),
+        classes: Sequence[str | None] | None = None,
         seed: int = 0,
     ) -> Reference:
         """Learn from clean frames, oldest first.
@@ -57,6 +58,7 @@ class Reference:
             keys: the stream or slice of each frame; each is learnt by itself. None: one reference for all streams.
             frames_per_false_alarm: the default of the triggers, per stream.
             begins: rows at which a new recording begins: such a frame does not follow the one before it.
+            classes: the top-1 class of each frame, where there is one.
             seed: of the calibration's draws.
 
         Raises:
@@ -70,11 +72,13 @@ class Reference:
             raise ValueError("embeddings must be (frames, d), with one row a frame")
         if keys is not None and len(keys) != len(values):
             raise ValueError("keys must name a stream for every frame")
+        if classes is not None and len(classes) != len(values):
+            raise ValueError("classes must name a class, or None, for every frame")
         rate = checked_rate(frames_per_false_alarm)
         starting = np.zeros(len(values), bool)
         starting[[row for row in begins if 0 <= row < len(values)]] = True
         if keys is None:
-            return cls({"": learn(values, names, given, starting, seed)}, rate)
+            return cls({"": learn(values, names, given, starting, seed, classes)}, rate)
         named = np.array([str(key) for key in keys], dtype=object)
         streams: dict[str, Normal] = {}
         refused: dict[str, str] = {}
@@ -84,7 +88,8 @@ class Reference:
             own_begins = np.add.reduceat(starting, np.concatenate([[0], rows[:-1] + 1])[: len(rows)]) > 0
             try:
                 own = None if given is None else given[rows]
-                streams[key] = learn(values[rows], names, own, own_begins, seed)
+                told = None if classes is None else [classes[row] for row in rows.tolist()]
+                streams[key] = learn(values[rows], names, own, own_begins, seed, told)
             except ValueError as error:
                 refused[key] = str(error)
         refused |= dict.fromkeys(distinct[MAX_STREAMS:], f"A reference holds at most {MAX_STREAMS} streams.")

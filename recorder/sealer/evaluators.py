@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from recorder.bundle.manifest import Trigger
 from recorder.bundle.values import JsonValue
+from recorder.drift.answers import TESTS as ANSWER_TESTS
 from recorder.drift.reference import checked_rate
 from recorder.output_shift import TESTS, ShiftTest, WindowFigures
 from recorder.quantile import StreamingQuantile
@@ -268,12 +269,17 @@ class _OutputShift:
         stream.window.append((measured, name))
         if len(stream.window) < self._window:
             return None
-        figures, stream.window = WindowFigures.of(stream.window), []
+        answers, stream.window = stream.window, []
+        figures = WindowFigures.of(answers)
         # The clock may jump; a false alarm more or less is all that comes of it.
         hours = max(frame.time_ns - stream.began_ns, 1) / 3.6e12 * self._window / max(self._window - 1, 1)
         significance = min(max(self._per_hour * hours, MIN_SIGNIFICANCE), MAX_SIGNIFICANCE)
-        before_frames = stream.test.reference_frames
-        shift = stream.test.judge(figures, significance)
+        known = frame.watched.watcher.normal.answers if frame.watched is not None else None
+        if known is not None:
+            shift, before_frames, tests = known.judge(answers, significance), known.frames, ANSWER_TESTS
+        else:
+            before_frames, tests = stream.test.reference_frames, TESTS
+            shift = stream.test.judge(figures, significance)
         if shift is None:
             return None
         if shift.what == "classes":
@@ -286,7 +292,7 @@ class _OutputShift:
             frame,
             f"{reason}, {before} in the {before_frames} before",
             value=shift.p,
-            threshold=significance / TESTS,
+            threshold=significance / tests,
             parameters={
                 "what": shift.what,
                 "class": shift.name or None,
@@ -295,6 +301,7 @@ class _OutputShift:
                 "window": self._window,
                 "false_alarms_per_hour": self._per_hour,
                 "reference_frames": before_frames,
+                "reference": "stream" if known is None else "profile",
                 "key": self._key,
             },
         )
@@ -350,7 +357,7 @@ class _Away:
 
 
 #: Kinds that compare a stream with its reference.
-COMPARING = frozenset({"drift", "image_quality"})
+COMPARING = frozenset({"drift", "image_quality", "output_shift"})
 #: A stream that reaches less than this share of its thresholds is back.
 CALM = 0.5
 #: What `recorder.triggers.output_shift` allows.

@@ -20,7 +20,7 @@ from recorder.drift.normal import Normal
 from recorder.drift.reference import DEFAULT_FRAMES_PER_FALSE_ALARM, MAX_STREAMS, Reference
 from recorder.drift.scores import WATCHED_SIGNALS
 from recorder.drift.watcher import Watcher
-from recorder.track import TRACK_SIGNALS, Row
+from recorder.track import NO_CLASS, TRACK_SIGNALS, Row
 
 __all__ = ["References", "Watched", "learnt_path"]
 
@@ -39,6 +39,7 @@ class _WarmUp:
 
     rows: list[npt.NDArray[np.float32]] = field(default_factory=list)
     embeddings: list[npt.NDArray[np.float32] | None] = field(default_factory=list)
+    classes: list[str | None] = field(default_factory=list)
     learning: threading.Thread | None = None
     learnt: Normal | None = None
     refused: str | None = None
@@ -98,6 +99,11 @@ class References:
         self._watched: OrderedDict[str, Watched] = OrderedDict()
         self._warming: OrderedDict[str, _WarmUp] = OrderedDict()
 
+    @property
+    def is_used(self) -> bool:
+        """Whether there is, or will be, anything to compare with."""
+        return self._profile is not None or self._warmup_frames > 0
+
     def normal(self, stream: str) -> Normal | None:
         """Return what is normal for a stream; None where that is not known yet."""
         self._open()
@@ -113,7 +119,7 @@ class References:
         if np.isnan(values).all() and embedding is None:
             return watched  # nothing was measured: neither clean nor drifting
         if watched is None:
-            normal = self.normal(row.stream) or self._warm_up(row.stream, values, embedding)
+            normal = self.normal(row.stream) or self._warm_up(row, values, embedding)
             if normal is None:
                 return None
             rate = self._known.frames_per_false_alarm if self._known is not None else DEFAULT_FRAMES_PER_FALSE_ALARM
@@ -133,8 +139,9 @@ class References:
                 warming.learning.join()
 
     def _warm_up(
-        self, stream: str, values: npt.NDArray[np.float32], embedding: npt.NDArray[np.float32] | None
+        self, row: Row, values: npt.NDArray[np.float32], embedding: npt.NDArray[np.float32] | None
     ) -> Normal | None:
+        stream = row.stream
         if not self._warmup_frames or len(self._learnt) >= MAX_STREAMS:
             return None
         warming = self._warming.get(stream)
@@ -146,6 +153,7 @@ class References:
             return self._take_lesson(stream, warming)
         warming.rows.append(values)
         warming.embeddings.append(embedding)
+        warming.classes.append(None if row.top_class == NO_CLASS else str(row.top_class))
         if len(warming.rows) >= self._warmup_frames:
             warming.learning = threading.Thread(target=_learn, args=(warming, _seed(stream)), name="learning")
             warming.learning.start()
@@ -160,6 +168,7 @@ class References:
             # The older half may be what does not belong there: the lamp that was still warming up.
             kept = self._warmup_frames // 2
             warming.rows, warming.embeddings = warming.rows[-kept:], warming.embeddings[-kept:]
+            warming.classes = warming.classes[-kept:]
             if not warming.has_told:
                 warming.has_told = True
                 why = f"stream {stream!r}: {warming.refused}"
@@ -205,7 +214,8 @@ def _learn(warming: _WarmUp, seed: int) -> None:
     whole = len(given) == len(warming.rows) and len({len(each) for each in given}) == 1
     embeddings = np.stack(given) if whole else None
     try:
-        learnt = Reference.fit(np.stack(warming.rows), WATCHED_SIGNALS, embeddings, seed=seed)
+        rows = np.stack(warming.rows)
+        learnt = Reference.fit(rows, WATCHED_SIGNALS, embeddings, classes=warming.classes, seed=seed)
         warming.learnt = learnt.streams[""]
     except (ValueError, np.linalg.LinAlgError) as error:
         warming.refused = str(error)

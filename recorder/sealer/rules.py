@@ -47,7 +47,8 @@ class Rules:
         self._lost = lost if lost is not None else Counts()
         self._model_name = model_name
         self._references = references
-        self.needs_row = references is not None and any(rule.kind in COMPARING for rule in rules)
+        compares = any(rule.kind in COMPARING for rule in rules)
+        self.needs_row = references is not None and references.is_used and compares
         self._evaluators: list[Evaluator] = []
         for rule in rules:
             try:
