@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,6 +97,30 @@ class Scores:
         within, rest = _decomposed(embeddings, self.centre, self.directions)
         made: Array = np.concatenate([scores, within, rest[:, None]], axis=1)
         return made
+
+    def of_one(self, signals: Array, embedding: Array | None) -> Array:
+        """Return (m) scores of one frame: what `of` returns, in a tenth of the time."""
+        k, (d, q) = len(self.names), self.directions.shape
+        scores = np.empty(k + (q + 1 if d else 0))
+        scores[:k] = signals
+        logarithmic = self.logarithmic
+        if len(logarithmic):
+            scores[logarithmic] = np.log(np.maximum(scores[logarithmic], self.floor[logarithmic]))
+        if not d:
+            return scores
+        if embedding is None or len(embedding) != d:
+            scores[k:] = np.nan
+        else:
+            centred = embedding - self.centre
+            within = centred @ self.directions
+            scores[k:-1] = within
+            scores[-1] = 0.5 * math.log(max(float(centred @ centred - within @ within), 1e-12))
+        return scores
+
+    @property
+    def logarithmic(self) -> npt.NDArray[np.int64]:
+        """Which signals are taken as logarithms."""
+        return np.flatnonzero(~np.isnan(self.floor))
 
     def of_reference(self, signals: Array, embeddings: Array | None) -> Array:
         """Return the scores of the frames these were learnt from.

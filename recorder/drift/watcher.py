@@ -61,6 +61,8 @@ class Watcher:
         self._names = tuple(names)
         scores, moments = normal.scores, normal.moments
         self._columns = scores.columns(names)
+        self._lacks = self._columns < 0 if (self._columns < 0).any() else None
+        self._mean, self._inverse = moments.mean, 1 / moments.scale
         m, edges = scores.size, np.cumsum([0, *(part.size for part in scores.parts)])
         self._starts = np.concatenate([edges[:-1], edges[:-1] + m])
         self._sizes = np.tile(np.diff(edges), 2).astype(np.float64)
@@ -76,7 +78,7 @@ class Watcher:
         self._sums = np.zeros(len(self._starts))
         self._zero_at = np.zeros(len(self._starts), np.int64)
         self._ceiling = self._sum_ceiling()
-        self._limits: dict[tuple[str, float], Array] = {}
+        self._limits: dict[tuple[str, float], tuple[npt.NDArray[np.int64], Array]] = {}
         self._single = scores.singles.stop
         self._past = np.zeros((MEMORY_FRAMES, m), np.float32)
         self._frames = np.zeros(MEMORY_FRAMES, np.int64)
@@ -94,11 +96,11 @@ class Watcher:
             embedding: (d), where there is one.
         """
         scores = self.normal.scores
-        values = np.where(self._columns >= 0, signals[self._columns], np.nan)
-        made = scores.of(values[None], None if embedding is None else embedding[None])[0]
-        moments = self.normal.moments
+        values = signals[self._columns].astype(np.float64)
+        if self._lacks is not None:
+            values[self._lacks] = np.nan
         expected = self._memory * self._before
-        z = (made - moments.mean) / moments.scale
+        z = (scores.of_one(values, embedding) - self._mean) * self._inverse
         missing = np.isnan(z)
         if missing.any():
             z = np.where(missing, expected, z)
@@ -132,15 +134,14 @@ class Watcher:
 
     def excess(self, group: str, frames_per_false_alarm: float) -> float:
         """How many times its threshold the detector of a group reaches that is nearest to it; 0: there are none."""
-        limits = self._limit(group, frames_per_false_alarm)
+        numbers, limits = self._limit(group, frames_per_false_alarm)
         if not len(limits):
             return 0.0
-        return float((self.statistics[self.normal.group(group)] / limits).max())
+        return float((self.statistics[numbers] / limits).max())
 
     def alarm(self, group: str, frames_per_false_alarm: float) -> Alarm:
         """Describe what the group's detector that is farthest beyond its threshold has found."""
-        limits = self._limit(group, frames_per_false_alarm)
-        numbers = self.normal.group(group)
+        numbers, limits = self._limit(group, frames_per_false_alarm)
         farthest = int((self.statistics[numbers] / limits).argmax())
         number = int(numbers[farthest])
         past, frames = self._remembered()
@@ -180,12 +181,13 @@ class Watcher:
         turn = self.seen % MEMORY_FRAMES
         return np.roll(self._past, -turn, axis=0).astype(np.float64), np.roll(self._frames, -turn)
 
-    def _limit(self, group: str, frames_per_false_alarm: float) -> Array:
+    def _limit(self, group: str, frames_per_false_alarm: float) -> tuple[npt.NDArray[np.int64], Array]:
+        """The group's detectors, and their thresholds."""
         known = self._limits.get((group, frames_per_false_alarm))
         if known is None:
             tail = self.normal.tails.get(group)
-            known = np.empty(0) if tail is None else tail.threshold(frames_per_false_alarm)
-            self._limits[group, frames_per_false_alarm] = known
+            limits = np.empty(0) if tail is None else tail.threshold(frames_per_false_alarm)
+            known = self._limits[group, frames_per_false_alarm] = (self.normal.group(group), limits)
         return known
 
     def _sum_ceiling(self) -> Array:
