@@ -80,7 +80,7 @@ class KsColumns(_Windowed):
 
 
 class WindowedMmd(_Windowed):
-    """As alibi-detect's MMD drift: a kernel two-sample test of a window, its threshold from windows drawn frame by frame."""
+    """As alibi-detect's MMD drift: a kernel test of two samples, its threshold from windows drawn frame by frame."""
 
     DRAWS = 400
 
