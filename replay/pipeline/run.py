@@ -16,7 +16,7 @@ from recorder.bundle.manifest import Frame, Image, was_redacted
 from replay.compare.comparison import Answer
 from replay.exchange import answer_from_wire
 from replay.numerics.settings import WorkerPlan
-from replay.pipeline.edits import Edit, apply_edits
+from replay.pipeline.edits import Edit, Pixels, apply_edits
 from replay.process import Limits, ModelRefused, Worker, WorkerDied
 from replay.protocol import ProtocolError
 from replay.show.text import inert
@@ -106,8 +106,12 @@ class PipelineRunner:
         """Begin the next frame in a fresh process: what a pass left behind in the pipeline is gone."""
         self._stop()
 
-    def run(self, frame: Frame) -> Ran:
+    def run(self, frame: Frame, pixels: Pixels | None = None) -> Ran:
         """Run one frame.
+
+        Args:
+            frame: of the bundle.
+            pixels: in place of its first image, of the same dtype; None: as recorded.
 
         Raises:
             BundleInvalid, BundleUnavailable: its images are not what the manifest says.
@@ -124,7 +128,7 @@ class PipelineRunner:
                 "than the service did"
             )
         try:
-            images, parts = self._images(frame.images)
+            images, parts = self._images(frame.images, pixels)
         except (ValueError, BundleError) as error:
             return Ran(failed=inert(error, 300))
         try:
@@ -164,29 +168,33 @@ class PipelineRunner:
             self._worker.close()
         self._worker = None
 
-    def _images(self, images: Sequence[Image]) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """The images as the host gave them, for the wire."""
+    def _images(self, images: Sequence[Image], first: Pixels | None) -> tuple[list[dict[str, Any]], list[bytes]]:
+        """The images as the host gave them, for the wire, the first one perhaps replaced."""
         described: list[dict[str, Any]] = []
         parts: list[bytes] = []
         offset = 0
         for image in images:
             item: dict[str, Any] = {"name": image.name, "source": image.source}
             data = b""
+            replaced = first if image is images[0] else None
             if image.source in ("array", "pil"):
-                pixels = apply_edits(self._bundle.pixels(image), self._edits)
+                pixels = self._changed(image, replaced)
                 data = pixels.tobytes()
                 item |= {"dtype": pixels.dtype.name, "shape": list(pixels.shape)}
             else:
                 suffix = _SUFFIXES.get(image.encoding, ".bin")
                 data = self._bundle.read(image.member)
-                if self._edits:
-                    data, suffix = png.encode(apply_edits(self._bundle.pixels(image), self._edits)), ".png"
+                if self._edits or replaced is not None:
+                    data, suffix = png.encode(self._changed(image, replaced)), ".png"
                 if image.source == "path":
                     item["path"], data = self._file(data, len(parts), suffix), b""
             described.append(item | {"offset": offset, "size_bytes": len(data)})
             parts.append(data)
             offset += len(data)
         return described, parts
+
+    def _changed(self, image: Image, replaced: Pixels | None) -> Pixels:
+        return apply_edits(self._bundle.pixels(image) if replaced is None else replaced, self._edits)
 
     def _file(self, data: bytes, number: int, suffix: str) -> str:
         """A file for a pipeline that takes a path; its name is ours, and it is gone with the runner."""
