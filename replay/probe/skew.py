@@ -22,7 +22,7 @@ SURER_BY = 0.1
 
 #: Runs per frame.
 CHANNELS = 1
-NORMALISATION = len(NORMALISATIONS) - 1
+NORMALISATION = 2 * len(NORMALISATIONS)
 BATCH = 3
 
 
@@ -51,28 +51,38 @@ def channel_order(trial: Trial) -> Finding:
 
 
 def normalisation(trial: Trial, subject: ModelSubject) -> Finding:
-    """Feed the usual normalisations: a model that is surer of another one was probably trained with it."""
+    """Feed the usual normalisations: is the model surer with another one, of pictures and not of noise?
+
+    Too large numbers make any model sure of anything, noise too; so what counts is by how much it is surer of pictures.
+    """
     gains: dict[str, list[float]] = {}
     used = ""
+    random = np.random.default_rng(SEED)
     for case in trial.cases:
         tensor, image, row = subject.image_of(case.frame)
         used = image.normalisation.name
         others = [each for each in NORMALISATIONS if each.name != used and len(each.mean) in (1, image.channels)]
         if tensor.dtype == np.uint8:
             return Finding(name="normalisation", passed=None, sentence="the model takes bytes and normalises itself")
-        tensors = (TensorImage(tensor, each).tensor(tensor, row, case.pixels) for each in others)
-        for each, reading in zip(others, subject.ask_tensors(case.frame, tensors, row), strict=True):
-            after = 0.0 if reading is None else reading.confidence or 0.0
-            gains.setdefault(each.name, []).append(after - (case.reading.confidence or 0.0))
+        noise = random.integers(0, 65535, case.pixels.shape, dtype=np.uint16, endpoint=True)
+        ways = [image, *(TensorImage(tensor, each) for each in others)]
+        tensors = (way.tensor(tensor, row, pixels) for way in ways for pixels in (case.pixels, noise))
+        sure = [
+            0.0 if reading is None else reading.confidence or 0.0
+            for reading in subject.ask_tensors(case.frame, tensors, row)
+        ]
+        told_apart = [sure[place] - sure[place + 1] for place in range(0, len(sure), 2)]
+        for each, apart in zip(others, told_apart[1:], strict=True):
+            gains.setdefault(each.name, []).append(apart - told_apart[0])
     means = {name: float(np.mean(values)) for name, values in gains.items()}
     best = max(means, key=lambda name: means[name])
     return Finding(
         name="normalisation",
         passed=means[best] < SURER_BY,
         sentence=f"fed as recorded ({used}); the best other normalisation is {best}, "
-        f"{means[best]:+.2f} in mean confidence",
+        f"{means[best]:+.2f} in how much surer it is of the pictures than of noise",
         threshold=f"surer by {SURER_BY:g} with another one is taken for skew",
-        proves="a model that is surer with another normalisation was most likely trained with it",
+        proves="a model that tells pictures from noise better when fed otherwise was most likely trained so",
         limits="anything about normalisations that are not among the usual ones",
         evidence={"recorded_as": used, "gain": {name: round(value, 4) for name, value in means.items()}},
     )

@@ -31,24 +31,36 @@ LEAST_KEPT = 0.8
 _AS_SURE = 0.8
 
 
-def _filled(pixels: Array, where: Array, blurred: bool = False) -> Array:
-    """Pixels with a part replaced by the mean colour of the rest, or by a strong blur of the whole."""
+def _filled(pixels: Array, where: Array, like: Array) -> Array:
+    """Pixels with a part replaced by the mean colour of another, or the same, part."""
     done = np.array(pixels, copy=True)
-    if blurred:
-        small = Image.fromarray(as_uint8(pixels)).filter(ImageFilter.GaussianBlur(max(2, pixels.shape[1] // 12)))
-        scale = 1 if pixels.dtype == np.uint8 else 257
-        done[where] = (np.asarray(small).astype(np.uint32) * scale).astype(pixels.dtype)[where]
-        return done
-    rest = pixels[~where] if not where.all() else pixels.reshape(-1, *pixels.shape[2:])
-    done[where] = np.rint(rest.mean(axis=0)).astype(pixels.dtype)
+    source = pixels[like] if like.any() else pixels.reshape(-1, *pixels.shape[2:])
+    done[where] = np.rint(source.mean(axis=0)).astype(pixels.dtype)
     return done
+
+
+def _blurred(pixels: Array, where: Array) -> Array:
+    """Pixels with a part replaced by what a strong blur leaves of it, nothing of the rest bleeding in."""
+    blur = ImageFilter.GaussianBlur(max(2, pixels.shape[1] // 12))
+    smooth = np.asarray(Image.fromarray(as_uint8(_filled(pixels, ~where, where))).filter(blur))
+    done = np.array(pixels, copy=True)
+    done[where] = (smooth.astype(np.uint32) * (1 if pixels.dtype == np.uint8 else 257)).astype(pixels.dtype)[where]
+    return done
+
+
+def _without_object(case: Case) -> Array:
+    return _filled(case.pixels, case.region, ~case.region)
+
+
+def _without_background(case: Case) -> Array:
+    return _filled(case.pixels, ~case.region, ~case.region)
 
 
 def object_hidden(trial: Trial) -> Finding:
     """Hide the object: the decision should not survive as sure as it was."""
     survived = []
     for case in trial.cases:
-        variants = [_filled(case.pixels, case.region), _filled(case.pixels, case.region, True)]
+        variants = [_without_object(case), _blurred(case.pixels, case.region)]
         readings = list(trial.ask(case, variants))
         survived.append(all(_stays_as_sure(case, each) for each in readings))
     share = fraction(survived)
@@ -61,7 +73,7 @@ def object_hidden(trial: Trial) -> Finding:
         proves="a decision that stays without its object rests on something else in the picture",
         limits="which part it rests on (see occlusion), and it is as good as the region that is hidden",
         evidence={"kept": round(share, 4), "region_from": first.region_from},
-        pictures=(Shown(caption="object hidden", pixels=as_uint8(_filled(first.pixels, first.region))),),
+        pictures=(Shown(caption="object hidden", pixels=as_uint8(_without_object(first))),),
     )
 
 
@@ -69,8 +81,7 @@ def background(trial: Trial) -> Finding:
     """Replace everything but the object: the decision should stay."""
     kept = []
     for case in trial.cases:
-        rest = ~case.region
-        variants = [_filled(case.pixels, rest), _filled(case.pixels, rest, True)]
+        variants = [_without_background(case), _blurred(case.pixels, ~case.region)]
         kept += [same(case.reading, each) for each in trial.ask(case, variants)]
     share = fraction(kept)
     first = trial.cases[0]
@@ -82,7 +93,7 @@ def background(trial: Trial) -> Finding:
         proves="decisions that go with the background depend on it",
         limits="that this is wrong: some classes are known by their surroundings",
         evidence={"kept": round(share, 4), "region_from": first.region_from},
-        pictures=(Shown(caption="background replaced", pixels=as_uint8(_filled(first.pixels, ~first.region))),),
+        pictures=(Shown(caption="background replaced", pixels=as_uint8(_without_background(first))),),
     )
 
 
@@ -92,9 +103,8 @@ def occlusion_map(trial: Trial, case: Case) -> Array:
     Occlusion sensitivity after Zeiler and Fergus, arXiv:1311.2901.
     """
     before = case.reading.sureness_of(case.reading) or 0.0
-    variants = [
-        _filled(case.pixels, _cell(case.pixels.shape[:2], row, column)) for row, column in np.ndindex(GRID, GRID)
-    ]
+    cells = [_cell(case.pixels.shape[:2], row, column) for row, column in np.ndindex(GRID, GRID)]
+    variants = [_filled(case.pixels, cell, ~cell) for cell in cells]
     after = [0.0 if each is None else each.sureness_of(case.reading) or 0.0 for each in trial.ask(case, variants)]
     return np.clip((before - np.asarray(after)) / max(before, 1e-9), 0, 1).reshape(GRID, GRID)
 
