@@ -55,6 +55,7 @@ class Job:
     reasons: list[str]  #: why there are no more candidates
     variant: str = ""  #: names how the model is to be laid out, where that is not as recorded
     watch: Watch | None = None  #: what to watch while it runs
+    attribute: dict[str, int] | None = None  #: ask for `replay.worker.attributing` instead of the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +261,8 @@ class Session:
         }
         if job.watch is not None:
             request["watch"] = job.watch.request(outgoing)
+        if job.attribute is not None:
+            request["attribute"] = job.attribute
         if outgoing.size_bytes > MAX_PAYLOAD_BYTES:
             return Failed(reason=f"its arguments take {outgoing.size_bytes} bytes, more than a replay worker accepts")
         assert self._worker is not None  # noqa: S101 - settled above

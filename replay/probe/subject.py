@@ -11,7 +11,7 @@ import numpy as np
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Frame
 from recorder.bundle.tensors import size_in_bytes, to_array
-from recorder.bundle.values import TensorValue, Value, map_tensors, tensors_of
+from recorder.bundle.values import MappingValue, TensorValue, Value, map_tensors, tensors_of
 from replay.batch import batch_size
 from replay.compare.comparison import Answer
 from replay.compare.layout import Array, logical_bits
@@ -19,7 +19,7 @@ from replay.exchange import recorded_answer
 from replay.pipeline.run import PipelineRunner
 from replay.probe.reading import Reading, read_answer
 from replay.probe.tensor_image import Normalisation, TensorImage, is_image_shape
-from replay.session import Job, Outcome, Raised, Returned, Session
+from replay.session import Failed, Job, Outcome, Raised, Returned, Session
 
 __all__ = ["CannotProbe", "ModelSubject", "PipelineSubject", "Subject", "model_frames"]
 
@@ -196,6 +196,35 @@ class ModelSubject:
         if tensor.sha256 in self._planted:
             return self._planted[tensor.sha256]
         return self._bundle.tensor_bytes(tensor)
+
+    def attributions(self, frame: Frame, target: int) -> dict[str, Array]:
+        """Maps (H, W) of what moves the score of a class, by method; see `replay.worker.attributing`.
+
+        Raises:
+            CannotProbe: there are none; the message says why.
+        """
+        place = self._places[frame.id]
+        position = next(
+            (number for number in range(len(place.job.call.args.items)) if place.path == f"[{number}]"), None
+        )
+        if position is None or len(place.tensor.shape) != 4:
+            raise CannotProbe("the picture is no positional argument with a batch of its own")
+        _, image, row = self.image_of(frame)
+        asked = {"argument": position, "row": row, "target": target, "channels": image.channel_axis_of_item}
+        for _, outcome in self.session.run([replace(place.job, attribute=asked)]):
+            self._asked()
+            match outcome:
+                case Returned(answer=Answer(value=MappingValue(items=items), tensors=tensors)):
+                    return {
+                        str(name): to_array(tensors[f"[{name!r}]"], tensor.dtype, tensor.shape)
+                        for name, tensor in items
+                        if isinstance(tensor, TensorValue)
+                    }
+                case Raised(message=message, cannot=cannot):
+                    raise CannotProbe(cannot or message)
+                case Failed(reason=reason):
+                    raise CannotProbe(reason)
+        raise CannotProbe("the worker gave no map")
 
     def batch_of(self, frame: Frame) -> int | None:
         """How many items the frame's call has; None where its arguments are no batch."""

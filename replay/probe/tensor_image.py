@@ -112,6 +112,11 @@ class TensorImage:
             raise ValueError(f"a normalisation of {len(normalisation.mean)} channels for a picture of {self.channels}")
         self.normalisation = normalisation
 
+    @property
+    def channel_axis_of_item(self) -> int:
+        """Of one item of three axes."""
+        return 3 + self._axis
+
     def pixels(self, tensor: Array, row: int) -> Array:
         """One item as (H, W) or (H, W, C) uint16."""
         item = tensor[row] if self._batched else tensor

@@ -77,6 +77,18 @@ def test_a_batch_of_another_size_is_tried_only_where_the_model_takes_it(incident
     assert by_graph.passed is True or "--model" in by_graph.sentence
 
 
+def test_attributions_agree_and_are_gone_with_the_weights(incident: Incident) -> None:
+    """Grad-CAM needs a module: a stored graph has the other maps alone."""
+    for model, methods in (((), 3), (("tests.probe.networks:Reader",), 4)):  # occlusion is one
+        found = probed(incident("honest"), "attribution", model=model)["attribution"]
+        agreement, like = found.evidence["agreement"], found.evidence["like_shuffled_weights"]
+        assert found.passed is True and isinstance(agreement, dict) and isinstance(like, dict)
+        assert len(agreement) == methods * (methods - 1) / 2 and len(found.pictures) == 2 * (methods - 1)
+        assert float(str(like["gradient"])) < 0.7
+    refused = probed(incident("segmenter"), "attribution")["attribution"]
+    assert refused.passed is None and "class" in refused.sentence
+
+
 def test_probes_beyond_the_budget_are_left_out_and_named(incident: Incident) -> None:
     path = incident("honest")
     with Bundle.open(path) as bundle:
