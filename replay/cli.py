@@ -40,6 +40,7 @@ COMMANDS: dict[str, str] = {
     "pack": "replay.commands.pack:pack",
     "ticket": "replay.commands.ticket:ticket",
     "minimize": "replay.commands.minimize:minimize",
+    "suite": "replay.commands.suite:suite",
     "recover": "replay.commands.recover:recover",
     "seal": "replay.commands.seal:seal",
     "model": "replay.commands.model:model",

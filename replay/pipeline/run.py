@@ -106,8 +106,8 @@ class PipelineRunner:
         """Begin the next frame in a fresh process: what a pass left behind in the pipeline is gone."""
         self._stop()
 
-    def run(self, frame: Frame) -> Ran:
-        """Run one frame.
+    def run(self, frame: Frame, edits: Sequence[Edit] | None = None) -> Ran:
+        """Run one frame, its pictures changed by ``edits`` in place of the runner's own.
 
         Raises:
             BundleInvalid, BundleUnavailable: its images are not what the manifest says.
@@ -124,7 +124,7 @@ class PipelineRunner:
                 "than the service did"
             )
         try:
-            images, parts = self._images(frame.images)
+            images, parts = self._images(frame.images, self._edits if edits is None else tuple(edits))
         except (ValueError, BundleError) as error:
             return Ran(failed=inert(error, 300))
         try:
@@ -164,7 +164,7 @@ class PipelineRunner:
             self._worker.close()
         self._worker = None
 
-    def _images(self, images: Sequence[Image]) -> tuple[list[dict[str, Any]], list[bytes]]:
+    def _images(self, images: Sequence[Image], edits: tuple[Edit, ...]) -> tuple[list[dict[str, Any]], list[bytes]]:
         """The images as the host gave them, for the wire."""
         described: list[dict[str, Any]] = []
         parts: list[bytes] = []
@@ -173,14 +173,14 @@ class PipelineRunner:
             item: dict[str, Any] = {"name": image.name, "source": image.source}
             data = b""
             if image.source in ("array", "pil"):
-                pixels = apply_edits(self._bundle.pixels(image), self._edits)
+                pixels = apply_edits(self._bundle.pixels(image), edits)
                 data = pixels.tobytes()
                 item |= {"dtype": pixels.dtype.name, "shape": list(pixels.shape)}
             else:
                 suffix = _SUFFIXES.get(image.encoding, ".bin")
                 data = self._bundle.read(image.member)
-                if self._edits:
-                    data, suffix = png.encode(apply_edits(self._bundle.pixels(image), self._edits)), ".png"
+                if edits:
+                    data, suffix = png.encode(apply_edits(self._bundle.pixels(image), edits)), ".png"
                 if image.source == "path":
                     item["path"], data = self._file(data, len(parts), suffix), b""
             described.append(item | {"offset": offset, "size_bytes": len(data)})
