@@ -44,14 +44,14 @@ class CaseResult:
     @property
     def sentences(self) -> tuple[str, ...]:
         """What a reader has to know of a case that did not pass."""
-        wrong = [each for each in self.findings if each.holds is not True]
         told = [
-            f"expected {inert(each.expected, 200)}, got {inert(each.got, 300) or 'nothing'}"
+            f"expected {inert(each.expected, 200)}, got {inert(each.got, 300)}"
             + (f" ({inert(each.evidence, 400)})" if each.evidence else "")
-            for each in wrong
-            if each.got or not self.reason
+            for each in self.findings
+            if each.holds is not True and each.got
         ]
-        return (*told, *([inert(self.reason, 600)] if self.reason else []))
+        unsaid = [self.reason, *(each.evidence for each in self.findings if each.holds is None and not each.got)]
+        return (*told, *(inert(why, 600) for why in dict.fromkeys(unsaid) if why and not any(why in it for it in told)))
 
 
 def exit_code_of(results: list[CaseResult]) -> int:
