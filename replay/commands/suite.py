@@ -74,8 +74,9 @@ def add(
     """Keep the smallest part of an incident that still fails, and what is expected of a candidate. Example:
 
     \b
-        replay suite add incidents/…bundle.zst --to incidents/suite --expect class=scratch --labels classes.txt
-        replay suite add incidents/…bundle.zst --to incidents/suite --expect no-failure --expect 'confidence>=.8'
+        replay suite add …bundle.zst --to suite --expect no-failure
+        replay suite add …bundle.zst --to suite --expect class=scratch \\
+            --labels classes.txt
     """
     from replay.suite.adding import add_case, read_labels
     from replay.suite.document import SuiteInvalid
