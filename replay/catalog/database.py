@@ -73,6 +73,8 @@ class Catalog:
         if not create and not path.is_file():
             raise FileNotFoundError(path)
         self.path = path
+        self._matrix: Matrix | None = None
+        self._mapped = (0, 0)  #: inode and rows of what is mapped
         try:
             self._database = sqlite3.connect(path, timeout=60)
             self._database.execute("PRAGMA trusted_schema = OFF")
@@ -256,7 +258,11 @@ class Catalog:
         rows = self._mapped_rows()
         if not rows:
             return np.zeros((0, DIMENSIONS + 1), np.float32)
-        return np.memmap(self._vectors_path, np.float32, "r", shape=(rows, DIMENSIONS + 1))
+        mapped = (self._vectors_path.stat().st_ino, rows)
+        if self._matrix is None or self._mapped != mapped:  # kept: every new mapping costs a fault a page
+            self._matrix = np.memmap(self._vectors_path, np.float32, "r", shape=(rows, DIMENSIONS + 1))
+            self._mapped = mapped
+        return self._matrix
 
     @property
     def _vectors_path(self) -> Path:
