@@ -183,7 +183,7 @@ def read_boxes(path: Path) -> tuple[Boxes, float, float]:
         overlap, least = float(data.get("iou", OVERLAP)), float(data.get("min_score", LEAST_SCORE))
         if labels.shape != (len(corners),) or len(corners) > _MAX_BOXES or not np.all(np.isfinite(corners)):
             raise ValueError("its boxes are more than 1000, not finite, or not as many as its labels")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         form = '{"boxes": [[x1, y1, x2, y2], …], "labels": […]}'
         raise ValueError(f"{path.name} holds no boxes ({str(error)[:100]}); write {form}") from error
     return Boxes(corners, np.ones(len(corners)), labels), overlap, least

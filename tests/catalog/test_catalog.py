@@ -247,3 +247,17 @@ def test_strings_of_a_bundle_are_inert_in_the_catalogue(sink: Path, tmp_path: Pa
         done = run(*command, "--db", tmp_path / "c.db")
         assert "\x1b" not in done.output and "\u202e" not in done.output
         assert done.exit_code in (0, 1)
+
+
+@pytest.mark.soak
+def test_ten_thousand_bundles_of_which_fifty_are_corrupt(tmp_path: Path) -> None:
+    """Counted, named, and never fatal to the rest."""
+    kinds = [small_bundle(tmp_path / f"kind-{seed}.zst", seed=seed).read_bytes() for seed in range(10)]
+    sink = tmp_path / "sink"
+    sink.mkdir()
+    for number in range(10_000):
+        whole = kinds[number % 10]
+        torn = whole[: len(whole) - 1 - number // 200] if number % 200 == 7 else whole
+        (sink / f"incident-{number:05}.zst").write_bytes(torn)
+    added = told("add", sink, "--db", tmp_path / "c.db")
+    assert (added["listed"], added["new"], len(added["unreadable"])) == (10_000, 10, 50)

@@ -95,6 +95,12 @@ def test_the_next_run_says_what_changed(suite: Path, tmp_path: Path) -> None:
     assert "cannot-run" in run("ls", folder).stdout
 
 
+def test_a_run_without_failures_in_which_something_is_flaky_ends_with_5(suite: Path, tmp_path: Path) -> None:
+    done = run("run", suite, *CANDIDATES, "--only", "fickle")
+    assert done.exit_code == 5 and "1 flaky of 1 cases" in done.stdout
+    assert "since the last run" not in done.stdout  # a part of a suite is not held against the whole
+
+
 def test_candidates_that_contradict_themselves_are_a_usage_error(suite: Path) -> None:
     for arguments, said in (
         (["--pipeline=a:b", "--weights=x"], "builds its own model"),
