@@ -1,14 +1,8 @@
-"""The catalogue's file: SQLite in WAL mode, and beside it the vectors as one matrix that is mapped, not read.
-
-Row i of ``FILE.vectors`` (float32) belongs to the entry with id i + 1: `DIMENSIONS` numbers and the number of the
-vector's space, 0 where there is no vector. It holds nothing that the database lacks, and is made anew when it does
-not fit.
-"""
+"""The catalogue's file: SQLite in WAL mode, and beside it the vectors (`replay.catalog.vectors`)."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -16,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from replay.catalog.embedding import DIMENSIONS
 from replay.catalog.entries import LABELS, Entry
+from replay.catalog.vectors import Matrix, VectorFile
 
 __all__ = ["Catalog", "CatalogInvalid"]
 
@@ -53,8 +47,6 @@ CREATE TABLE problems (
 );
 """
 
-Matrix = NDArray[np.float32]
-
 
 class CatalogInvalid(Exception):
     """The file is no catalogue, or damaged; the message is one sentence with the remedy."""
@@ -73,14 +65,13 @@ class Catalog:
         if not create and not path.is_file():
             raise FileNotFoundError(path)
         self.path = path
-        self._matrix: Matrix | None = None
-        self._mapped = (0, 0)  #: inode and rows of what is mapped
+        self._file = VectorFile(path.with_name(f"{path.name}.vectors"))
         try:
             self._database = sqlite3.connect(path, timeout=60)
             self._database.execute("PRAGMA trusted_schema = OFF")
             application = self._one("PRAGMA application_id")
             if application == 0 and not self._one("SELECT count(*) FROM sqlite_master"):
-                self._vectors_path.unlink(missing_ok=True)  # of a database that is gone
+                self._file.remove()  # of a database that is gone
                 self._database.executescript(_SCHEMA)
             elif application != _APPLICATION_ID or self._one("PRAGMA user_version") != _VERSION:
                 self._database.close()
@@ -253,42 +244,19 @@ class Catalog:
 
     def vectors(self) -> Matrix:
         """All vectors (entries, DIMENSIONS + 1), mapped; the last column is the space."""
-        if self._mapped_rows() != self._last():
+        if self._file.rows != self._last():
             self._extend_vectors()
-        rows = self._mapped_rows()
-        if not rows:
-            return np.zeros((0, DIMENSIONS + 1), np.float32)
-        mapped = (self._vectors_path.stat().st_ino, rows)
-        if self._matrix is None or self._mapped != mapped:  # kept: every new mapping costs a fault a page
-            self._matrix = np.memmap(self._vectors_path, np.float32, "r", shape=(rows, DIMENSIONS + 1))
-            self._mapped = mapped
-        return self._matrix
-
-    @property
-    def _vectors_path(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.vectors")
+        return self._file.matrix()
 
     def _last(self) -> int:
         return int(self._one("SELECT coalesce(max(id), 0) FROM entries"))
 
-    def _mapped_rows(self) -> int:
-        try:
-            return self._vectors_path.stat().st_size // (4 * (DIMENSIONS + 1))
-        except FileNotFoundError:
-            return 0
-
     def _extend_vectors(self) -> None:
         """Append the rows of new entries; entries are never taken out."""
-        have = self._mapped_rows()
-        if have > self._last():
-            self._vectors_path.unlink()
-            have = 0
-        rows = self._rows("SELECT id, space, vector FROM entries WHERE id > ? ORDER BY id", have)
-        with self._vectors_path.open("ab") as file:
-            os.ftruncate(file.fileno(), have * 4 * (DIMENSIONS + 1))
-            for _, space, vector in rows:
-                numbers = bytes(4 * DIMENSIONS) if vector is None else vector
-                file.write(numbers + np.float32(space or 0).tobytes())
+        if self._file.rows > self._last():
+            self._file.remove()
+        rows = self._rows("SELECT space, vector FROM entries WHERE id > ? ORDER BY id", self._file.rows)
+        self._file.append((space or 0, vector) for space, vector in rows)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from recorder.bundle.errors import BundleError, BundleInvalid, BundleUnavailable
+from replay.catalog.shown import entry_as_json, print_entries
 from replay.cli import ExitCode
 from replay.commands.options import (
     bundle_argument,
@@ -21,8 +22,8 @@ from replay.commands.options import (
     parse_since,
 )
 from replay.show.table import print_facts, print_table
-from replay.show.terminal import counting, print_heading, print_json, print_line, print_note, print_wrapped, styled
-from replay.show.text import inert, iso, utc
+from replay.show.terminal import counting, print_heading, print_json, print_line, print_note, styled
+from replay.show.text import inert
 
 if TYPE_CHECKING:
     from replay.catalog.database import Catalog
@@ -111,9 +112,9 @@ def list_entries(
             limit=limit, cause=cause, signature=signature, stream=stream, since_ns=since_ns, labels=pairs
         )
     if as_json:
-        print_json({"incidents": [_as_json(entry) for entry in entries]})
+        print_json({"incidents": [entry_as_json(entry) for entry in entries]})
         return
-    _print_entries([(entry, ()) for entry in entries], ())
+    print_entries([(entry, ()) for entry in entries], ())
 
 
 @catalog.command()
@@ -125,9 +126,11 @@ def show(incident: str, db: str, as_json: bool) -> None:
     with _opened(db) as found:
         entry = _chosen(found, incident)
     if as_json:
-        print_json(_as_json(entry))
+        print_json(entry_as_json(entry))
         return
-    facts = [(name.replace("_", " "), inert(value, 400)) for name, value in _as_json(entry).items() if name != "labels"]
+    facts = [
+        (name.replace("_", " "), inert(value, 400)) for name, value in entry_as_json(entry).items() if name != "labels"
+    ]
     print_facts([*((name, value) for name, value in facts if value), *entry.labels.items()])
 
 
@@ -155,7 +158,12 @@ def similar(context: click.Context, bundle: str, db: str, limit: int, as_json: b
     seen = has_been_seen(best)
     if as_json:
         alike = [
-            {**_as_json(each.entry), "same_signature": each.same_signature, "cosine": each.cosine, "score": each.score}
+            {
+                **entry_as_json(each.entry),
+                "same_signature": each.same_signature,
+                "cosine": each.cosine,
+                "score": each.score,
+            }
             for each in best
         ]
         print_json({"bundle": entry.bundle, "seen": seen, "compared_answers": vector is not None, "similar": alike})
@@ -168,7 +176,7 @@ def similar(context: click.Context, bundle: str, db: str, limit: int, as_json: b
             (each.entry, ("same" if each.same_signature else "other", cosine))
             for each, cosine in zip(best, cosines, strict=True)
         ]
-        _print_entries(rows, ("defect", "cosine"))
+        print_entries(rows, ("defect", "cosine"))
     context.exit(ExitCode.OK if seen else ExitCode.NOT_OK)
 
 
@@ -181,7 +189,9 @@ def stats(db: str, as_json: bool) -> None:
         total, groups, problems = found.count, found.groups(20), found.problems()
         counts = {name: found.counts(name) for name in ("cause", "kind", "stream")}
     if as_json:
-        told = [{"incidents": count, "suppressed": again, "first": _as_json(first)} for count, again, first in groups]
+        told = [
+            {"incidents": count, "suppressed": again, "first": entry_as_json(first)} for count, again, first in groups
+        ]
         unreadable = [{"path": path, "problem": inert(problem, 400)} for path, problem in problems]
         print_json(
             {
@@ -230,7 +240,7 @@ def label(incident: str, db: str, as_json: bool, **labels: str | None) -> None:
         found.label(entry.bundle, given)
         entry = _chosen(found, entry.bundle)
     if as_json:
-        print_json(_as_json(entry))
+        print_json(entry_as_json(entry))
     else:
         print_facts([("bundle", entry.bundle), *entry.labels.items()])
 
@@ -301,40 +311,3 @@ def _chosen(found: Catalog, name: str) -> Entry:
     if len(entries) > 1:
         raise BundleError(f"{inert(name, 80)} is the beginning of several ids; give more of it")
     return entries[0]
-
-
-def _print_entries(rows: Sequence[tuple[Entry, tuple[str, ...]]], more: tuple[str, ...]) -> None:
-    if not rows:
-        print_line("no incidents")
-    for entry, told in rows:
-        said = "  ".join(f"{name} {value}" for name, value in zip(more, told, strict=True))
-        print_line(
-            styled(f"{entry.bundle[:12]}  {utc(entry.opened_ns)}  {inert(entry.kind, 20)}", bold=True)
-            + f"  {said}".rstrip()
-        )
-        where = ", ".join(
-            part for part in (inert(entry.stream, 40), inert(entry.cause, 40), inert(entry.reason, 140)) if part
-        )
-        print_wrapped(where, indent="    ")
-        if entry.labels:
-            print_wrapped(
-                ", ".join(f"{name}: {inert(value, 100)}" for name, value in entry.labels.items()), indent="    "
-            )
-
-
-def _as_json(entry: Entry) -> dict[str, Any]:
-    return {
-        "bundle": entry.bundle,
-        "path": entry.path,
-        "opened": iso(entry.opened_ns),
-        "stream": entry.stream,
-        "trigger": entry.kind,
-        "reason": entry.reason,
-        "signature": entry.signature,
-        "cause": entry.cause,
-        "models": entry.models,
-        "frames": entry.frames,
-        "group": entry.group,
-        "suppressed_before": entry.recurrences,
-        "labels": entry.labels,
-    }

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import shlex
 import sys
-from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from recorder.bundle.errors import BundleInvalid, BundleUnavailable
-from replay.cli import ExitCode
 from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, opening, opening_options
 from replay.commands.types import Device, Factory
 from replay.opening import place_of
@@ -22,12 +18,9 @@ from replay.show.text import inert
 
 if TYPE_CHECKING:
     from replay.suite.document import Suite
-    from replay.suite.history import Difference
     from replay.suite.running import CaseResult
 
 __all__ = ["suite"]
-
-_COLOURS = {"pass": "green", "fail": "red", "flaky": "yellow", "cannot-run": "yellow"}
 
 
 @click.group(short_help="Incidents as a regression suite.")
@@ -177,6 +170,7 @@ def run(
     from replay.suite.history import compare_runs, keep_run, last_run
     from replay.suite.junit import write_junit
     from replay.suite.running import SuiteRunner, exit_code_of
+    from replay.suite.shown import print_run, run_as_json
 
     read = _read(folder)
     chosen = [case for case in read.cases if only is None or fnmatch.fnmatchcase(case.name, only)]
@@ -213,9 +207,9 @@ def run(
             raise BundleUnavailable(f"{junit} cannot be written: {error.strerror}; name another file") from error
     code = exit_code_of(results)
     if as_json:
-        print_json(_as_json(read, results, change, code))
+        print_json(run_as_json(read, results, change, code))
     else:
-        _print(folder, results, change)
+        print_run(folder, results, change)
     context.exit(code)
 
 
@@ -225,6 +219,7 @@ def run(
 def list_cases(folder: str, as_json: bool) -> None:
     """List the cases of the suite in DIR and what they expect. Example: `replay suite ls incidents/suite`."""
     from replay.suite.history import last_run
+    from replay.suite.shown import COLOURS
 
     read = _read(folder)
     then = last_run(read.folder) or {}
@@ -246,7 +241,7 @@ def list_cases(folder: str, as_json: bool) -> None:
         print_line("no cases: `replay suite add BUNDLE --to DIR --expect …`")
     for case in read.cases:
         last = then.get(case.name)
-        print_line(styled(case.name, bold=True) + (f"   {styled(last, fg=_COLOURS[last])}" if last else ""))
+        print_line(styled(case.name, bold=True) + (f"   {styled(last, fg=COLOURS[last])}" if last else ""))
         print_wrapped(", ".join(each.text for each in case.expect), indent="    ")
         if case.note:
             print_wrapped(inert(case.note, 200), indent="    ")
@@ -261,56 +256,3 @@ def _read(folder: str) -> Suite:
         raise BundleUnavailable(f"{folder} is no directory; `replay suite add … --to {folder}` makes one") from None
     except SuiteInvalid as error:
         raise BundleInvalid(inert(error, 600)) from error
-
-
-def _print(folder: str, results: list[CaseResult], change: Difference | None) -> None:
-    counts = Counter(result.status for result in results)
-    said = ", ".join(f"{counts[status]} {status}" for status in _COLOURS if counts[status]) or "no cases"
-    worst = next((status for status in ("fail", "flaky", "cannot-run") if counts[status]), "pass")
-    print_line(styled(said, fg=_COLOURS[worst], bold=True) + (f" of {len(results)} cases" if results else ""))
-    for result in results:
-        print_line(f"  {styled(result.status, fg=_COLOURS[result.status])}  {result.name}")
-        for sentence in result.sentences:
-            print_wrapped(sentence, indent="        ", first="      - ")
-        if result.status in ("fail", "flaky"):
-            print_line(f"      $ replay show {shlex.quote(str(Path(folder) / result.name))}.zst")
-    for title, names in () if change is None else _changes(change):
-        print_wrapped(f"{title}: {', '.join(names)}", indent="    ", first="")
-
-
-def _changes(change: Difference) -> list[tuple[str, tuple[str, ...]]]:
-    named = [
-        ("newly failing", change.newly_failing),
-        ("newly passing", change.newly_passing),
-        ("new", change.new),
-        ("gone", change.gone),
-    ]
-    return [(title, names) for title, names in named if names] or [("since the last run", ("nothing changed",))]
-
-
-def _as_json(suite: Suite, results: list[CaseResult], change: Difference | None, code: int) -> dict[str, Any]:
-    counts = Counter(result.status for result in results)
-    return {
-        "suite": str(suite.folder),
-        "passed": code == ExitCode.OK,
-        "counts": {status: counts[status] for status in _COLOURS},
-        "cases": [
-            {
-                "case": result.name,
-                "status": result.status,
-                "seconds": round(result.seconds, 3),
-                "reason": inert(result.reason, 600),
-                "findings": [
-                    {
-                        "holds": each.holds,
-                        "expected": inert(each.expected, 300),
-                        "got": inert(each.got, 300),
-                        "evidence": inert(each.evidence, 600),
-                    }
-                    for each in result.findings
-                ],
-            }
-            for result in results
-        ],
-        "since_last_run": None if change is None else asdict(change),
-    }
