@@ -166,7 +166,7 @@ def _summed_up(case: Case, seen: list[Seen], found: list[tuple[Finding, ...]]) -
         return CaseResult(name=case.name, status="flaky", findings=shown, reason=reason)
     status = statuses[0]
     reason = next((each.evidence for each in shown if each.holds is None), "") if status == "cannot-run" else ""
-    if not steady:
+    if not steady and not reason:
         reason = "its passes differ in their numbers, not in what they decide"
     return CaseResult(name=case.name, status=status, findings=shown, reason=reason)
 

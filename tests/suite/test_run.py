@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
 
+from recorder.bundle import Bundle, BundleWriter, Manifest
+from recorder.bundle.rewrite import rewrite
+from recorder.bundle.values import RemovedValue
 from replay.cli import cli
-from replay.suite.document import read_suite
+from replay.suite.document import Suite, read_suite, write_suite
 from tests.suite.conftest import MODELS, add
 
 CANDIDATES = [f"--model={name}={MODELS}:{name}" for name in ("scores", "boxes", "fickle")]
@@ -99,6 +103,25 @@ def test_a_run_without_failures_in_which_something_is_flaky_ends_with_5(suite: P
     done = run("run", suite, *CANDIDATES, "--only", "fickle")
     assert done.exit_code == 5 and "1 flaky of 1 cases" in done.stdout
     assert "since the last run" not in done.stdout  # a part of a suite is not held against the whole
+
+
+def test_a_case_that_was_redacted_beyond_replay_is_named_and_the_others_go_on(recorded: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "suite"
+    add(recorded, folder, "class=2", name="whole")
+    add(recorded, folder, "class=2", name="redacted")
+
+    def removed(manifest: Manifest, writer: BundleWriter) -> Manifest:
+        gone = RemovedValue(kind="tensor", container="torch", dtype="float32", shape=(1, 3), size_bytes=12)
+        calls = tuple(replace(call, args=replace(call.args, items=(gone,))) for call in manifest.calls)
+        return replace(manifest, calls=calls)
+
+    with Bundle.open(recorded) as bundle:
+        identity = rewrite(bundle, folder / "redacted.zst", operation="redact", transform=removed)
+    suite = read_suite(folder)
+    write_suite(Suite(folder, tuple(replace(c, bundle=identity) if c.name == "redacted" else c for c in suite.cases)))
+    done = run("run", folder, f"--model={MODELS}:scores")
+    assert done.exit_code == 3 and "1 pass, 1 cannot-run of 2 cases" in done.stdout
+    assert "removed for privacy" in done.stdout
 
 
 def test_candidates_that_contradict_themselves_are_a_usage_error(suite: Path) -> None:
