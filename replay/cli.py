@@ -41,6 +41,8 @@ COMMANDS: dict[str, str] = {
     "ticket": "replay.commands.ticket:ticket",
     "minimize": "replay.commands.minimize:minimize",
     "probe": "replay.commands.probe:probe",
+    "suite": "replay.commands.suite:suite",
+    "catalog": "replay.commands.catalog:catalog",
     "recover": "replay.commands.recover:recover",
     "seal": "replay.commands.seal:seal",
     "model": "replay.commands.model:model",

@@ -138,6 +138,13 @@ class Session:
         self.not_restored.clear()
         self.forget_models()
 
+    def turn_to(self, read: ReadTensor, plans: dict[int, WorkerPlan]) -> None:
+        """Go on with another bundle: nothing of the last one's models is used again, the worker stays warm."""
+        self._read = read
+        self._loadings.clear()
+        self._deaths = 0
+        self.restore(plans)
+
     @property
     def environment(self) -> Environment | None:
         """What the worker said of itself when it last was set up; None while there is none."""

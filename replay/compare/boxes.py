@@ -49,7 +49,10 @@ def match_boxes(
     labels_b: Array,
     least_iou: float = SAME_BOX_IOU,
 ) -> list[tuple[int, int]]:
-    """Pair boxes of one class greedily, highest recorded score first, each with its best overlap left."""
+    """Pair boxes of one class greedily, highest recorded score first, each with its best overlap left.
+
+    ``least_iou`` is the least intersection over union of a pair.
+    """
     free = np.ones(len(boxes_b), dtype=bool)
     pairs = []
     for index in np.argsort(-scores_a, kind="stable"):

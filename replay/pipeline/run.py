@@ -106,12 +106,13 @@ class PipelineRunner:
         """Begin the next frame in a fresh process: what a pass left behind in the pipeline is gone."""
         self._stop()
 
-    def run(self, frame: Frame, pixels: Pixels | None = None) -> Ran:
+    def run(self, frame: Frame, edits: Sequence[Edit] | None = None, *, pixels: Pixels | None = None) -> Ran:
         """Run one frame.
 
         Args:
             frame: of the bundle.
-            pixels: in place of its first image, of the same dtype; None: as recorded.
+            edits: what to change in its images, in place of the runner's own edits.
+            pixels: instead of its first image, of the same dtype; None: as recorded.
 
         Raises:
             BundleInvalid, BundleUnavailable: its images are not what the manifest says.
@@ -128,7 +129,7 @@ class PipelineRunner:
                 "than the service did"
             )
         try:
-            images, parts = self._images(frame.images, pixels)
+            images, parts = self._images(frame.images, self._edits if edits is None else tuple(edits), pixels)
         except (ValueError, BundleError) as error:
             return Ran(failed=inert(error, 300))
         try:
@@ -168,33 +169,35 @@ class PipelineRunner:
             self._worker.close()
         self._worker = None
 
-    def _images(self, images: Sequence[Image], first: Pixels | None) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """The images as the host gave them, for the wire, the first one perhaps replaced."""
+    def _images(
+        self, images: Sequence[Image], edits: tuple[Edit, ...], first: Pixels | None
+    ) -> tuple[list[dict[str, Any]], list[bytes]]:
+        """The images as the host gave them, for the wire, perhaps changed, the first one perhaps replaced."""
+
+        def changed(image: Image) -> Pixels:
+            return apply_edits(self._bundle.pixels(image) if first is None or image is not images[0] else first, edits)
+
         described: list[dict[str, Any]] = []
         parts: list[bytes] = []
         offset = 0
         for image in images:
             item: dict[str, Any] = {"name": image.name, "source": image.source}
             data = b""
-            replaced = first if image is images[0] else None
             if image.source in ("array", "pil"):
-                pixels = self._changed(image, replaced)
+                pixels = changed(image)
                 data = pixels.tobytes()
                 item |= {"dtype": pixels.dtype.name, "shape": list(pixels.shape)}
             else:
                 suffix = _SUFFIXES.get(image.encoding, ".bin")
                 data = self._bundle.read(image.member)
-                if self._edits or replaced is not None:
-                    data, suffix = png.encode(self._changed(image, replaced)), ".png"
+                if edits or (first is not None and image is images[0]):
+                    data, suffix = png.encode(changed(image)), ".png"
                 if image.source == "path":
                     item["path"], data = self._file(data, len(parts), suffix), b""
             described.append(item | {"offset": offset, "size_bytes": len(data)})
             parts.append(data)
             offset += len(data)
         return described, parts
-
-    def _changed(self, image: Image, replaced: Pixels | None) -> Pixels:
-        return apply_edits(self._bundle.pixels(image) if replaced is None else replaced, self._edits)
 
     def _file(self, data: bytes, number: int, suffix: str) -> str:
         """A file for a pipeline that takes a path; its name is ours, and it is gone with the runner."""

@@ -259,7 +259,7 @@ class PipelineSubject:
     def ask(self, frame: Frame, variants: Sequence[Array]) -> Iterator[Reading | None]:
         """Answer to other pixels in place of the frame's first picture."""
         for pixels in variants:
-            ran = self._runner.run(frame, pixels)
+            ran = self._runner.run(frame, pixels=pixels)
             self._asked()
             if ran.failed is not None:
                 raise CannotProbe(ran.failed)
