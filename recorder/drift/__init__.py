@@ -7,6 +7,6 @@ Frames of a video resemble their neighbours, which matters more than the choice 
 """
 
 from recorder.drift.reference import Reference
-from recorder.drift.watcher import Alarm, Watcher
+from recorder.drift.watcher import Alarm, Departure, Watcher
 
-__all__ = ["Alarm", "Reference", "Watcher"]
+__all__ = ["Alarm", "Departure", "Reference", "Watcher"]

@@ -13,7 +13,7 @@ from recorder.drift.moments import CLIP, EWMA_WEIGHTS
 from recorder.drift.normal import Normal
 from recorder.drift.onset import change_point
 
-__all__ = ["Alarm", "Watcher"]
+__all__ = ["Alarm", "Departure", "Watcher"]
 
 Array = npt.NDArray[np.float64]
 
@@ -23,6 +23,8 @@ MEMORY_FRAMES = 512
 MAX_SHIFTS = 8
 #: A CUSUM is held below so many times its threshold at this rate, so that it comes back when the stream does.
 CEILING, CEILING_FRAMES = 2.0, 1e5
+#: A stream that stays below this share of its thresholds for so many frames is back.
+CALM, CALM_FRAMES = 0.5, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,26 @@ class Alarm:
     onset_is_earlier: bool
     frames_since: int
     shifts: tuple[tuple[str, float], ...]
+
+
+class Departure:
+    """Whether a stream is away from its reference: it leaves once, until it has come back for a while."""
+
+    __slots__ = ("_calm", "is_away")
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self._calm = 0
+
+    def begins(self, excess: float) -> bool:
+        """Take in a frame's `Watcher.excess`; say whether the stream has just left."""
+        if not self.is_away:
+            self._calm = 0
+            self.is_away = excess > 1.0
+            return self.is_away
+        self._calm = self._calm + 1 if excess < CALM else 0
+        self.is_away = self._calm < CALM_FRAMES
+        return False
 
 
 class Watcher:

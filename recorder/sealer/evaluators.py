@@ -17,6 +17,7 @@ from recorder.bundle.manifest import Trigger
 from recorder.bundle.values import JsonValue
 from recorder.drift.answers import TESTS as ANSWER_TESTS
 from recorder.drift.reference import checked_rate
+from recorder.drift.watcher import Departure
 from recorder.output_shift import TESTS, ShiftTest, WindowFigures
 from recorder.quantile import StreamingQuantile
 from recorder.records import Kind
@@ -307,28 +308,22 @@ class _OutputShift:
         )
 
 
-class _Departure:
+class _Comparison:
     """A stream that has left its reference, by the detectors of one group."""
 
     def __init__(self, kind: str, parameters: Mapping[str, Any]) -> None:
         self._kind = kind
         rate = parameters.get("frames_per_false_alarm")
         self._rate = None if rate is None else checked_rate(rate)
-        self._away = _PerStream(_Away)
+        self._departures = _PerStream(Departure)
 
     def evaluate(self, frame: EndedFrame) -> Trigger | None:
         watched = frame.watched
         if watched is None:
             return None
         watcher, rate = watched.watcher, self._rate or watched.frames_per_false_alarm
-        away, excess = self._away.of(frame.stream), watcher.excess(self._kind, rate)
-        if away.is_away:
-            # Until it is well within again, it is the same departure.
-            away.is_away = excess > CALM
+        if not self._departures.of(frame.stream).begins(watcher.excess(self._kind, rate)):
             return None
-        if excess <= 1.0:
-            return None
-        away.is_away = True
         alarm = watcher.alarm(self._kind, rate)
         since = "before frame" if alarm.onset_is_earlier else "since frame"
         most = ", ".join(f"{name} {size:+.1f} sigma" for name, size in alarm.shifts[:3]) or "no signal by much"
@@ -351,23 +346,16 @@ class _Departure:
         )
 
 
-@dataclass(slots=True)
-class _Away:
-    is_away: bool = False
-
-
 #: Kinds that compare a stream with its reference.
 COMPARING = frozenset({"drift", "image_quality", "output_shift"})
-#: A stream that reaches less than this share of its thresholds is back.
-CALM = 0.5
 #: What `recorder.triggers.output_shift` allows.
 MAX_WINDOW_FRAMES = 10_000
 #: Beyond these the tails of the test mean nothing, and a rare frame must not make every second window an alarm.
 MIN_SIGNIFICANCE, MAX_SIGNIFICANCE = 1e-9, 1e-2
 
 EVALUATORS: dict[str, Callable[[Mapping[str, Any]], Evaluator]] = {
-    "drift": lambda parameters: _Departure("drift", parameters),
-    "image_quality": lambda parameters: _Departure("image_quality", parameters),
+    "drift": lambda parameters: _Comparison("drift", parameters),
+    "image_quality": lambda parameters: _Comparison("image_quality", parameters),
     "exception": _Exception,
     "frozen_input": _FrozenInput,
     "latency": _Latency,
