@@ -38,7 +38,9 @@ def loaded(name: str, cache: Path | None) -> Views:
     file = None if cache is None else cache / f"{name.replace(':', '-')}.npz"
     if file is not None and file.exists():
         held = np.load(file)
-        return Views(held["wide"] / np.float32(255), held["detail"] / np.float32(255), float(held["scale"]), int(held["width"]))
+        return Views(
+            held["wide"] / np.float32(255), held["detail"] / np.float32(255), float(held["scale"]), int(held["width"])
+        )
     views = views_of(list(clip(name)))
     if file is not None:
         # Means of the reduced view are no whole levels; a test on them as saved is one on coarser numbers.
@@ -121,7 +123,10 @@ def write(results: list[dict[str, Any]]) -> None:
             f"{found['clean_unknown']:.1%} | {found['unknown']:.1%} of {found['unknown_windows']} |"
         )
     held = [answer for result in groups["held out"] for answer in result["answers"]]
-    table = ["| cause | 1 | 2 | 3 | 4 | 5 | taken for, severity 3 and up |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    table = [
+        "| cause | 1 | 2 | 3 | 4 | 5 | taken for, severity 3 and up |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for cause in (*FITTED, "frozen-feed"):
         cells = []
         for severity in range(1, 6):

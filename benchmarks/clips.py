@@ -82,7 +82,9 @@ def _staged(name: str) -> Iterator[npt.NDArray[np.uint8]]:
             top, left = rng.integers(0, _HEIGHT - high), rng.integers(0, _WIDTH - wide)
             cut = other[top : top + high, left : left + wide] * np.float32(rng.uniform(0.6, 1.2))
             side = rng.integers(2)
-            actors.append([cut, _WIDTH if side else -wide, rng.integers(40, _HEIGHT - high), rng.uniform(1, 5) * (1, -1)[side]])
+            actors.append(
+                [cut, _WIDTH if side else -wide, rng.integers(40, _HEIGHT - high), rng.uniform(1, 5) * (1, -1)[side]]
+            )
         for actor in actors:
             cut, left, top, speed = actor
             actor[1] = left + speed

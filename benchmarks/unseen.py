@@ -30,7 +30,9 @@ def _solarised(pixels: Pixels, rng: Random) -> Pixels:
 def _interlaced(pixels: Pixels, rng: Random) -> Pixels:
     made = pixels.copy()
     made[1:, ::2] = pixels[:-1, ::2]
-    return np.where((np.arange(pixels.shape[1]) % 2 == 0)[None, :, None, None], np.roll(made, rng.integers(3, 9), 2), made)
+    return np.where(
+        (np.arange(pixels.shape[1]) % 2 == 0)[None, :, None, None], np.roll(made, rng.integers(3, 9), 2), made
+    )
 
 
 def _hue_turned(pixels: Pixels, rng: Random) -> Pixels:
@@ -81,7 +83,9 @@ def _waved(pixels: Pixels, rng: Random) -> Pixels:
     made = np.empty_like(pixels)
     turn = rng.uniform(0, 6)
     for row in range(pixels.shape[1]):
-        made[:, row] = np.roll(pixels[:, row], round(0.04 * pixels.shape[2] * np.sin(row / pixels.shape[1] * 20 + turn)), 1)
+        made[:, row] = np.roll(
+            pixels[:, row], round(0.04 * pixels.shape[2] * np.sin(row / pixels.shape[1] * 20 + turn)), 1
+        )
     return made
 
 

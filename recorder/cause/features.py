@@ -119,7 +119,5 @@ def is_fixed(thumb: npt.NDArray[np.float32], windows: Sequence[Window]) -> bool:
     """Whether the camera stands still: registration means something only then."""
     finder = PoseFinder(thumb)
     poses = [finder.find(window.mean) for window in windows]
-    still = [
-        pose.fit > FIXED_FIT and pose.shift < FIXED_SHIFT and abs(pose.degrees) < FIXED_DEGREES for pose in poses
-    ]
+    still = [pose.fit > FIXED_FIT and pose.shift < FIXED_SHIFT and abs(pose.degrees) < FIXED_DEGREES for pose in poses]
     return sum(still) >= 0.9 * len(still)

@@ -239,4 +239,3 @@ def _held_out_distances(
         rows = folds == fold
         found[rows] = _nearest(_fit(features[~rows], places[~rows], classes, 0.1), features[rows])
     return found
-

@@ -125,7 +125,9 @@ def _texture(found: dict[str, float], grey: Grey) -> None:
             found["kurtosis"] = _log((steps["x"] ** 4).mean() / ((steps["x"] ** 2).mean() + 1e-8) ** 2)
             strong = np.quantile(np.abs(steps["x"]), 0.99)
             found["edge"] = _log(strong, 2e-3)
-            found["edge_width"] = _log(strong, 2e-3) - _log(np.quantile(np.abs(level[:, :, 4:] - level[:, :, :-4]), 0.99))
+            found["edge_width"] = _log(strong, 2e-3) - _log(
+                np.quantile(np.abs(level[:, :, 4:] - level[:, :, :-4]), 0.99)
+            )
         level = _halved(level)
     second = grey[:, :, 2:] - 2 * grey[:, :, 1:-1] + grey[:, :, :-2]
     found["sharpness"] = _log(second.std(), 5e-4)

@@ -77,7 +77,9 @@ class Diagnosis:
             strange = sum(finding.is_strange for finding in findings) / len(findings)
             confidence = max(confidence, strange, 1 - max(sums.values()))
         telling = [finding for finding in findings if finding.cause == cause]
-        ranking = sorted(((name, chance) for name, chance in sums.items() if chance >= _LEAST), key=lambda each: -each[1])
+        ranking = sorted(
+            ((name, chance) for name, chance in sums.items() if chance >= _LEAST), key=lambda each: -each[1]
+        )
         return cls(cause, min(1.0, confidence), tuple(ranking), _evidence(cause, telling, width, len(findings)))
 
 
