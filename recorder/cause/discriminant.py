@@ -15,6 +15,8 @@ Array = npt.NDArray[np.float64]
 _SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.4)
 #: Temperatures that are tried: a linear discriminant is far too sure of itself outside of its examples.
 _TEMPERATURES = np.geomspace(0.5, 60.0, 40)
+#: Logarithm of the odds by which nothing is taken to be wrong at least, and by how much the margins seen are widened.
+_LEAST_FAVOUR, _FAVOUR = 6.0, 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,11 @@ def _squares(white: Array, places: Array) -> Array:
 
 
 def _gathered(scores: Array, classes: npt.NDArray[np.int64], count: int) -> Array:
-    likely = np.exp(scores - scores.max(axis=1, keepdims=True))
+    # A class is as likely as its nearest place: one with many places must not win by their number.
     made = np.zeros((len(scores), count))
+    likely = np.exp(scores - scores.max(axis=1, keepdims=True))
     for number in range(count):
-        made[:, number] = likely[:, classes == number].sum(axis=1)
+        made[:, number] = likely[:, classes == number].max(axis=1, initial=0.0)
     return made / made.sum(axis=1, keepdims=True)
 
 
@@ -73,7 +76,7 @@ def fit_discriminant(
     count = int(classes.max()) + 1
     truth = classes[places]
     folds = groups % min(4, int(groups.max()) + 1)
-    best: tuple[float, float, float] | None = None
+    best: tuple[float, float, float, float] | None = None
     for shrinkage in _SHRINKAGES:
         scores = np.full((len(features), len(classes)), -np.inf)
         for fold in np.unique(folds):
@@ -82,14 +85,28 @@ def fit_discriminant(
                 inside = np.ones(len(folds), bool)
             made = _fit(features[inside], places[inside], classes, shrinkage)
             scores[folds == fold] = made.log_scores(features[folds == fold])
+        bonus = _bonus(scores, classes, truth)
+        scores[:, classes == 0] += bonus
         for temperature in _TEMPERATURES:
             chance = _gathered(scores / temperature, classes, count)[np.arange(len(truth)), truth]
             loss = float(-np.log(np.maximum(chance, 1e-6)).mean())
             if best is None or loss < best[0]:
-                best = (loss, shrinkage, float(temperature))
+                best = (loss, shrinkage, float(temperature), bonus)
     assert best is not None  # noqa: S101  # both tuples above hold something
     made = _fit(features, places, classes, best[1])
-    return Discriminant(made.means, made.classes, made.weights, made.priors, best[2])
+    priors = np.where(classes == 0, made.priors + best[3], made.priors)
+    return Discriminant(made.means, made.classes, made.weights, priors, best[2])
+
+
+def _bonus(scores: Array, classes: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> float:
+    """How much the first class, nothing wrong, is favoured: its windows that were left out must keep to it.
+
+    A wrong name costs more than none, and the first class has few examples for all that is normal.
+    """
+    clean = scores[truth == 0]
+    margins = clean[:, classes != 0].max(axis=1) - clean[:, classes == 0].max(axis=1)
+    margins = margins[np.isfinite(margins)]
+    return float(_FAVOUR * max(0.0, np.quantile(margins, 0.99)) + _LEAST_FAVOUR) if len(margins) else _LEAST_FAVOUR
 
 
 def _fit(

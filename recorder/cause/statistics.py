@@ -5,6 +5,8 @@ Each is a mean over the window's frames; those of time compare neighbouring fram
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -148,7 +150,7 @@ def _spectrum(found: dict[str, float], grey: Grey) -> None:
     fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     radius, angle = np.hypot(fy, fx), np.arctan2(fy, fx)
     edges = (0.02, 0.06, 0.12, 0.18, 0.24, 0.3, 0.36, 0.43, 0.5)
-    bands = [_log(power[(radius >= low) & (radius < high)].mean(), 1e-3) for low, high in zip(edges, edges[1:])]  # noqa: B905
+    bands = [_log(power[(radius >= low) & (radius < high)].mean(), 1e-3) for low, high in itertools.pairwise(edges)]
     for number in range(len(bands) - 1):
         found[f"slope_{number}"] = bands[number + 1] - bands[number]
     middle = (radius > 0.05) & (radius < 0.25)

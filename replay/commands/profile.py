@@ -32,9 +32,7 @@ def profile() -> None:
 @click.argument("sources", nargs=-1, required=True, metavar="DIR|BUNDLE...")
 @click.option("-o", "--output", required=True, metavar="FILE", help="The new profile.")
 @click.option("--model-digest", metavar="SHA256", help="Of the weights it goes with: of another model it says nothing.")
-@click.option(
-    "--no-thumbnail", is_flag=True, help="Keep no picture of the view; camera shifts are then told less well."
-)
+@click.option("--no-thumbnail", is_flag=True, help="Keep no picture of the view; camera moves are then told less well.")
 @json_option
 def build(sources: tuple[str, ...], output: str, model_digest: str | None, no_thumbnail: bool, as_json: bool) -> None:
     """Learn what is normal from directories of images (in order of their names) or the frames of bundles.
@@ -101,8 +99,6 @@ def diagnose(context: click.Context, bundle: str, file: str, as_json: bool) -> N
     \b
         replay diagnose incidents/…bundle.zst --profile line-3.profile
     """
-    from recorder.profile import Profile  # noqa: F401  # a missing numpy is told here
-
     found = _load(file)
     stream, digest, frames = "", None, []
     with open_bundle(bundle) as opened:
