@@ -190,7 +190,7 @@ passers-by, crowds and evenings. The corruptions are drawn anew but come from th
 so figures on faults of the real world will be lower. *Unknown* are kinds of corruption that no profile was shown. There
 are far fewer clean windows than the 500 that could show a share below 1 %.
 
-| clips | right at 3 and up | right at 1 and 2 | at 3 and up, misnamed | clean, misnamed | clean, unknown | unknown, unknown |
+| clips | right at 3 and up | right at 1 and 2 | misnamed then | clean, misnamed | clean, unknown | unknown told |
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 

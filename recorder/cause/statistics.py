@@ -6,6 +6,7 @@ Each is a mean over the window's frames; those of time compare neighbouring fram
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ class Window:
 
     __slots__ = ("cells", "mean", "names", "values")
 
-    def __init__(self, found: dict[str, float], cells: Array, mean: Grey) -> None:
+    def __init__(self, found: dict[str, Any], cells: Array, mean: Grey) -> None:
         self.names = tuple(found)
         self.values = np.array(list(found.values()), np.float64)
         self.cells = cells
@@ -51,7 +52,7 @@ def measure(views: Views) -> Window:
     """Measure a window of neighbouring frames."""
     wide = np.tensordot(views.wide, _WEIGHTS, 1)
     detail = np.tensordot(views.detail, _WEIGHTS, 1)
-    found: dict[str, float] = {}
+    found: dict[str, Any] = {}
     _tones(found, views.wide, wide)
     _colour(found, views.wide)
     _texture(found, detail)
@@ -68,7 +69,7 @@ def _log(value: npt.ArrayLike, floor: float = 1e-4) -> Array:
     return np.log(np.asarray(value, np.float64) + floor)
 
 
-def _tones(found: dict[str, float], colour: Pixels, grey: Grey) -> None:
+def _tones(found: dict[str, Any], colour: Pixels, grey: Grey) -> None:
     for share, value in zip(_QUANTILES, np.quantile(grey[::2, ::2], _QUANTILES), strict=True):
         found[f"luminance_{share:g}"] = value
     found["luminance"] = grey.mean()
@@ -90,7 +91,7 @@ def _tones(found: dict[str, float], colour: Pixels, grey: Grey) -> None:
     found["chroma"] = _log((brightest - darkest).mean(), 2e-3)
 
 
-def _colour(found: dict[str, float], colour: Pixels) -> None:
+def _colour(found: dict[str, Any], colour: Pixels) -> None:
     means, spreads = colour.mean(axis=(0, 1, 2)), colour.std(axis=(0, 1, 2))
     planes = colour.reshape(-1, 3)[::3].T
     for number, name in enumerate("012"):
@@ -109,7 +110,7 @@ def _colour(found: dict[str, float], colour: Pixels) -> None:
         ) ** 3
 
 
-def _texture(found: dict[str, float], grey: Grey) -> None:
+def _texture(found: dict[str, Any], grey: Grey) -> None:
     level = grey
     for octave in range(3):
         steps = {
@@ -142,7 +143,7 @@ def _halved(grey: Grey) -> Grey:
     return made
 
 
-def _spectrum(found: dict[str, float], grey: Grey) -> None:
+def _spectrum(found: dict[str, Any], grey: Grey) -> None:
     height, width = grey.shape[1:]
     window = np.hanning(height)[:, None] * np.hanning(width)[None]
     centred = (grey[::2] - grey[::2].mean(axis=(1, 2), keepdims=True)) * window.astype(np.float32)
@@ -162,7 +163,7 @@ def _spectrum(found: dict[str, float], grey: Grey) -> None:
         found[f"sector_{number}"] = (powers[2 * number] + powers[2 * number + 1]) / 2 - powers.mean()
 
 
-def _noise(found: dict[str, float], colour: Pixels, grey: Grey) -> None:
+def _noise(found: dict[str, Any], colour: Pixels, grey: Grey) -> None:
     diagonal = _diagonal(grey)
     found["noise"] = _log(np.median(np.abs(diagonal)) / 0.6745, 1e-3)
     found["noise_mean"] = _log(np.abs(diagonal).mean(), 1e-3)
@@ -193,7 +194,7 @@ def _diagonal(plane: Grey) -> Grey:
     return made
 
 
-def _blocks(found: dict[str, float], grey: Grey) -> None:
+def _blocks(found: dict[str, Any], grey: Grey) -> None:
     for name, plane in (("x", grey), ("y", grey.transpose(0, 2, 1))):
         steps = np.abs(np.diff(plane, axis=2))
         second = np.abs(np.diff(steps, axis=2))
@@ -206,7 +207,7 @@ def _blocks(found: dict[str, float], grey: Grey) -> None:
             found[f"blocks{kind}_{name}"] = _log(phases[-1], 1e-3) - _log(phases[:-1].mean(), 1e-3)
 
 
-def _time(found: dict[str, float], view: str, grey: Grey) -> None:
+def _time(found: dict[str, Any], view: str, grey: Grey) -> None:
     if len(grey) < 2:
         raise ValueError("a window has at least two frames")
     change = np.diff(grey, axis=0)

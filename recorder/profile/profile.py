@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from recorder.cause.model import WINDOW_FRAMES, CauseModel, fit_cause_model, windows_of
 from recorder.cause.views import FrameRefused, Views, checked_frame, reduced_shape, views_of
+from recorder.drift.reference import Reference
+from recorder.image_signals import IMAGE_SIGNALS, image_signals
 from recorder.profile.cause_document import cause_from_document, cause_to_document
 from recorder.profile.diagnosis import Diagnosis
 from recorder.profile.file import read_profile, write_profile
@@ -80,6 +82,8 @@ class Profile:
             raise ValueError("model_digest must be 64 hexadecimal digits, the sha256 of the weights")
         runs: dict[str, list[Views]] = {}
         shapes: dict[str, tuple[int, ...]] = {}
+        signals: list[npt.NDArray[np.float32]] = []
+        before: dict[str, npt.NDArray[np.uint8]] = {}
         count = 0
         for number, frame in enumerate(frames):
             if keys is not None and number >= len(keys):
@@ -93,6 +97,9 @@ class Profile:
                 )
             if len(runs.setdefault(key, [])) < MAX_FRAMES:
                 runs[key].append(views_of([frame]))
+            measured = image_signals(np.asarray(frame), before.get(key))
+            before[key] = measured.small
+            signals.append(measured.values)
             count = number + 1
         if not count:
             raise FrameRefused("no frame was given; a profile needs at least 32")
@@ -113,7 +120,13 @@ class Profile:
                 refused[key] = str(error)
         if not cameras:
             raise FrameRefused(next(iter(refused.values())))
-        return cls(cameras, model_digest, None, refused)
+        try:
+            streams = None if keys is None else [str(key)[:200] for key in keys[:count]]
+            reference = Reference.fit(np.stack(signals), list(IMAGE_SIGNALS), embeddings, streams, seed=seed).document()
+        except ValueError as error:
+            # Causes are told all the same; the drift triggers need a longer stretch.
+            reference, refused["drift"] = None, str(error)[:500]
+        return cls(cameras, model_digest, reference, refused)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile, all of it or nothing.
