@@ -132,7 +132,8 @@ def _low_resolution(pixels: Pixels, amount: float, scale: float, rng: Random) ->
 def _colour_cast(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     gains = rng.standard_normal(3)
     gains = (gains - gains.mean()) / np.ptp(gains) * amount / _GAMMA
-    return pixels * (2**gains).astype(np.float32)
+    made: Pixels = pixels * (2**gains).astype(np.float32)
+    return made
 
 
 def _camera_shift(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:

@@ -59,7 +59,8 @@ def _gathered(scores: Array, classes: npt.NDArray[np.int64], count: int) -> Arra
     likely = np.exp(scores - scores.max(axis=1, keepdims=True))
     for number in range(count):
         made[:, number] = likely[:, classes == number].max(axis=1, initial=0.0)
-    return made / made.sum(axis=1, keepdims=True)
+    made /= made.sum(axis=1, keepdims=True)
+    return made
 
 
 def fit_discriminant(

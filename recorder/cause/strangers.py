@@ -16,7 +16,8 @@ Random = np.random.Generator
 
 def _posterised(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     levels = np.float32(rng.integers(3, 9))
-    return np.rint(pixels * levels) / levels
+    made: Pixels = np.rint(pixels * levels) / levels
+    return made
 
 
 def _inverted(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
@@ -33,7 +34,8 @@ def _banded(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     rows = np.arange(pixels.shape[1]) / pixels.shape[1] * count
     phase = rng.uniform(0, 1) + np.arange(len(pixels))[:, None] * rng.uniform(0.1, 0.9)
     wave = 1 + strength * np.sin(2 * np.pi * (rows + phase))
-    return pixels * wave[:, :, None, None].astype(np.float32)
+    made: Pixels = pixels * wave[:, :, None, None].astype(np.float32)
+    return made
 
 
 def _ghosted(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
@@ -57,7 +59,8 @@ def _vignetted(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixe
     height, width = pixels.shape[1:3]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     fall = np.clip(1 - rng.uniform(0.4, 0.9) * (x**2 + y**2) / 1.2, 0.03, 1)
-    return pixels * fall[None, :, :, None].astype(np.float32)
+    made: Pixels = pixels * fall[None, :, :, None].astype(np.float32)
+    return made
 
 
 def _flared(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
@@ -66,18 +69,21 @@ def _flared(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     cy, cx = rng.uniform(0, 1, 2)
     glow = np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * rng.uniform(0.12, 0.3) ** 2)) * rng.uniform(0.4, 0.9)
     glow = glow[None, :, :, None].astype(np.float32)
-    return pixels + (1 - pixels) * glow
+    made: Pixels = pixels + (1 - pixels) * glow
+    return made
 
 
 def _colourless(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     grey = pixels.mean(axis=3, keepdims=True)
     share = np.float32(rng.uniform(0.85, 1.0))
-    return pixels * (1 - share) + grey * share
+    made: Pixels = pixels * (1 - share) + grey * share
+    return made
 
 
 def _gaudy(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     grey = pixels.mean(axis=3, keepdims=True)
-    return grey + (pixels - grey) * np.float32(rng.uniform(1.8, 3.5))
+    made: Pixels = grey + (pixels - grey) * np.float32(rng.uniform(1.8, 3.5))
+    return made
 
 
 def _sharpened(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
@@ -87,8 +93,9 @@ def _sharpened(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixe
 
 def _striped(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     """Columns of the sensor with gains of their own."""
-    gains = 1 + rng.uniform(0.06, 0.25) * rng.standard_normal(pixels.shape[2])
-    return pixels * gains[None, None, :, None].astype(np.float32)
+    gains = np.float32(1) + rng.uniform(0.06, 0.25) * rng.standard_normal((1, 1, pixels.shape[2], 1))
+    made: Pixels = pixels * gains.astype(np.float32)
+    return made
 
 
 STRANGERS: dict[str, Callable[[Pixels, float, float, Random], Pixels]] = {
