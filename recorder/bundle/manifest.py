@@ -264,11 +264,12 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """An exported graph that serves calls of one signature."""
+    """An exported graph that serves calls of one signature, or of one form."""
 
     signature: str  #: sha256 of the canonical form of dtypes, shapes and structure (schemas/FORMAT.md)
     digest: str
     size_bytes: int
+    form: str | None = None  #: of a graph that leaves sizes open: the signature with numbers of dimensions for shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,8 +41,8 @@ FULL_CHECK_SECONDS = 1.0
 WATCHED_CALLS = 6
 #: After so many changes the weights are taken to be part of what the model computes (training, running statistics).
 MAX_WEIGHT_CHANGES = 4
-#: One graph serves one signature; a model that is called with ever new shapes is left to its factory.
-MAX_GRAPHS = 8
+#: Signatures that a graph is asked for; one graph may serve many (recorder.identify), and more than were asked for.
+MAX_SIGNATURES = 16
 
 _version_of = attrgetter("_version")
 
@@ -193,7 +193,7 @@ class AttachedModel:
     def new_signature(self, model_id: int, head: dict[str, Any], described: Description) -> str | None:
         """Return the signature of a call the first time one of its shape is seen, None afterwards."""
         key = (model_id, *((tensor["dtype"], tuple(tensor["shape"])) for tensor in described.tensors))
-        if key in self._signatures or len(self._signatures) >= MAX_GRAPHS or not self._store:
+        if key in self._signatures or len(self._signatures) >= MAX_SIGNATURES or not self._store:
             return None
         self._signatures[key] = None
         self._example = head
