@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from recorder.graph_format import OPEN_SIZES_VERSION, GraphUnwritable, graph_document
 from recorder.graph_sizes import with_fixed_sizes
+from recorder.models.compiled import without_wrappers
 from recorder.models.skeletons import SkeletonFailed, load_skeleton
 from recorder.models.state import StateNames, StateRefused, put_state
 from recorder.models.tensors import tensors_of_module, walk
@@ -91,7 +92,7 @@ def export_document(
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         try:
-            module = load_skeleton(skeleton, "cpu")
+            module = without_wrappers(load_skeleton(skeleton, "cpu"))
         except Exception as error:
             raise ExportRefused(f"The model's code cannot be imported in a child ({_first_line(error)}).") from error
         args, kwargs = example(args_json), example(kwargs_json)

@@ -287,6 +287,7 @@ class Model:
     state: tuple[str, ...] = ()  #: glob patterns of tensors that calls change: no weights, but in `Call.state`
     graphs: tuple[Graph, ...] = ()
     problems: tuple[str, ...] = ()  #: sentences: why weights or a graph are missing
+    compiled: bool = False  #: by torch.compile, as a whole or in part; names and graphs are those of the eager module
     options: dict[str, JsonValue] = field(default_factory=dict)  #: of an onnxruntime session: providers and options
 
 

@@ -15,14 +15,23 @@ from recorder.bundle.manifest import Model
 from recorder.bundle.signature import call_signature
 from recorder.capture import Description
 from recorder.hooks.compiling import times_compiled
-from recorder.hooks.script_module import ScriptCall, takes_no_hooks
 from recorder.hooks.state import MAX_STATE_BYTES, StateFinder, size_of_state
+from recorder.hooks.surrounded_module import SurroundedCall, is_compiled_in_place, takes_no_hooks
 from recorder.hooks.torch_module import AfterCall, BeforeCall
 from recorder.hooks.traceless import Traceless
 from recorder.hooks.usual_call import UsualCalls
 from recorder.identify import WeightsToRead
 from recorder.layers.capture import LayerCapture
-from recorder.models import StateNames, StateReader, layouts_of, tensors_of_module, training_modules_of, weights_version
+from recorder.models import (
+    StateNames,
+    StateReader,
+    is_compiled,
+    layouts_of,
+    original,
+    tensors_of_module,
+    training_modules_of,
+    weights_version,
+)
 
 if TYPE_CHECKING:
     from recorder.hooks.call import OpenCall
@@ -94,7 +103,7 @@ class AttachedModel:
         self._compiled_before = times_compiled()
         self._parts: list[_Removable] = []
         if takes_no_hooks(module):
-            self._parts.append(ScriptCall(self, module))
+            self._parts.append(SurroundedCall(self, module))
             return
         handles = [
             module.register_forward_pre_hook(BeforeCall(self), with_kwargs=True),
@@ -122,8 +131,13 @@ class AttachedModel:
 
     @property
     def unseen_graphs(self) -> int:
-        """How often hooks of this process were met in a graph being compiled, since this module was attached."""
-        return times_compiled() - self._compiled_before
+        """How often hooks of this process were met in a graph being compiled, since this module was attached.
+
+        One more where it was compiled in place meanwhile: torch may take the graph of another module for it.
+        """
+        module = self._module()
+        in_place = module is not None and is_compiled_in_place(module)
+        return max(times_compiled() - self._compiled_before, int(in_place))
 
     def announce(self) -> None:
         """Have the weights identified now rather than at the first call."""
@@ -254,7 +268,7 @@ class AttachedModel:
         self.usual.clear()
         settled = self._changes < MAX_WEIGHT_CHANGES
         problems = () if settled else ("Its weights keep changing while it runs, so no digest can name them.",)
-        kind = type(module)
+        kind = type(original(module))
         session.announce_model(
             Model(
                 id=self._id,
@@ -262,6 +276,7 @@ class AttachedModel:
                 framework="torch",
                 type=f"{kind.__module__}.{kind.__qualname__}"[:300],
                 factory=self._factory,
+                compiled=is_compiled(module),
                 layouts=layouts_of(tensors),
                 training_modules=training,
                 state=self.state.names.patterns if self.state is not None else (),

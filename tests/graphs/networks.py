@@ -43,3 +43,27 @@ class Pair(nn.Module):
 
     def forward(self, x: torch.Tensor, *, other: dict[str, torch.Tensor]) -> torch.Tensor:
         return torch.cat([x, other["y"]], dim=1) + x.mean()
+
+
+class Small(nn.Module):
+    """A convolution, a norm, a part that is a module of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(nn.functional.gelu(self.norm(self.body(x))).mean((2, 3)))
+
+
+def eager() -> nn.Module:
+    """The same weights every time."""
+    torch.manual_seed(0)
+    return Small().eval()
+
+
+def compiled() -> nn.Module:
+    """As a service's own factory may be: compiled, and a part of it once more."""
+    model = eager()
+    model.head.compile(backend="aot_eager")
+    return torch.compile(model, backend="aot_eager")
