@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Call, Frame, Manifest
 from recorder.bundle.rewrite import rewrite
-from recorder.bundle.values import MappingValue, TensorValue, Value, map_tensors
+from recorder.bundle.values import TensorValue, Value, map_tensors
 from recorder.bundle.writer import BundleWriter
 from recorder.environment import describe_cpu
 from recorder.sinks.s3.address import S3Address
@@ -274,7 +273,7 @@ def _mapped(call: Call, function: Callable[[TensorValue], Value]) -> Call:
     return replace(
         call,
         args=map_tensors(call.args, function),
-        kwargs=cast(MappingValue, map_tensors(call.kwargs, function)),
+        kwargs=map_tensors(call.kwargs, function),
         output=None if call.output is None else map_tensors(call.output, function),
-        state=None if call.state is None else cast(MappingValue, map_tensors(call.state, function)),
+        state=None if call.state is None else map_tensors(call.state, function),
     )
