@@ -20,7 +20,7 @@ from replay.protocol import MAX_PAYLOAD_BYTES, ProtocolError
 from replay.show.text import inert
 from replay.sources import Candidate
 
-__all__ = ["Failed", "Job", "Outcome", "Raised", "Returned", "Session"]
+__all__ = ["Failed", "Job", "Outcome", "Raised", "Returned", "Session", "was_compiled"]
 
 REMOVED_INPUT = (
     "its arguments were removed for privacy, so it cannot be run again; to keep them, state a level for model_input "
@@ -34,6 +34,7 @@ NO_STATE = (
     "its model changes tensors of its own from call to call, and what they were before this call was not recorded: "
     "they were too large (the loss state-too-large is counted); attach the part of the model without them"
 )
+RUNS_EAGERLY = "compile: the recorded model was compiled by torch.compile, here it runs eagerly"
 #: After so many workers have died, the rest is not tried any more.
 _MAX_DEATHS = 3
 #: Models kept loaded at once; a bundle may name many, and each takes memory.
@@ -287,9 +288,9 @@ class Session:
         self._plan = plan
         if job.context.id not in self.not_restored:
             lacking = [*plan.not_restored, *compare_surroundings(job.context.environment, self._worker.environment)]
-            if job.model.type.endswith("OptimizedModule"):
-                lacking.append("compile: the recorded model was compiled by torch.compile, here it runs eagerly")
             self.not_restored[job.context.id] = [*lacking, *([self._no_device] if self._no_device else [])]
+        if was_compiled(job.model) and RUNS_EAGERLY not in self.not_restored[job.context.id]:
+            self.not_restored[job.context.id].append(RUNS_EAGERLY)
 
     def _start(self, plan: WorkerPlan, job: Job) -> Worker:
         device = self._device or _recorded_device(job.call)
@@ -337,6 +338,11 @@ class Session:
             self._worker.close()
         self._worker = None
         self._loaded.clear()
+
+
+def was_compiled(model: Model) -> bool:
+    """Whether a recorded model ran through torch.compile; earlier bundles say so by its type."""
+    return model.compiled or model.type.endswith("OptimizedModule")
 
 
 def _key_of(job: Job) -> tuple[Any, ...]:

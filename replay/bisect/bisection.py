@@ -22,7 +22,7 @@ from replay.load import UserConfig
 from replay.numerics.settings import plan_worker
 from replay.packed import PackedModels
 from replay.process import Limits
-from replay.session import Job
+from replay.session import Job, was_compiled
 
 __all__ = ["Bisection", "BisectOptions", "Outcome", "bisect_bundle"]
 
@@ -286,8 +286,8 @@ class _Bisecting:
 
 
 def _compiled(jobs: Sequence[Job]) -> bool:
-    """Whether a model was attached as torch.compile returned it."""
-    return any(job.model.type.endswith("OptimizedModule") for job in jobs)
+    """Whether a model ran through torch.compile."""
+    return any(was_compiled(job.model) for job in jobs)
 
 
 def _has_answer(job: Job) -> bool:

@@ -40,12 +40,20 @@ def model() -> None:
     metavar="SHAPE[:DTYPE]",
     help="One per positional input, as 1x3x224x224:float32.",
 )
+@click.option(
+    "--state",
+    "state",
+    multiple=True,
+    metavar="PATTERN",
+    help="Names of tensors that its calls change, as given to recorder.attach(state=...).",
+)
 @json_option
-def add(factory: str, store: str, inputs: tuple[str, ...], as_json: bool) -> None:
+def add(factory: str, store: str, inputs: tuple[str, ...], state: tuple[str, ...], as_json: bool) -> None:
     """Put the model that PKG.MOD:FACTORY builds into a store: its weights and, given its inputs, its graph.
 
     The factory is imported and called in a process of its own, with the working directory on the import path. The
-    graph is kept only if it gives the model's own answer, bit for bit, on a random input. Example:
+    graph is kept only if it gives the model's own answer, bit for bit, on a random input; it serves inputs of other
+    sizes too, as far as the model allows it. Example:
 
     \b
         replay model add zoo.nets:build --to incidents/models --input 1x3x224x224
@@ -57,6 +65,7 @@ def add(factory: str, store: str, inputs: tuple[str, ...], as_json: bool) -> Non
         "factory": factory,
         "store": str(Path(store).absolute()),
         "inputs": [_input(text) for text in inputs],
+        "state": list(state),
     }
     answer = _deploy(request)
     if as_json:
@@ -98,6 +107,7 @@ def _deploy(request: dict[str, Any]) -> dict[str, Any]:
 def _show(answer: dict[str, Any]) -> None:
     for name in ("weights", "graph"):
         if found := answer[name]:
-            click.echo(f"{name:8} {found['digest']}  {found['size_bytes']} bytes")
+            sizes = ", for any size of its inputs" if found.get("form") else ""
+            click.echo(f"{name:8} {found['digest']}  {found['size_bytes']} bytes{sizes}")
     for problem in answer["problems"]:
         print_note(inert(problem, 400))
