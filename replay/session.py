@@ -20,7 +20,7 @@ from replay.protocol import MAX_PAYLOAD_BYTES, ProtocolError
 from replay.show.text import inert
 from replay.sources import Candidate
 
-__all__ = ["Failed", "Job", "Outcome", "Raised", "Returned", "Session", "was_compiled"]
+__all__ = ["Failed", "Job", "Outcome", "Raised", "Returned", "Session", "recorded_device", "was_compiled"]
 
 REMOVED_INPUT = (
     "its arguments were removed for privacy, so it cannot be run again; to keep them, state a level for model_input "
@@ -293,8 +293,8 @@ class Session:
             self.not_restored[job.context.id].append(RUNS_EAGERLY)
 
     def _start(self, plan: WorkerPlan, job: Job) -> Worker:
-        device = self._device or _recorded_device(job.call)
-        recorded = _recorded_device(job.call)
+        device = self._device or recorded_device(job.call)
+        recorded = recorded_device(job.call)
         if device != recorded and self._device is not None:
             self._no_device = f"device: recorded on {recorded}, run on {device}"
         if self._device is None and device != "cpu":
@@ -361,7 +361,7 @@ def _seen(header: dict[str, Any], payload: bytearray) -> Seen | None:
     return None
 
 
-def _recorded_device(call: Call) -> str:
+def recorded_device(call: Call) -> str:
     """The first GPU a call's arguments were on, or "cpu"."""
     for value in (call.args, call.kwargs):
         for _, tensor in tensors_of(value):

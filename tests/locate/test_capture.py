@@ -81,6 +81,21 @@ def test_digests_keep_to_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert [call.layers is not None for call in bundle.manifest.calls] == [True, False, False, False, False]
 
 
+@pytest.mark.parametrize(
+    ("plain_ns", "taken_ns", "debit_ns"),
+    [(0.0, 900, 100), (500.0, 700, 200), (500.0, 550, 100), (500.0, 90_000, 400)],
+    ids=["nothing to compare with", "evicted caches", "the clock itself", "slow for a reason of its own"],
+)
+def test_digests_are_debited_with_what_they_slow_down(plain_ns: float, taken_ns: int, debit_ns: int) -> None:
+    """The longer of their own clock and the gap to calls without, up to four times their own clock."""
+    watching = capture.LayerCapture(models.steady(), lambda: None)
+    try:
+        watching._local.spent_ns, watching._plain_ns = 100, plain_ns
+        assert watching._debit_ns(taken_ns) == debit_ns
+    finally:
+        watching.remove()
+
+
 @pytest.mark.usefixtures("every_call")
 def test_a_watched_model_computes_and_copies_as_before(tmp_path: Path) -> None:
     """The fused path of torch's own layers too; nothing of it is left when the recorder is closed."""
