@@ -34,7 +34,7 @@ _END = "<!-- end of what is written -->"
 _BUCKET = "faults"
 _PATIENCE_SECONDS = 120
 
-#: What is done to the way, in words, and what the proxy is told; None: it refuses connections; "": the server is killed.
+#: What is done to the way, and what the proxy is told; None: it refuses connections; "": the server is killed.
 FAULTS: dict[str, str | None] = {
     "connections refused": None,
     "reset in the middle of the body": "reset",
@@ -121,7 +121,7 @@ def serve() -> None:
 
 
 def matrix(directory: Path, frames: int, rounds: int, faults: dict[str, str | None]) -> Table:
-    """Put each fault on the way and take it off again, ``rounds`` times; an incident and ``frames`` frames each time."""
+    """Put each fault on the way and take it off, ``rounds`` times; an incident and ``frames`` frames each time."""
     (directory / "s3").mkdir()
     server = S3Server(directory / "s3")
     rows = []
