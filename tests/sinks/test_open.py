@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from recorder.sinks import BundleListing, DirectorySink, Sink, SinkUnavailable, list_bundles, open_sink
+from replay.commands.seal import seal
 from tests.sinks.conformance import BUNDLE_HEAD
 
 
