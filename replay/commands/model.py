@@ -141,13 +141,9 @@ def _deploy(request: dict[str, Any]) -> dict[str, Any]:
 def _show(answer: dict[str, Any]) -> None:
     for name in ("weights", "graph"):
         if found := answer[name]:
-<<<<<<< HEAD
             sizes = ", for any size of its inputs" if found.get("form") else ""
             click.echo(f"{name:8} {found['digest']}  {found['size_bytes']} bytes{sizes}")
-=======
-            click.echo(f"{name:8} {found['digest']}  {found['size_bytes']} bytes")
     for location in answer.get("brought", ()):
         click.echo(f"held at  {location}")
->>>>>>> outward
     for problem in answer["problems"]:
         print_note(inert(problem, 400))
