@@ -86,8 +86,8 @@ def announce(location: str) -> None:
             "vision.incident.stream": incident.stream,
             "vision.incident.frames": len(manifest.frames),
         }
-        if incident.cause is not None and isinstance(incident.cause.get("name"), str):
-            attributes["vision.incident.cause"] = incident.cause["name"]
+        if incident.cause is not None and isinstance(incident.cause.get("cause"), str):
+            attributes["vision.incident.cause"] = incident.cause["cause"]
         times = [frame.time_ns for frame in manifest.frames] or [incident.opened_ns]
         begun, ended = min(times), max(times)
         failed = next((each for each in manifest.frames if first is not None and each.id == first.frame), None)
