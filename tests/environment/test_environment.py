@@ -95,10 +95,12 @@ def test_the_model_threads_own_reading_wins_over_the_background_threads() -> Non
     fingerprint: tuple[object, ...] = ()
     thread.start()
     done.wait(120)
+    before = torch.get_num_threads()
     torch.set_num_threads(3)
     fingerprint = settings_fingerprint()
     turn.set()
     thread.join()
+    torch.set_num_threads(before)
     assert found[0].settings["torch.num_threads"] == 3
 
 

@@ -50,7 +50,7 @@ class S3Server:
         ports: set[int] = set()
         while len(ports) < 4:
             ports.add(free_port(above=10_000))  # where each of its parts listens for gRPC
-        self.port, master, volume, filer = ports
+        self.port, master, volume, filer = self._ports = tuple(ports)
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = directory / "weed.log"
         self._command = [
@@ -107,3 +107,7 @@ class S3Server:
                 os.killpg(self._process.pid, number)
             self._process.wait()
             self._process = None
+        for port in self._ports:  # it puts them there whatever it is told, and a killed one takes nothing away
+            for number in (port, port + 10_000):
+                for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    left.unlink(missing_ok=True)
