@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from recorder.bundle.errors import BundleError, BundleUnavailable
+from recorder.bundle.errors import BundleError
 from recorder.bundle.manifest import Incident, Manifest
-from recorder.sinks import SinkUnavailable, list_bundles
-from recorder.sinks.s3.address import is_s3
 from replay.commands.options import identity_option, json_option, opening, parse_since
-from replay.opening import Opening
+from replay.listing import bundles_of, read_each
 from replay.show.terminal import print_json, print_line, print_note, print_wrapped, progress, styled
 from replay.show.text import cells, fit, inert, iso, utc
 
 __all__ = ["ls"]
-
-#: As many connections as the S3 client keeps.
-_REQUESTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +48,14 @@ def ls(sink: str, since: str | None, stream: str | None, cause: str | None, as_j
     """
     since_ns = parse_since(since) if since else None
     entries, unreadable = [], []
-    listed = _bundles_of(sink, since_ns)
-    # A bucket answers many at a time; of a disk, one after the other is quickest.
-    with ThreadPoolExecutor(_REQUESTS if is_s3(sink) else 1) as readers:
-        read = readers.map(partial(_read, opening()), listed)
-        with progress(zip(listed, read, strict=True), "reading", len(listed)) as results:
-            for path, found in results:
-                if isinstance(found, _Entry):
-                    entries.append(found)
-                else:
-                    unreadable.append({"path": path, "problem": inert(found, 400)})
+    listed = bundles_of(sink, since_ns)
+    read = read_each(listed, opening(), lambda opened: (opened.id, opened.size_bytes, opened.manifest))
+    with progress(zip(listed, read, strict=True), "reading", len(listed)) as results:
+        for listing, found in results:
+            if isinstance(found, BundleError):
+                unreadable.append({"path": listing.location, "problem": inert(found, 400)})
+            else:
+                entries.append(_Entry(listing.location, *found))
     kept = [entry for entry in entries if _is_wanted(entry.incident, since_ns, stream, cause)]
     kept.sort(key=lambda entry: entry.incident.opened_ns, reverse=True)
     if as_json:
@@ -73,28 +64,6 @@ def ls(sink: str, since: str | None, stream: str | None, cause: str | None, as_j
     _print(kept, len(entries))
     for problem in unreadable:
         print_note(f"{inert(Path(problem['path']).name, 100)}: {problem['problem']}")
-
-
-def _read(asked: Opening, path: str) -> _Entry | BundleError:
-    try:
-        with asked.open(path) as opened:
-            return _Entry(path, opened.id, opened.size_bytes, opened.manifest)
-    except BundleError as error:
-        return error
-
-
-def _bundles_of(sink: str, since_ns: int | None) -> list[str]:
-    if "://" in sink and not is_s3(sink):
-        raise BundleUnavailable(f"{sink}: only directories and s3:// addresses can be listed; fetch the bundles first")
-    if not is_s3(sink) and Path(sink).is_file():
-        raise BundleUnavailable(f"{sink} is a file: `replay show` shows one bundle, `replay ls` lists a directory")
-    try:
-        # An object is written after its incident was opened, so an older one need not be looked into.
-        oldest = since_ns / 1e9 if since_ns is not None and is_s3(sink) else 0.0
-        found = list_bundles(sink if is_s3(sink) else Path(sink))
-        return [listing.location for listing in found if listing.modified >= oldest]
-    except SinkUnavailable as error:
-        raise BundleUnavailable(str(error).rstrip(".") if is_s3(sink) else str(error)) from error
 
 
 def _is_wanted(incident: Incident, since_ns: int | None, stream: str | None, cause: str | None) -> bool:
