@@ -63,7 +63,7 @@ def test_the_minimal_reader_lists_and_unpacks_it(name: str, tmp_path: Path) -> N
     """As a program, with nothing of this package on its path; every byte agrees with ours."""
     path = FOLDER / f"{name}.zst"
     command = [sys.executable, "-I", str(ROOT / "examples" / "minimal_reader.py"), str(path), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240, cwd=tmp_path)
     second = Reader(path.read_bytes())
     with Bundle.open(path) as bundle:
         assert done.stdout.startswith(f"bundle {bundle.id}: {len(bundle.manifest.members)} members")

@@ -53,7 +53,7 @@ def test_a_compiled_module_that_is_attached_is_recorded_and_not_recompiled(make_
     assert recorder.attach(model, store=False) is model
     answers = [model(X) for _ in range(4)]
     assert counter.frame_count == 1 and all(torch.equal(answer, make()(X)) for answer in answers)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     assert len(bundle.manifest.frames) == 4 and bundle.manifest.models[0].compiled
     assert bundle.manifest.models[0].type == "torch.nn.modules.container.Sequential"
@@ -189,7 +189,7 @@ def test_inference_mode_and_autocast_are_left_alone_and_recorded(make_recorder: 
         assert model(X).is_inference()
     with torch.autocast("cpu", torch.bfloat16):
         assert model(X).dtype is torch.bfloat16
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     first, second = (call.settings for call in bundles()[0].manifest.calls)
     assert first.inference_mode and not first.autocast and second.autocast == {"cpu": "bfloat16"}
 

@@ -35,9 +35,9 @@ def record(directory: Path, module: nn.Module, *inputs: torch.Tensor) -> Path:
             for given in inputs:
                 module(given)
         incident = recorder.trigger("a test")
-        assert recorder.flush(timeout=60)
+        assert recorder.flush(timeout=120)
         assert recorder.stats().errors == {}
-        sealed = incident.wait(timeout=60)
+        sealed = incident.wait(timeout=240)
         assert sealed is not None and sealed.path is not None
         return Path(sealed.path)
 
