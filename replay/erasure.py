@@ -203,9 +203,11 @@ def without_frames(source: Bundle, out: str | os.PathLike[str], frames: Iterable
             values = (value for key in where.conditions for value in _at(frame.metadata, key))
             quotes |= {text for value in values for text in texts_of(value)}
 
+    later = _calls_after(gone, source.manifest.calls)
+
     def transform(manifest: Manifest, writer: BundleWriter) -> Manifest:
-        calls = _without_state_of(gone, tuple(_unshared(call, gone) for call in manifest.calls))
-        shared = sum(not gone.isdisjoint(call.frames) for call in calls)
+        calls = tuple(_without_state(_unshared(call, gone), later) for call in manifest.calls)
+        shared = sum(not gone.isdisjoint(call.frames) or _has_state(call, later) for call in calls)
         accounts = [_account("frame", len(gone)), *([_account("model_input", shared)] if shared else [])]
         accounts += [_account("track", 1)] if manifest.track is not None else []
         incident = manifest.incident
@@ -262,16 +264,21 @@ def _bare(value: Value) -> Value:
     return without_content(value, lambda tensor: None, keep_keys=True)
 
 
-def _without_state_of(gone: frozenset[int], calls: tuple[Call, ...]) -> tuple[Call, ...]:
-    """The calls, without the state of those that a model made after it had seen a frame that goes."""
-    seen = False
-    left = []
-    for call in calls:  # in the order they began
-        seen = seen or not gone.isdisjoint(call.frames)
-        if call.state is not None and seen:
-            call = replace(call, state=cast(MappingValue, _bare(call.state)))
-        left.append(call)
-    return tuple(left)
+def _calls_after(gone: frozenset[int], calls: Sequence[Call]) -> frozenset[int]:
+    """Ids of the calls, those that go among them, that may have been made of what a frame that goes left behind."""
+    first = next((at for at, call in enumerate(calls) if not gone.isdisjoint(call.frames)), len(calls))
+    return frozenset(call.id for call in calls[first:])  # they stand in the order in which they began
+
+
+def _without_state(call: Call, later: frozenset[int]) -> Call:
+    """A call without its model's state, where that may hold something of a frame that goes."""
+    if not _has_state(call, later):
+        return call
+    return replace(call, state=cast(MappingValue, _bare(cast(MappingValue, call.state))))
+
+
+def _has_state(call: Call, later: frozenset[int]) -> bool:
+    return call.state is not None and call.id in later
 
 
 def _trigger(trigger: Trigger, gone: frozenset[int], quotes: set[str]) -> Trigger:

@@ -75,7 +75,11 @@ def erase(
 
     where = _where(conditions, privacy_key)
     directory = Path(sink)
-    if "://" in sink or not directory.is_dir():
+    if "://" in sink:
+        raise BundleUnavailable(
+            f"{sink} is no directory, and objects are not erased: delete them with the store's tools"
+        )
+    if not directory.is_dir():
         raise BundleUnavailable(f"{sink} is no directory; name the directory of the sink")
     try:
         erasure = find(directory, [Path(spool) for spool in spools], where, open_bundle, whole=whole)
