@@ -10,6 +10,7 @@ import pytest
 
 from recorder import FlightRecorder
 from recorder.drift.file import save_reference
+from recorder.drift.frames import reference_of_frames
 from recorder.drift.reference import Reference
 from recorder.sealer.references import References, learnt_path
 from recorder.track import NO_CLASS, TRACK_SIGNALS, Row
@@ -64,6 +65,18 @@ def test_a_profile_serves_every_stream_and_one_that_cannot_be_read_none(tmp_path
     assert watched is not None and watched.frames_per_false_alarm == 5_000 and watched.hours(5_000) is None
     assert not any(feed(References(tmp_path / "nothing", 0, None, events.append), stream(3, 0.5, 2)))
     assert [event["reason"] for event in events] == ["profile-unreadable"]
+
+
+def test_a_reference_is_learnt_from_pictures_as_the_sealer_measures_them() -> None:
+    random = np.random.default_rng(0)
+    wall = random.uniform(50, 200, (40, 56, 3))
+    pictures = [np.clip(wall + random.normal(0, 3, wall.shape), 0, 255).astype(np.uint8) for _ in range(80)]
+    known = reference_of_frames(pictures, begins=[40]).streams[""]
+    assert {"luminance", "noise", "difference"} <= set(known.scores.names) and known.frames == 78
+    with pytest.raises(ValueError, match="at least 50"):
+        reference_of_frames([])
+    with pytest.raises(ValueError, match="an image is"):
+        reference_of_frames([np.zeros((3, 3), np.float32)])
 
 
 @pytest.mark.parametrize("arguments", [{"warmup_frames": 10}, {"warmup_frames": "many"}, {"profile": 3}])
