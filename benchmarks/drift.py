@@ -143,7 +143,8 @@ def false_alarms(streams: int, frames: int) -> Section:
     return Section(
         "False alarms on autocorrelated noise",
         f"Per 10,000 frames; 1.00 is promised. {streams} streams of 12 signals and {frames:,} frames for each memory r "
-        f"from frame to frame, each with a reference of its own of {REFERENCE_FRAMES} frames.",
+        f"from frame to frame, each with a reference of its own of {REFERENCE_FRAMES} frames. The rivals are written "
+        "for this page (benchmarks/rivals.py), in the manner of a textbook, Evidently and alibi-detect.",
         Table(["detector", *(f"r = {memory:g}" for memory in MEMORIES)], rows),
         [Bars("drift-false-alarms", "false alarms in 10,000 frames (1 is promised)", bars)],
     )

@@ -32,6 +32,8 @@ def load_reference(path: Path) -> Reference:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueError("The file is no profile: it is not JSON.") from error
+    if isinstance(content, dict) and "format" in content and content.get("reference") is None:
+        raise ValueError("The profile holds no reference for drift; make it again, or set warmup_frames.")
     return Reference.from_document(content.get("reference", content) if isinstance(content, dict) else content)
 
 

@@ -18,6 +18,7 @@ from recorder.bundle.values import JsonValue
 from recorder.drift.answers import TESTS as ANSWER_TESTS
 from recorder.drift.reference import checked_rate
 from recorder.drift.watcher import Departure
+from recorder.image_signals import IMAGE_SIGNALS
 from recorder.output_shift import TESTS, ShiftTest, WindowFigures
 from recorder.quantile import StreamingQuantile
 from recorder.records import Kind
@@ -335,6 +336,7 @@ class _Comparison:
             threshold=alarm.threshold,
             parameters={
                 "detector": alarm.detector,
+                "signal": next((name for name, _ in alarm.shifts if name in IMAGE_SIGNALS), None),
                 "onset_frame": alarm.onset,
                 "onset_is_earlier": alarm.onset_is_earlier,
                 "frames_since_onset": alarm.frames_since,
