@@ -25,7 +25,14 @@ _MAX_PIXELS = 2**26
 
 @click.group(short_help="Make and show profiles of what is normal.")
 def profile() -> None:
-    """A profile holds what clean frames are like, and what each fault would make of them."""
+    """A profile holds what clean frames are like, and what faults make of them.
+
+    Example:
+
+    \b
+        replay profile build frames/ -o line-3.profile
+        replay diagnose incidents/…bundle.zst --profile line-3.profile
+    """
 
 
 @profile.command(short_help="Learn a profile from clean frames.")
@@ -74,7 +81,13 @@ def build(sources: tuple[str, ...], output: str, model_digest: str | None, no_th
 @click.argument("file", metavar="FILE")
 @json_option
 def show(file: str, as_json: bool) -> None:
-    """Show a profile: its cameras, their frame sizes, and whether they stand fixed."""
+    """Show a profile: its cameras, their frame sizes, whether they stand fixed.
+
+    Example:
+
+    \b
+        replay profile show line-3.profile
+    """
     found = _load(file)
     if as_json:
         print_json({"profile": file, **_summary(found)})
