@@ -11,7 +11,8 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py incidents
 
 test: $(VENV)/.dev system
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m compileall -q recorder replay examples tests  # a thousand processes that would each compile them
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/.dev system
 	$(BIN)/python -m pytest -m soak --timeout 7200

@@ -63,6 +63,7 @@ class GraphExporter:
         timeout_seconds: float,
         settings: dict[str, Any] | None = None,
         state: tuple[Sequence[str], dict[str, Any]] | None = None,
+        any_size: bool = False,
     ) -> GraphResult:
         """Export in a child and wait for it: for a background thread. Never raises, never leaves a child behind.
 
@@ -73,6 +74,7 @@ class GraphExporter:
             timeout_seconds: after which the child is killed.
             settings: the call's settings (manifest.CallSettings as JSON): ``grad_enabled`` and ``autocast`` count.
             state: patterns of the tensors that are state, and the state before the call in tagged form.
+            any_size: let the graph serve inputs of other sizes too, where the model allows it.
         """
         started = time.monotonic()
         request = {
@@ -80,6 +82,7 @@ class GraphExporter:
             "kwargs": kwargs_json,
             "settings": settings or {},
             "state": state,
+            "any_size": any_size,
             "size": len(skeleton),
             "alarm_seconds": int(timeout_seconds) + _ALARM_GRACE_SECONDS,
         }
@@ -164,9 +167,19 @@ def export_graph(
     *,
     timeout_seconds: float,
     settings: dict[str, Any] | None = None,
+    state: tuple[Sequence[str], dict[str, Any]] | None = None,
+    any_size: bool = False,
 ) -> GraphResult:
     """Export with an exporter that the whole process shares; see `GraphExporter.export`."""
-    return _exporter.export(skeleton, args_json, kwargs_json, timeout_seconds=timeout_seconds, settings=settings)
+    return _exporter.export(
+        skeleton,
+        args_json,
+        kwargs_json,
+        timeout_seconds=timeout_seconds,
+        settings=settings,
+        state=state,
+        any_size=any_size,
+    )
 
 
 def python_executable() -> str:

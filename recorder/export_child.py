@@ -20,7 +20,9 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from recorder.graph_format import GraphUnwritable, graph_document
+from recorder.graph_format import OPEN_SIZES_VERSION, GraphUnwritable, graph_document
+from recorder.graph_sizes import with_fixed_sizes
+from recorder.models.compiled import without_wrappers
 from recorder.models.skeletons import SkeletonFailed, load_skeleton
 from recorder.models.state import StateNames, StateRefused, put_state
 from recorder.models.tensors import tensors_of_module, walk
@@ -51,7 +53,14 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     head: dict[str, Any]
     try:
-        graph = export_document(skeleton, request["args"], request["kwargs"], request["settings"], request["state"])
+        graph = export_document(
+            skeleton,
+            request["args"],
+            request["kwargs"],
+            request["settings"],
+            request["state"],
+            any_size=request["any_size"],
+        )
         head = {"size": len(graph)}
     except (ExportRefused, GraphUnwritable, SkeletonFailed) as error:
         graph, head = b"", {"reason": str(error)}
@@ -68,8 +77,14 @@ def export_document(
     kwargs_json: dict[str, Any],
     settings: dict[str, Any],
     state: Sequence[Any] | None = None,
+    *,
+    any_size: bool = False,
 ) -> bytes:
     """Export one call of a skeleton and return the graph document (recorder.graph_format).
+
+    With ``any_size`` the graph serves other sizes too, as far as the model allows it: every size that nothing fixes is
+    left open. Such a graph is taken only if, at the sizes of this call, it is the very graph that is exported for these
+    sizes alone; otherwise that one is.
 
     Raises:
         ExportRefused, GraphUnwritable, SkeletonFailed: with the sentence for the manifest's ``problems``.
@@ -77,7 +92,7 @@ def export_document(
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         try:
-            module = load_skeleton(skeleton, "cpu")
+            module = without_wrappers(load_skeleton(skeleton, "cpu"))
         except Exception as error:
             raise ExportRefused(f"The model's code cannot be imported in a child ({_first_line(error)}).") from error
         args, kwargs = example(args_json), example(kwargs_json)
@@ -85,13 +100,35 @@ def export_document(
             _restore_state(module, StateNames(state[0]), example(state[1]))
     if not isinstance(args, tuple) or not isinstance(kwargs, dict):
         raise ExportRefused("The recorded call is not a tuple of arguments and a dict of keyword arguments.")
-    with _settings(settings), _fast_paths():
-        program = _export(module, args, kwargs)
     names: dict[int, str] = {}
     for name, tensor in tensors_of_module(module).items():
         names.setdefault(id(tensor), name)
     paths = [path for path, _ in module.named_modules()]
-    return graph_document(program, names, paths, StateNames(state[0] if state is not None else ()))
+    patterns = StateNames(state[0] if state is not None else ())
+
+    def document(*, open_sizes: bool) -> bytes:
+        with _settings(settings), _fast_paths():
+            program = _export(module, args, kwargs, open_sizes=open_sizes)
+        return graph_document(program, names, paths, patterns)
+
+    exact = document(open_sizes=False)
+    if not any_size:
+        return exact
+    try:
+        general = document(open_sizes=True)
+    except Exception:  # noqa: BLE001  what has no form, or what torch cannot trace, is served size by size
+        return exact
+    return general if _is_the_same(general, exact) else exact
+
+
+def _is_the_same(general: bytes, exact: bytes) -> bool:
+    """Whether a graph that leaves sizes open is, at an exact graph's sizes, that graph, node by node."""
+    wanted, found = json.loads(exact), json.loads(general)
+    if found["version"] != OPEN_SIZES_VERSION:
+        return False
+    shapes = [entry["shape"] for entry in wanted["inputs"]]
+    fixed = with_fixed_sizes(found, shapes)
+    return fixed is not None and fixed == with_fixed_sizes(wanted, shapes)
 
 
 def _restore_state(module: torch.nn.Module, names: StateNames, state: dict[str, torch.Tensor]) -> None:
@@ -130,15 +167,27 @@ def example(value: dict[str, Any]) -> Any:
             raise ExportRefused("The model takes an object that could not be recorded, so no graph can stand for it.")
 
 
-def _export(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.export.ExportedProgram:
+def _export(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, open_sizes: bool
+) -> torch.export.ExportedProgram:
     """Trace by running the forward pass; where that fails, by reading its bytecode."""
+    shapes = _open_shapes(module, args, kwargs) if open_sizes else None
     try:
-        return torch.export.export(module, args, kwargs, strict=False)
+        return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
     except Exception as first:  # noqa: BLE001  tracing raises whatever the model's code does
         try:
-            return torch.export.export(module, args, kwargs, strict=True)
+            return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=True)
         except Exception:  # noqa: BLE001  the first reason is the one users can act on
             raise ExportRefused(f"torch.export cannot trace the model ({_first_line(first)}).") from first
+
+
+def _open_shapes(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Leave every size of every input open; torch closes those that the model's code fixes, and sizes of one."""
+    shapes: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for leaf in torch.utils._pytree.tree_leaves((args, kwargs)):
+        if isinstance(leaf, torch.Tensor):
+            shapes[leaf] = dict.fromkeys(range(leaf.dim()), torch.export.Dim.AUTO)
+    return shapes.dynamic_shapes(module, args, kwargs)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from time import monotonic_ns, perf_counter_ns, time_ns
 from types import TracebackType
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from recorder.batch import Batch
     from recorder.session import Session
 
-__all__ = ["Frame", "current_group", "enter", "frame_metadata", "leave"]
+__all__ = ["Frame", "current_group", "enter", "frame_metadata", "frame_sources", "leave"]
 
 _ids = itertools.count(1)
 #: Metadata that every frame takes over which begins in this task or thread; set by adapters, around a request.
 frame_metadata: ContextVar[dict[str, object] | None] = ContextVar("flight_recorder_frame_metadata", default=None)
+#: Asked for more of it when a frame begins; added to by adapters, once a process. What they raise costs the metadata.
+frame_sources: list[Callable[[], Mapping[str, object] | None]] = []
 _current: ContextVar[Frame | Batch | None] = ContextVar("flight_recorder_frames", default=None)
 
 #: What most frames have lost, and frames that are made for a call have of metadata; nobody writes to it.
@@ -47,6 +49,16 @@ def leave(session: Session, token: Token[Frame | Batch | None]) -> None:
     except ValueError:
         # Left in another task than it was entered in: the variable of that task is not ours to reset.
         session.errors.add("frame-left-elsewhere")
+
+
+def _from_sources(session: Session) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for source in frame_sources:
+        try:
+            found |= source() or {}
+        except Exception:  # noqa: BLE001  # whatever an adapter's library raises must not reach the host
+            session.errors.add("frame-source")
+    return found
 
 
 def current_group(session: Session | None) -> Frame | Batch | None:
@@ -107,6 +119,9 @@ class Frame:
         self.output: object = None
         around = frame_metadata.get()
         self.metadata: dict[str, object] = {**around, **(metadata or {})} if around else dict(metadata or ())
+        if frame_sources and session is not None:
+            for key, value in _from_sources(session).items():
+                self.metadata.setdefault(key, value)
         self.stream = ""
         self.latency_seconds: float | None = None
         self.exception: BaseException | None = None

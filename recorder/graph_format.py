@@ -23,51 +23,40 @@ one. A VALUE is ``null``, a boolean, an integer, a finite float, a string, or on
 ``{"dtype": name}``, ``{"device": "cpu"}``, ``{"layout": "strided"}``, ``{"memory_format": name}`` and, as an argument
 of the two operators that set a mode for a part of the pass,
 ``{"graph": {"inputs": n, "nodes": [...], "output": VALUE}}``, which numbers its values anew: first its n inputs.
+
+Version 2 serves inputs of several sizes. A shape's entry may then be ``{"size": [least, most]}`` (most null: any), and
+a node one of whole-number arithmetic (recorder.graph_sizes): ``size`` of a tensor and a dimension, ``int.add`` and its
+like of two numbers, ``check`` of one, which refuses the call where it is zero. Their values may stand where an operator
+takes a whole number. First come the checks that say which sizes the graph serves.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import math
-import operator
 import re
-from collections import OrderedDict
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Iterator
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, InputSpec, OutputKind, TensorArgument
 
-from recorder.bundle.values import ITEM_SIZE_BYTES
+from recorder.graph_guards import GuardUnwritable, SizeChecks, form_of_size
+from recorder.graph_sizes import CHECK
+from recorder.graph_values import DTYPE_NAMES, GraphUnwritable, argument, constant, operator_name, plain, structure
 
-__all__ = ["FORMAT_NAME", "FORMAT_VERSION", "GraphUnwritable", "graph_document"]
+__all__ = ["FORMAT_NAME", "FORMAT_VERSION", "OPEN_SIZES_VERSION", "GraphUnwritable", "graph_document"]
 
 FORMAT_NAME = "vision-flight-recorder/graph"
 FORMAT_VERSION = 1
-
-#: A constant made in the forward pass (mean and deviation of a normalisation) is kept in the graph up to this size;
-#: what is larger is data and belongs to the weights.
-MAX_CONSTANT_BYTES = 16 * 2**10
+#: Of a graph that leaves sizes of its inputs open.
+OPEN_SIZES_VERSION = 2
 
 #: What the reader takes (replay.graph.document).
 _MODULE_PATH = re.compile(r"(?=.{1,256}$)[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
-#: Checks that export inserts; they answer nothing.
-_CHECKS = frozenset({"aten._assert_tensor_metadata.default", "aten._assert_async.msg", "aten._assert_scalar.default"})
-
-_DTYPES = {getattr(torch, name): name for name in ITEM_SIZE_BYTES}
-_MEMORY_FORMATS = {
-    torch.contiguous_format: "contiguous_format",
-    torch.channels_last: "channels_last",
-    torch.channels_last_3d: "channels_last_3d",
-    torch.preserve_format: "preserve_format",
-}
-
-
-class GraphUnwritable(RuntimeError):
-    """The exported program has a part that the graph document has no form for; the message names it."""
+#: Checks that export inserts; they answer nothing. Those on sizes are kept where sizes are open.
+_CHECKS = frozenset({"aten._assert_tensor_metadata.default", "aten._assert_async.msg"})
 
 
 def graph_document(
@@ -113,7 +102,7 @@ class _Writer:
         for spec in specs:
             if spec.kind is InputKind.USER_INPUT:
                 if isinstance(spec.arg, ConstantArgument):
-                    leaves.append(_plain(spec.arg.value))
+                    leaves.append(plain(spec.arg.value))
                     continue
                 leaves.append(spec.arg.name)
                 inputs.append(self._tensor_form(spec.arg.name))
@@ -123,17 +112,18 @@ class _Writer:
                 weights.append(entry | ({"state": self._tensor_form(spec.arg.name)} if name in self._state else {}))
                 order.append((0, spec.arg.name))
             else:
-                constants.append(_constant(self._program.constants[str(spec.target)]))
+                constants.append(constant(self._program.constants[str(spec.target)]))
                 order.append((1, spec.arg.name))
         for number, (_, name) in enumerate(sorted(order, key=lambda item: item[0])):
             numbers[self._placeholders[name]] = number
         leaf_values = [{"ref": numbers[self._placeholders[x]]} if isinstance(x, str) else x["plain"] for x in leaves]
-        args, kwargs = _structure(self._program.call_spec.in_spec, leaf_values)["tuple"]
-        nodes = self._nodes(self._program.graph_module, numbers)
+        checks = self._size_checks(numbers)
+        args, kwargs = structure(self._program.call_spec.in_spec, leaf_values)["tuple"]
+        nodes = [*checks, *self._nodes(self._program.graph_module, numbers, len(numbers) + len(checks))]
         mutations, output = self._outputs(numbers)
         document = {
             "format": FORMAT_NAME,
-            "version": FORMAT_VERSION,
+            "version": OPEN_SIZES_VERSION if self._leaves_sizes_open else FORMAT_VERSION,
             "torch": torch.__version__.partition("+")[0],
             "weights": weights,
             "constants": constants,
@@ -163,27 +153,57 @@ class _Writer:
     def _requires_grad(self, spec: InputSpec) -> bool:
         return bool(self._placeholders[spec.arg.name].meta["val"].requires_grad)
 
+    @property
+    def _leaves_sizes_open(self) -> bool:
+        return any(not isinstance(size, int) for size in self._sizes_of_inputs())
+
+    def _sizes_of_inputs(self) -> Iterator[Any]:
+        for spec in self._program.graph_signature.input_specs:
+            if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument):
+                yield from self._placeholders[spec.arg.name].meta["val"].shape
+
     def _tensor_form(self, name: str) -> dict[str, Any]:
         value = self._placeholders[name].meta["val"]
-        if not all(isinstance(size, int) for size in value.shape):
-            raise GraphUnwritable("The exported graph has dynamic shapes.")
-        return {"dtype": _DTYPES[value.dtype], "shape": list(value.shape)}
+        try:
+            shape = [form_of_size(size, self._program.range_constraints) for size in value.shape]
+        except GuardUnwritable as error:
+            raise GraphUnwritable(str(error)) from error
+        return {"dtype": DTYPE_NAMES[value.dtype], "shape": shape}
 
-    def _nodes(self, module: torch.nn.Module, numbers: dict[torch.fx.Node, int]) -> list[dict[str, Any]]:
+    def _size_checks(self, numbers: dict[torch.fx.Node, int]) -> list[dict[str, Any]]:
+        """What the trace took for granted of sizes, as nodes that refuse others."""
+        checks = SizeChecks(len(numbers))
+        environment = None
+        for spec in self._program.graph_signature.input_specs:
+            if spec.kind is InputKind.USER_INPUT and isinstance(spec.arg, TensorArgument):
+                placeholder = self._placeholders[spec.arg.name]
+                checks.input(numbers[placeholder], placeholder.meta["val"].shape)
+                environment = placeholder.meta["val"].fake_mode.shape_env or environment
+        if not self._leaves_sizes_open or environment is None:
+            return []
+        try:
+            for guard in environment.guards:
+                checks.require(environment.simplify(guard.expr))
+        except GuardUnwritable as error:
+            raise GraphUnwritable(str(error)) from error
+        return checks.nodes
+
+    def _nodes(self, module: torch.nn.Module, numbers: dict[torch.fx.Node, int], first: int) -> list[dict[str, Any]]:
         nodes: list[dict[str, Any]] = []
         for node in module.graph.nodes:  # type: ignore[union-attr]
             if node.op in ("placeholder", "output", "get_attr"):
                 continue
-            name = _operator_name(node.target)
-            if name in _CHECKS:
+            name = operator_name(node.target)
+            if name in _CHECKS or (name == CHECK and not isinstance(node.args[0], torch.fx.Node)):
                 continue
-            form: dict[str, Any] = {"op": name, "args": [self._value(module, arg, numbers) for arg in node.args]}
+            args = node.args[:1] if name == CHECK else node.args
+            form: dict[str, Any] = {"op": name, "args": [self._value(module, arg, numbers) for arg in args]}
             if node.kwargs:
                 form["kwargs"] = {key: self._value(module, arg, numbers) for key, arg in node.kwargs.items()}
-            nodes.append(form)
             if path := self._module_path(node):
                 form["module"] = path
-            numbers[node] = len(numbers)
+            numbers[node] = first + len(nodes)
+            nodes.append(form)
         return nodes
 
     def _module_path(self, node: torch.fx.Node) -> str:
@@ -201,14 +221,14 @@ class _Writer:
             return {"ref": numbers[value]}
         if isinstance(value, list | tuple):
             return {"list": [self._value(module, item, numbers) for item in value]}
-        return _argument(value)
+        return argument(value)
 
     def _subgraph(self, module: torch.nn.Module) -> dict[str, Any]:
         if not isinstance(module, torch.fx.GraphModule):
             raise GraphUnwritable("The graph uses an attribute that is not a part of it.")
         inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
         numbers = {node: number for number, node in enumerate(inputs)}
-        nodes = self._nodes(module, numbers)
+        nodes = self._nodes(module, numbers, len(inputs))
         [result] = [node for node in module.graph.nodes if node.op == "output"]
         return {"inputs": len(inputs), "nodes": nodes, "output": self._value(module, result.args[0], numbers)}
 
@@ -225,75 +245,4 @@ class _Writer:
                 mutations.append({"weight": weight, "value": form})
             else:
                 raise GraphUnwritable(f"The forward pass has an effect of kind {spec.kind.name}.")
-        return mutations, _structure(self._program.call_spec.out_spec, leaves)
-
-
-def _operator_name(target: Any) -> str:
-    if target is operator.getitem:
-        return "getitem"
-    if isinstance(target, torch._ops.OpOverload) and target.namespace == "aten":
-        return str(target)
-    if isinstance(target, torch._ops.HigherOrderOperator):
-        return f"higher_order.{target._name}"
-    raise GraphUnwritable(f"The forward pass uses the operator {target}, which is not one of torch's own.")
-
-
-def _argument(value: Any) -> Any:
-    match value:
-        case torch.dtype() if value in _DTYPES:
-            return {"dtype": _DTYPES[value]}
-        case torch.device():
-            return {"device": value.type}
-        case torch.layout() if value is torch.strided:
-            return {"layout": "strided"}
-        case torch.memory_format() if value in _MEMORY_FORMATS:
-            return {"memory_format": _MEMORY_FORMATS[value]}
-        case _:
-            return _plain(value)["plain"]
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    """A scalar, boxed to tell it from an input's name."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"plain": {"float": "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"}}
-    if value is None or isinstance(value, bool | int | float | str):
-        return {"plain": value}
-    raise GraphUnwritable(f"The forward pass uses a value of type {type(value).__name__}.")
-
-
-def _constant(tensor: Any) -> dict[str, Any]:
-    plain = tensor.detach().cpu().contiguous()
-    if plain.numel() * plain.element_size() > MAX_CONSTANT_BYTES:
-        raise GraphUnwritable("The forward pass makes a large constant that is not one of the module's weights.")
-    data = plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
-    return {"dtype": _DTYPES[plain.dtype], "shape": list(plain.shape), "data": base64.b64encode(data).decode()}
-
-
-def _structure(spec: Any, leaves: list[Any]) -> Any:
-    """The nested containers that export flattened, with the given leaves in their places."""
-    if len(leaves) != spec.num_leaves:
-        raise GraphUnwritable("The call's structure and its exported form disagree.")
-    # Boxed, so that a leaf that is itself a dict or a list is not taken for structure.
-    nested = torch.utils._pytree.tree_unflatten([_Leaf(leaf) for leaf in leaves], spec)
-    return _nested(nested)
-
-
-class _Leaf:
-    def __init__(self, form: Any) -> None:
-        self.form = form
-
-
-def _nested(value: Any) -> Any:
-    if isinstance(value, _Leaf):
-        return value.form
-    if type(value) in (tuple, list):
-        return {type(value).__name__: [_nested(item) for item in value]}
-    if type(value) in (dict, OrderedDict):
-        return {"dict": [[key, _nested(item)] for key, item in value.items() if _is_key(key)]}
-    raise GraphUnwritable(f"The call takes or gives a {type(value).__name__}; a graph has tuples, lists and dicts.")
-
-
-def _is_key(key: object) -> bool:
-    if isinstance(key, str | int) and not isinstance(key, bool):
-        return True
-    raise GraphUnwritable("The call takes or gives a dict whose keys are neither strings nor integers.")
+        return mutations, structure(self._program.call_spec.out_spec, leaves)

@@ -6,11 +6,13 @@ import errno
 import io
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recorder.bundle.signature import call_form
 from recorder.export import GraphExporter
+from recorder.graph_sizes import OpenSizes
 from recorder.records import Kind
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ __all__ = ["FileToRead", "Identifier", "WeightsToRead"]
 
 #: A graph of a thousand layers exports in some ten seconds at the lowest priority.
 EXPORT_SECONDS = 120.0
+#: Exports of one model. The second of a form is made to serve all sizes, so that few models need more than two.
+MAX_GRAPHS = 8
 #: Hashing and writing weights must not starve the host's own reads.
 BYTES_PER_SECOND = 400.0 * 2**20
 _CHUNK_BYTES = 2**20
@@ -42,6 +46,26 @@ class FileToRead:
     store: bool
 
 
+@dataclass(slots=True)
+class _Exports:
+    """What was exported of one model."""
+
+    count: int = 0
+    forms: set[str] = field(default_factory=set)
+    open: list[tuple[OpenSizes, dict[str, Any]]] = field(default_factory=list)  #: graphs that leave sizes open
+
+    def begin(self, form: str) -> bool:
+        """Count an export; say whether the graph is to serve other sizes, since calls of this form had others."""
+        self.count += 1
+        varies = form in self.forms
+        self.forms.add(form)
+        return varies
+
+    def serving(self, form: str, args: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the head of the graph that serves a call already."""
+        return next((head for sizes, head in self.open if head["form"] == form and sizes.serve(args, kwargs)), None)
+
+
 class Identifier:
     """Reads weights and has graphs exported, and latches what came of it.
 
@@ -58,6 +82,7 @@ class Identifier:
         self._directory = directory
         self._stopping = stopping
         self._exporter = GraphExporter()
+        self._exports: dict[int, _Exports] = {}
 
     def identify(self, model: int, weights: WeightsToRead) -> None:
         """Stream the weights; a digest counts only if they are still those that the recorded calls used."""
@@ -128,14 +153,25 @@ class Identifier:
 
         if self._directory is None:
             return
+        args, kwargs, state = example["args"], example["kwargs"], example.get("state")
+        form = call_form(args, kwargs, state)
+        known = self._exports.setdefault(model, _Exports())
+        if (graph := known.serving(form, args, kwargs)) is not None:
+            self._write(Kind.GRAPH, {"model": model, "signature": signature, **graph})
+            return
+        if known.count >= MAX_GRAPHS:
+            self._problem(model, signature, f"It is called with more kinds of inputs than {MAX_GRAPHS} graphs serve.")
+            return
+        any_size = known.begin(form)
         try:
             result = self._exporter.export(
                 skeleton(module),
-                example["args"],
-                example["kwargs"],
+                args,
+                kwargs,
                 timeout_seconds=EXPORT_SECONDS,
                 settings=example["settings"],
-                state=(example["state_names"], example["state"]) if "state" in example else None,
+                state=None if state is None else (example["state_names"], state),
+                any_size=any_size,
             )
             if result.graph is None:
                 self._problem(model, signature, result.reason or "The export gave no graph.")
@@ -144,8 +180,12 @@ class Identifier:
         except (SkeletonFailed, StoreUnavailable, StoreDamaged) as error:
             self._problem(model, signature, str(error))
             return
-        head = {"model": model, "signature": signature, "digest": digest, "size_bytes": size_bytes}
-        self._write(Kind.GRAPH, head)
+        head: dict[str, Any] = {"digest": digest, "size_bytes": size_bytes}
+        sizes = OpenSizes.of(result.graph)
+        if sizes is not None:
+            head["form"] = form
+            known.open.append((sizes, head))
+        self._write(Kind.GRAPH, {"model": model, "signature": signature, **head})
 
     def close(self) -> None:
         """End exports under way."""

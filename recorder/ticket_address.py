@@ -8,7 +8,7 @@ __all__ = ["PREFIX", "names_a_ticket"]
 
 PREFIX = "ticket:"
 #: The form only; `replay ticket --to` says what is wrong with an address.
-_FORM = re.compile(r"ticket:(?:github|gitlab|jira|slack|webhook):\S{1,2000}")
+_FORM = re.compile(r"ticket:(?:github|gitlab|jira|jira-server|slack|webhook):\S{1,2000}")
 
 
 def names_a_ticket(notify: str) -> bool:

@@ -22,7 +22,7 @@ from recorder.bundle.values import (
 from replay.compare.comparison import Answer
 from replay.protocol import ProtocolError
 
-__all__ = ["Outgoing", "answer_from_wire", "digest_of", "recorded_answer"]
+__all__ = ["Outgoing", "answer_from_wire", "digest_of", "kept", "recorded_answer"]
 
 ReadTensor = Callable[[TensorValue], bytes]
 
@@ -69,6 +69,29 @@ class Outgoing:
             "offset": offset,
             "size_bytes": value.size_bytes,
         }
+
+
+def kept(read: ReadTensor, limit_bytes: int) -> ReadTensor:
+    """Return a reader that holds on to what it has read: decoded, and checked against its digest, once.
+
+    Args:
+        read: gives a tensor's bytes, or raises where they are not the recorded ones.
+        limit_bytes: once so much is held, whatever else is asked for is read anew each time.
+    """
+    held: dict[TensorValue, bytes] = {}
+    left = limit_bytes
+
+    def held_or_read(tensor: TensorValue) -> bytes:
+        nonlocal left
+        data = held.get(tensor)
+        if data is None:
+            data = read(tensor)
+            if len(data) <= left:
+                held[tensor] = data
+                left -= len(data)
+        return data
+
+    return held_or_read
 
 
 def recorded_answer(value: Value, read: ReadTensor) -> Answer:

@@ -12,7 +12,7 @@ from recorder.sinks.s3.address import S3Address
 from replay.load import UserConfig, find_locations, read_user_config
 from replay.packed import PackedModels
 from replay.session import Job
-from replay.sources import Candidate, Factories, candidates
+from replay.sources import Candidate, Factories, GraphShelf, candidates
 
 __all__ = ["chosen_frames", "plan_jobs"]
 
@@ -58,7 +58,7 @@ def plan_jobs(
     """
     wanted = {call for frame in frames for call in frame.calls}
     trusted = config if config is not None else read_user_config()
-    locations = replace(find_locations(bundle_path, models, trusted), packed=packed)
+    shelf = GraphShelf(replace(find_locations(bundle_path, models, trusted), packed=packed))
     factories = Factories.parse(model, model_directory, weights)
     recorded = {each.id: each for each in manifest.models}
     contexts = {context.id: context for context in manifest.contexts}
@@ -66,10 +66,9 @@ def plan_jobs(
     known: dict[tuple[int, str], tuple[list[Candidate], list[str]]] = {}
     for call in manifest.calls:
         if call.id in wanted and call.parent is None:
-            signature = signature_of(call)
-            key = (call.model, signature)
+            key = (call.model, signature_of(call))
             if key not in known:
-                known[key] = candidates(recorded[call.model], signature, factories, locations, trusted)
+                known[key] = candidates(recorded[call.model], call, factories, shelf, trusted)
             found, reasons = known[key]
             jobs.append(
                 Job(

@@ -214,6 +214,8 @@ class _Search:
     def _shows(self, job: Job, outcome: Outcome, items: tuple[int, ...] | None) -> bool:
         if isinstance(outcome, Failed) or (isinstance(outcome, Raised) and outcome.cannot is not None):
             reason = outcome.reason if isinstance(outcome, Failed) else outcome.cannot
+            if items is not None:
+                return False  # it ran whole: a graph, or a state, that is of that many items alone
             raise NothingFails(f"frame {self.target.id} cannot be run here: {reason}")
         row = None
         if items is not None and job.call.id == self._own[-1].call.id and len(self.call_frames) == self.batch:
@@ -243,9 +245,7 @@ class _Search:
             return replace(tensor, shape=shape, size_bytes=size_bytes, sha256=name)
 
         call = job.call
-        args, kwargs = map_tensors(call.args, cut), map_tensors(call.kwargs, cut)
-        output = None if call.output is None else map_tensors(call.output, cut)
-        return replace(job, call=replace(call, args=args, kwargs=kwargs, output=output))
+        return replace(job, call=_mapped(call, cut))
 
     def _read(self, tensor: TensorValue) -> bytes:
         if tensor.sha256 in self._slices:
@@ -264,7 +264,16 @@ def _with_items(bundle: Bundle, writer: BundleWriter, call: Call, count: int, it
             rows_of(bundle.tensor_bytes(tensor), count, items), tensor, (len(items), *tensor.shape[1:])
         )
 
-    args, kwargs = map_tensors(call.args, stored), map_tensors(call.kwargs, stored)
-    output = None if call.output is None else map_tensors(call.output, stored)
     frames = tuple(call.frames[item] for item in items) if len(call.frames) == count else call.frames
-    return replace(call, args=args, kwargs=kwargs, output=output, frames=frames)
+    return replace(_mapped(call, stored), frames=frames)
+
+
+def _mapped(call: Call, function: Callable[[TensorValue], Value]) -> Call:
+    """The call with its tensors replaced: what it was given and gave, and the state of its model, item by item."""
+    return replace(
+        call,
+        args=map_tensors(call.args, function),
+        kwargs=map_tensors(call.kwargs, function),
+        output=None if call.output is None else map_tensors(call.output, function),
+        state=None if call.state is None else map_tensors(call.state, function),
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recorder.bundle import Bundle
-from recorder.bundle.codec import signature_of
+from recorder.bundle.codec import form_of, signature_of
 from recorder.bundle.errors import BundleUnavailable
 from recorder.bundle.manifest import Graph, Manifest, Model
 from recorder.bundle.rewrite import rewrite
@@ -95,15 +95,21 @@ def _with_remembered_graphs(manifest: Manifest, model: Model, locations: ModelLo
     if model.weights is None or model.framework != "torch":
         return model
     graphs = {graph.signature: graph for graph in model.graphs}
+    forms = {graph.form for graph in model.graphs}
     for call in manifest.calls:
         if call.model == model.id and call.parent is None:
-            signature = signature_of(call)
-            if signature in graphs:
-                continue
-            digest = locations.remembered_graph(model.weights.digest, signature)
-            if digest is not None:
-                size = len(locations.graph(digest))
-                graphs[signature] = Graph(signature=signature, digest=digest, size_bytes=size)
+            signature, form = signature_of(call), form_of(call)
+            if signature not in graphs:
+                digest = locations.remembered_graph(model.weights.digest, signature)
+                if digest is not None:
+                    size = len(locations.graph(digest))
+                    graphs[signature] = Graph(signature=signature, digest=digest, size_bytes=size)
+            if signature not in graphs and form not in forms:
+                digest = locations.remembered_graph(model.weights.digest, form)
+                if digest is not None:
+                    size = len(locations.graph(digest))
+                    graphs[signature] = Graph(signature=signature, digest=digest, size_bytes=size, form=form)
+                    forms.add(form)
     return replace(model, graphs=tuple(graphs.values()))
 
 

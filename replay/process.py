@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -32,6 +33,9 @@ _START_SECONDS = 300.0
 _LOAD_SECONDS = 1800.0
 #: How long a worker may take to go after its pipe was closed.
 _STOP_SECONDS = 5.0
+#: One image's tensor goes through in one go, and the worker's reading thread wakes once and not a dozen times beside
+#: the model. The most that Linux gives a process without privileges.
+_PIPE_BYTES = 2**20
 #: The end of what a worker said before it died, for the sentence that reports it.
 _TAIL_LINES = 50
 
@@ -83,6 +87,8 @@ class Worker:
         )
         assert self._process.stdin and self._process.stdout and self._process.stderr  # noqa: S101 - for the types
         self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
+        for pipe in (self._requests, self._replies):
+            _widen(pipe)
         self._prints = threading.Thread(
             target=self._pass_on_prints, args=(show_prints,), name="worker prints", daemon=True
         )
@@ -253,6 +259,13 @@ class Worker:
 
 class ModelRefused(Exception):
     """A model that cannot be had here; the message is one sentence with the remedy."""
+
+
+def _widen(pipe: int) -> None:
+    """Let more bytes wait in a pipe, where the system knows how and allows it."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _strings(items: object) -> list[str]:

@@ -14,7 +14,7 @@ from replay.compare.comparison import Answer
 from replay.compare.decision import TASKS
 from replay.conclusion import conclude, exit_code_of, reaches
 from replay.doubt import qualify, remedies_for
-from replay.exchange import digest_of
+from replay.exchange import digest_of, kept
 from replay.failure import failure_shows
 from replay.frames import thinned_frame, verdict_of_calls
 from replay.jobs import chosen_frames, plan_jobs
@@ -38,7 +38,8 @@ from replay.whatif import Judge, changed_plan, changes_of_call
 
 __all__ = ["replay_bundle"]
 
-#: Answers of the first pass kept to say by how much a second one differs; beyond, digests tell only that it does.
+#: Inputs of the first pass kept for the later ones; beyond, they are read and decoded anew. Answers of the first pass
+#: kept to say by how much a second one differs; beyond, digests tell only that it does.
 _KEPT_BYTES = 64 * 2**20
 
 #: Calls whose layers are looked through; the others most likely differ for the same reason.
@@ -48,7 +49,8 @@ _LOCATED_CALLS = 3
 def replay_bundle(bundle: Bundle, options: ReplayOptions | None = None) -> ReplayResult:
     """Re-run a bundle's frames and say how exactly they reproduce.
 
-    Calls are streamed: memory holds two calls and the answers of one pass up to a cap, however long the bundle is.
+    Calls are streamed: memory holds two calls, and inputs and answers of one pass up to a cap each, however long the
+    bundle is.
 
     Args:
         bundle: open; it is only read.
@@ -100,8 +102,10 @@ class _Replay:
             for context in self._manifest.contexts
         }
         limits = Limits(timeout_seconds=options.timeout_seconds, memory_bytes=options.memory_bytes)
+        # A later pass gives the model the same bytes again.
+        read = kept(self._bundle.tensor_bytes, _KEPT_BYTES) if options.repeat > 1 else self._bundle.tensor_bytes
         with (
-            Session(self._bundle.tensor_bytes, plans, device=options.device, limits=limits) as session,
+            Session(read, plans, device=options.device, limits=limits) as session,
             self._comparator or contextlib.nullcontext(),
         ):
             try:

@@ -20,7 +20,7 @@ from replay.protocol import MAX_PAYLOAD_BYTES, ProtocolError
 from replay.show.text import inert
 from replay.sources import Candidate
 
-__all__ = ["Failed", "Job", "Outcome", "Raised", "Returned", "Session"]
+__all__ = ["Failed", "Job", "Outcome", "Raised", "Returned", "Session", "recorded_device", "was_compiled"]
 
 REMOVED_INPUT = (
     "its arguments were removed for privacy, so it cannot be run again; to keep them, state a level for model_input "
@@ -34,6 +34,7 @@ NO_STATE = (
     "its model changes tensors of its own from call to call, and what they were before this call was not recorded: "
     "they were too large (the loss state-too-large is counted); attach the part of the model without them"
 )
+RUNS_EAGERLY = "compile: the recorded model was compiled by torch.compile, here it runs eagerly"
 #: After so many workers have died, the rest is not tried any more.
 _MAX_DEATHS = 3
 #: Models kept loaded at once; a bundle may name many, and each takes memory.
@@ -287,13 +288,13 @@ class Session:
         self._plan = plan
         if job.context.id not in self.not_restored:
             lacking = [*plan.not_restored, *compare_surroundings(job.context.environment, self._worker.environment)]
-            if job.model.type.endswith("OptimizedModule"):
-                lacking.append("compile: the recorded model was compiled by torch.compile, here it runs eagerly")
             self.not_restored[job.context.id] = [*lacking, *([self._no_device] if self._no_device else [])]
+        if was_compiled(job.model) and RUNS_EAGERLY not in self.not_restored[job.context.id]:
+            self.not_restored[job.context.id].append(RUNS_EAGERLY)
 
     def _start(self, plan: WorkerPlan, job: Job) -> Worker:
-        device = self._device or _recorded_device(job.call)
-        recorded = _recorded_device(job.call)
+        device = self._device or recorded_device(job.call)
+        recorded = recorded_device(job.call)
         if device != recorded and self._device is not None:
             self._no_device = f"device: recorded on {recorded}, run on {device}"
         if self._device is None and device != "cpu":
@@ -339,6 +340,11 @@ class Session:
         self._loaded.clear()
 
 
+def was_compiled(model: Model) -> bool:
+    """Whether a recorded model ran through torch.compile; earlier bundles say so by its type."""
+    return model.compiled or model.type.endswith("OptimizedModule")
+
+
 def _key_of(job: Job) -> tuple[Any, ...]:
     return job.model.id, job.variant, tuple(candidate.graph_digest for candidate in job.candidates)
 
@@ -355,7 +361,7 @@ def _seen(header: dict[str, Any], payload: bytearray) -> Seen | None:
     return None
 
 
-def _recorded_device(call: Call) -> str:
+def recorded_device(call: Call) -> str:
     """The first GPU a call's arguments were on, or "cpu"."""
     for value in (call.args, call.kwargs):
         for _, tensor in tensors_of(value):

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from recorder.bundle.codec import to_json
-from recorder.bundle.manifest import Model, Weights
+from recorder.bundle.codec import form_of, signature_of, to_json, value_to_json
+from recorder.bundle.manifest import Call, Model, Weights
+from recorder.graph_sizes import OpenSizes
 from replay.load import ConfigInvalid, ModelLocations, ModelMissing, UserConfig, is_factory
 from replay.show.text import inert
 
-__all__ = ["Candidate", "Factories", "candidates"]
+__all__ = ["Candidate", "Factories", "GraphShelf", "candidates"]
 
 #: What helps when a model cannot be had from its graph.
 REMEDY = "name the code that builds it: --model pkg.mod:factory"
@@ -78,15 +79,47 @@ class Factories:
         return self.named.get(model.name, self.general)
 
 
+class GraphShelf:
+    """The graphs of a replay, each read once."""
+
+    def __init__(self, locations: ModelLocations) -> None:
+        """Read nothing yet."""
+        self.locations = locations
+        self._documents: dict[str, bytes] = {}
+        self._sizes: dict[str, OpenSizes | None] = {}
+
+    def document(self, digest: str) -> bytes:
+        """Return the graph of that digest, verified.
+
+        Raises:
+            ModelMissing: nowhere, or what stands there is not it.
+        """
+        if digest not in self._documents:
+            self._documents[digest] = self.locations.graph(digest)
+        return self._documents[digest]
+
+    def serves(self, digest: str, call: Call) -> bool:
+        """Say whether a graph leaves sizes open and serves those of a call.
+
+        Raises:
+            ModelMissing: see `document`.
+        """
+        if digest not in self._sizes:
+            self._sizes[digest] = OpenSizes.of(self.document(digest))
+        sizes = self._sizes[digest]
+        return sizes is not None and sizes.serve(value_to_json(call.args), value_to_json(call.kwargs))
+
+
 def candidates(
-    model: Model, signature: str, factories: Factories, locations: ModelLocations, config: UserConfig
+    model: Model, call: Call, factories: Factories, shelf: GraphShelf, config: UserConfig
 ) -> tuple[list[Candidate], list[str]]:
-    """List the ways to get a model for calls of one signature, most wanted first, and why others are none.
+    """List the ways to get a model for calls like one call, most wanted first, and why others are none.
 
     The user's own choice and then nothing else: a verdict about another model would answer another question. Without
-    one, the ONNX file, or the graph that serves calls of this signature; then the factory that the bundle names, only
-    if the user has listed exactly that one in the config.
+    one, the ONNX file, or the graph of this signature; where there is none, those of the call's form that serve its
+    sizes; then the factory that the bundle names, only if the user has listed exactly that one in the config.
     """
+    locations = shelf.locations
     weights, missing = _weights(model, locations)
     if factories.weights is not None:
         weights, missing = (None, "") if factories.weights == "own" else (factories.weights, "")
@@ -98,11 +131,17 @@ def candidates(
     if model.framework == "onnxruntime":
         found, reasons = _onnx(model, locations, weights)
     else:
-        remembered = None
+        signature, form = signature_of(call), form_of(call)
+        digests = [graph.digest for graph in model.graphs if graph.signature == signature]
+        general = [graph.digest for graph in model.graphs if graph.form == form and graph.digest not in digests]
         if model.weights is not None and factories.weights is None:
-            remembered = locations.remembered_graph(model.weights.digest, signature)
-        graph = next((graph.digest for graph in model.graphs if graph.signature == signature), remembered)
-        found, reasons = _graph(model, graph, weights, missing, locations)
+            for known, key in ((digests, signature), (general, form)):
+                if not known and (remembered := locations.remembered_graph(model.weights.digest, key)) is not None:
+                    known.append(remembered)
+        found, reasons = _graphs(model, digests, weights, missing, shelf)
+        if not found:
+            others, why = _graphs(model, general, weights, missing, shelf, call)
+            found, reasons = others, list(dict.fromkeys([*reasons, *why]))
     if model.factory is not None and model.factory in config.trusted_factories:
         found.append(_factory(model, model.factory, weights, None))
     return found, reasons
@@ -122,21 +161,32 @@ def _onnx(model: Model, locations: ModelLocations, other: str | None) -> tuple[l
     return [Candidate(origin="onnx", request=request)], []
 
 
-def _graph(
-    model: Model, graph: str | None, weights: str | None, missing: str, locations: ModelLocations
+def _graphs(
+    model: Model,
+    digests: Sequence[str],
+    weights: str | None,
+    missing: str,
+    shelf: GraphShelf,
+    call: Call | None = None,
 ) -> tuple[list[Candidate], list[str]]:
+    """The graphs of those digests that are there, and why others are not; with a call, those that serve its sizes."""
     found: list[Candidate] = []
     reasons: list[str] = []
-    if graph is not None and (weights is not None or model.weights is None):
+    if digests and missing and model.weights is not None and weights is None:
+        return [], [missing]
+    for digest in digests:
         try:
-            document = locations.graph(graph)
-            request = _request(model, "graph", None, weights, None)
-            found.append(Candidate(origin="graph", request=request, graph=document, graph_digest=graph))
+            if call is not None and not shelf.serves(digest, call):
+                continue
+            document = shelf.document(digest)
         except ModelMissing as error:
             reasons.append(str(error))
-    elif graph is not None and missing:
-        reasons.append(missing)
-    elif model.framework == "callable":
+            continue
+        request = _request(model, "graph", None, weights, None)
+        found.append(Candidate(origin="graph", request=request, graph=document, graph_digest=digest))
+    if found or reasons:
+        return found, reasons
+    if model.framework == "callable":
         reasons.append(f"it is a function, not a module with weights; {REMEDY}.")
     elif model.graphs:
         reasons.append(f"its graphs serve calls with other shapes or arguments; {REMEDY}.")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Call
-from recorder.bundle.signature import call_signature
+from recorder.bundle.signature import call_form, call_signature
 from recorder.bundle.values import (
     MAX_DEPTH,
     JsonValue,
@@ -26,7 +26,7 @@ from recorder.bundle.values import (
     Value,
 )
 
-__all__ = ["from_json", "signature_of", "to_json", "value_from_json", "value_to_json"]
+__all__ = ["form_of", "from_json", "signature_of", "to_json", "value_from_json", "value_to_json"]
 
 T = TypeVar("T")
 
@@ -73,6 +73,12 @@ def signature_of(call: Call) -> str:
     """Return the signature of a recorded call: which exported graph serves it."""
     state = None if call.state is None else value_to_json(call.state)
     return call_signature(value_to_json(call.args), value_to_json(call.kwargs), state)
+
+
+def form_of(call: Call) -> str:
+    """Return the form of a recorded call: which graphs may serve it that leave sizes open."""
+    state = None if call.state is None else value_to_json(call.state)
+    return call_form(value_to_json(call.args), value_to_json(call.kwargs), state)
 
 
 def from_json(kind: type[T], data: object, where: str = "manifest") -> T:

@@ -264,11 +264,12 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """An exported graph that serves calls of one signature."""
+    """An exported graph that serves calls of one signature, or of one form."""
 
     signature: str  #: sha256 of the canonical form of dtypes, shapes and structure (schemas/FORMAT.md)
     digest: str
     size_bytes: int
+    form: str | None = None  #: of a graph that leaves sizes open: the signature with numbers of dimensions for shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +287,7 @@ class Model:
     state: tuple[str, ...] = ()  #: glob patterns of tensors that calls change: no weights, but in `Call.state`
     graphs: tuple[Graph, ...] = ()
     problems: tuple[str, ...] = ()  #: sentences: why weights or a graph are missing
+    compiled: bool = False  #: by torch.compile, as a whole or in part; names and graphs are those of the eager module
     options: dict[str, JsonValue] = field(default_factory=dict)  #: of an onnxruntime session: providers and options
 
 

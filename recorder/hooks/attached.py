@@ -15,15 +15,24 @@ from recorder.bundle.manifest import Model
 from recorder.bundle.signature import call_signature
 from recorder.capture import Description
 from recorder.hooks.compiling import times_compiled
-from recorder.hooks.script_module import ScriptCall, takes_no_hooks
 from recorder.hooks.state import MAX_STATE_BYTES, StateFinder, size_of_state
+from recorder.hooks.surrounded_module import SurroundedCall, is_compiled_in_place, takes_no_hooks
 from recorder.hooks.torch_module import AfterCall, BeforeCall
 from recorder.hooks.traceless import Traceless
 from recorder.hooks.usual_call import UsualCalls
 from recorder.identify import WeightsToRead
 from recorder.layers.capture import LayerCapture
 from recorder.layers.embedding import EmbeddingCapture
-from recorder.models import StateNames, StateReader, layouts_of, tensors_of_module, training_modules_of, weights_version
+from recorder.models import (
+    StateNames,
+    StateReader,
+    is_compiled,
+    layouts_of,
+    original,
+    tensors_of_module,
+    training_modules_of,
+    weights_version,
+)
 
 if TYPE_CHECKING:
     from recorder.hooks.call import OpenCall
@@ -42,8 +51,8 @@ FULL_CHECK_SECONDS = 1.0
 WATCHED_CALLS = 6
 #: After so many changes the weights are taken to be part of what the model computes (training, running statistics).
 MAX_WEIGHT_CHANGES = 4
-#: One graph serves one signature; a model that is called with ever new shapes is left to its factory.
-MAX_GRAPHS = 8
+#: Signatures that a graph is asked for; one graph may serve many (recorder.identify), and more than were asked for.
+MAX_SIGNATURES = 16
 
 _version_of = attrgetter("_version")
 
@@ -96,7 +105,7 @@ class AttachedModel:
         self._compiled_before = times_compiled()
         self._parts: list[_Removable] = []
         if takes_no_hooks(module):
-            self._parts.append(ScriptCall(self, module))
+            self._parts.append(SurroundedCall(self, module))
             return
         handles = [
             module.register_forward_pre_hook(BeforeCall(self), with_kwargs=True),
@@ -126,8 +135,13 @@ class AttachedModel:
 
     @property
     def unseen_graphs(self) -> int:
-        """How often hooks of this process were met in a graph being compiled, since this module was attached."""
-        return times_compiled() - self._compiled_before
+        """How often hooks of this process were met in a graph being compiled, since this module was attached.
+
+        One more where it was compiled in place meanwhile: torch may take the graph of another module for it.
+        """
+        module = self._module()
+        in_place = module is not None and is_compiled_in_place(module)
+        return max(times_compiled() - self._compiled_before, int(in_place))
 
     def announce(self) -> None:
         """Have the weights identified now rather than at the first call."""
@@ -197,7 +211,7 @@ class AttachedModel:
     def new_signature(self, model_id: int, head: dict[str, Any], described: Description) -> str | None:
         """Return the signature of a call the first time one of its shape is seen, None afterwards."""
         key = (model_id, *((tensor["dtype"], tuple(tensor["shape"])) for tensor in described.tensors))
-        if key in self._signatures or len(self._signatures) >= MAX_GRAPHS or not self._store:
+        if key in self._signatures or len(self._signatures) >= MAX_SIGNATURES or not self._store:
             return None
         self._signatures[key] = None
         self._example = head
@@ -258,7 +272,7 @@ class AttachedModel:
         self.usual.clear()
         settled = self._changes < MAX_WEIGHT_CHANGES
         problems = () if settled else ("Its weights keep changing while it runs, so no digest can name them.",)
-        kind = type(module)
+        kind = type(original(module))
         session.announce_model(
             Model(
                 id=self._id,
@@ -266,6 +280,7 @@ class AttachedModel:
                 framework="torch",
                 type=f"{kind.__module__}.{kind.__qualname__}"[:300],
                 factory=self._factory,
+                compiled=is_compiled(module),
                 layouts=layouts_of(tensors),
                 training_modules=training,
                 state=self.state.names.patterns if self.state is not None else (),

@@ -42,14 +42,26 @@ def before(session: Session, model: Surrounded, args: tuple[Any, ...], kwargs: M
 
 def before_model(
     session: Session, model: AttachedModel, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> None:
-    """As `before`, for a torch module that takes no hooks."""
+) -> str | None:
+    """As `before`, for a torch module that takes no hooks.
+
+    Returns:
+        The call's signature, where a graph may be exported for it that there is none of yet.
+    """
     call = begin(session, sys._getframe(1))
-    if call.admission != Admission.NOTHING:
-        call.model = model.current_id(session, module)
-        state = None if model.state is None else model.state_before(session, call, module)
-        write_input(session, call, call_settings(module.training), args, kwargs, model.random_state(module), state)
-        call.started_ns = time.monotonic_ns()
+    if call.admission == Admission.NOTHING:
+        return None
+    call.model = model.current_id(session, module)
+    state = None if model.state is None else model.state_before(session, call, module)
+    random_state = model.random_state(module)
+    written = write_input(session, call, call_settings(module.training), args, kwargs, random_state, state)
+    signature = None
+    if written is not None and call.parent is None and not call.admission:
+        head, described = written
+        if not described.opaque and described.tensors:
+            signature = model.new_signature(call.model, head, described)
+    call.started_ns = time.monotonic_ns()
+    return signature
 
 
 def after(session: Session, output: object, error: BaseException | None = None) -> None:

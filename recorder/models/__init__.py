@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from recorder.models.compiled import is_compiled, original, original_name, without_wrappers
     from recorder.models.skeletons import SkeletonFailed, make_inert_hook, skeleton
     from recorder.models.state import StateNames, StateReader, StateRefused, put_state
     from recorder.models.store import ModelStore, StoreDamaged, StoreUnavailable
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from recorder.models.weights_file import WeightsChanged, WeightsUnreadable, stream_weights
 
 __all__ = [
+    "is_compiled",
+    "original",
+    "original_name",
+    "without_wrappers",
     "ModelStore",
     "SkeletonFailed",
     "StateNames",
@@ -36,6 +41,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "compiled": ("is_compiled", "original", "original_name", "without_wrappers"),
     "skeletons": ("SkeletonFailed", "make_inert_hook", "skeleton"),
     "state": ("StateNames", "StateReader", "StateRefused", "put_state"),
     "store": ("ModelStore", "StoreDamaged", "StoreUnavailable"),

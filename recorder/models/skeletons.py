@@ -15,6 +15,8 @@ from typing import Any
 import cloudpickle
 import torch
 
+from recorder.models.compiled import original
+
 __all__ = ["SkeletonFailed", "inert_hook", "load_skeleton", "make_inert_hook", "rebuild_tensor", "skeleton"]
 
 _device: ContextVar[str] = ContextVar("device of rebuilt tensors", default="meta")
@@ -27,6 +29,8 @@ class SkeletonFailed(RuntimeError):
 def skeleton(module: torch.nn.Module) -> bytes:
     """Pickle a module with every tensor replaced by a description: dtype, shape, strides, no bytes.
 
+    Of a compiled module it is the module that was compiled.
+
     The live module is only read. Classes of ``__main__`` travel by value, others by import path. User hooks travel if
     they pickle; a hook object that must not travel defines ``__reduce__`` returning ``(make_inert_hook, ())``.
 
@@ -35,7 +39,7 @@ def skeleton(module: torch.nn.Module) -> bytes:
     """
     buffer = io.BytesIO()
     try:
-        _SkeletonPickler(buffer).dump(module)
+        _SkeletonPickler(buffer).dump(original(module))
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise SkeletonFailed(f"The module cannot be pickled for export ({reason}).") from error

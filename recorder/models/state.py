@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from recorder.models.compiled import original
 from recorder.models.tensors import MODULE_INTERNALS, inside, tensors_of_module, walk
 
 __all__ = ["StateNames", "StateReader", "StateRefused", "put_state"]
@@ -109,6 +110,7 @@ def put_state(module: torch.nn.Module, names: StateNames, state: Mapping[str, to
 
 
 def _place(module: torch.nn.Module, path: list[str]) -> tuple[torch.nn.Module, str, tuple[str, ...]]:
+    module = original(module)
     name, *rest = path
     child = module._modules.get(name)
     if rest and child is not None:

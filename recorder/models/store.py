@@ -168,11 +168,14 @@ class ModelStore:
     def remember_graph(self, weights_digest: str, graph: Graph) -> None:
         """Note that a graph belongs to some weights: how a graph made at deployment is found later.
 
+        A graph that leaves sizes open is found by its form, as if that were the signature.
+
         Raises:
             StoreUnavailable: as for `put_weights`.
         """
-        target = self._reference(weights_digest, graph.signature)
-        content = {"signature": graph.signature, "digest": graph.digest, "size_bytes": graph.size_bytes}
+        key = graph.form or graph.signature
+        target = self._reference(weights_digest, key)
+        content = {"signature": key, "digest": graph.digest, "size_bytes": graph.size_bytes}
         with self._writing(target, replace=True) as file:
             file.write(json.dumps(content).encode())
 

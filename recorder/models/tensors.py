@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from recorder.bundle.manifest import TensorLayout
+from recorder.models.compiled import is_wrapper, original_name
 
 __all__ = [
     "CONTAINER_DEPTH",
@@ -66,19 +67,24 @@ def layouts_of(tensors: dict[str, torch.Tensor]) -> dict[str, TensorLayout]:
 
 def training_modules_of(module: torch.nn.Module) -> tuple[str, ...]:
     """Return the dotted paths of the submodules in training mode, in definition order; "" is the module itself."""
-    return tuple(path for path, submodule in module.named_modules() if submodule.training)
+    paths = (original_name(path) for path, submodule in module.named_modules() if submodule.training)
+    return tuple(dict.fromkeys(paths))
 
 
 def walk(
     module: torch.nn.Module, prefix: str, above: tuple[torch.nn.Module, ...]
 ) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Yield ``(prefix, submodule)``; a shared submodule once per name, one that contains itself not again."""
+    """Yield ``(prefix, submodule)``; a shared submodule once per name, one that contains itself not again.
+
+    What torch.compile wraps around a module has no part in the names.
+    """
     if any(module is ancestor for ancestor in above):
         return
     yield prefix, module
+    inside_wrapper = is_wrapper(module)
     for name, child in list(module._modules.items()):
         if child is not None:
-            yield from walk(child, f"{prefix}{name}.", (*above, module))
+            yield from walk(child, prefix if inside_wrapper else f"{prefix}{name}.", (*above, module))
 
 
 def _own_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

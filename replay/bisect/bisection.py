@@ -15,14 +15,15 @@ from recorder.bundle.values import has_removed
 from recorder.environment import VARIABLES, describe_cpu
 from recorder.sinks.s3.address import S3Address
 from replay.bisect.cells import Cell, Laboratory
-from replay.bisect.factors import CALL_FACTORS, ENVIRONMENT_FACTORS, LIBRARY, Factor, active_factors
+from replay.bisect.factors import CALL_FACTORS, DEVICE, ENVIRONMENT_FACTORS, LIBRARY, Factor, active_factors
 from replay.bisect.search import OutOfTime, smallest_sets
 from replay.jobs import chosen_frames, plan_jobs
 from replay.load import UserConfig
 from replay.numerics.settings import plan_worker
 from replay.packed import PackedModels
 from replay.process import Limits
-from replay.session import Job
+from replay.session import Job, recorded_device, was_compiled
+from replay.show.text import inert
 
 __all__ = ["Bisection", "BisectOptions", "Outcome", "bisect_bundle"]
 
@@ -42,7 +43,7 @@ class BisectOptions:
     models: str | None = None
     bundle_path: Path | S3Address | None = None
     config: UserConfig | None = None
-    device: str | None = None
+    device: str | None = None  #: where to run; None: where it was recorded, and then it is no factor
     timeout_seconds: float | None = None  #: for one call of a model
     budget_seconds: float = 600.0  #: for the search; what is known by then is reported
     library: tuple[str, str] | None = None  #: ("torch==2.12.0", directory it was installed into), from ``--with``
@@ -168,6 +169,14 @@ class _Bisecting:
         if self._options.library is not None:
             version = str(here.libraries.get("torch.version"))
             self._factors.append(Factor(name=LIBRARY, recorded=self._options.library[0], here=f"torch {version}"))
+        recorded = sorted({recorded_device(job.call) for job in self._jobs})
+        device = self._options.device
+        if device is None:
+            self._skipped[DEVICE] = "no other device was named: --device"
+        elif recorded == [device]:
+            self._skipped[DEVICE] = "here as it was recorded"
+        else:
+            self._factors.append(Factor(name=DEVICE, recorded=inert(", ".join(recorded), 60), here=device))
         active = {factor.name for factor in self._factors}
         for name in (*CALL_FACTORS, *ENVIRONMENT_FACTORS):
             if name not in active:
@@ -286,8 +295,8 @@ class _Bisecting:
 
 
 def _compiled(jobs: Sequence[Job]) -> bool:
-    """Whether a model was attached as torch.compile returned it."""
-    return any(job.model.type.endswith("OptimizedModule") for job in jobs)
+    """Whether a model ran through torch.compile."""
+    return any(was_compiled(job.model) for job in jobs)
 
 
 def _has_answer(job: Job) -> bool:

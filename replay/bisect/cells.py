@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from recorder.bundle.manifest import Environment
 from recorder.bundle.values import JsonValue
-from replay.bisect.factors import CALL_FACTORS, LIBRARY, Factor
+from replay.bisect.factors import CALL_FACTORS, DEVICE, LIBRARY, Factor
 from replay.bisect.variants import Variants, joined, plain
 from replay.compare.comparison import Answer, compare_answers
 from replay.exchange import ReadTensor, digest_of, recorded_answer
@@ -70,7 +70,7 @@ class Laboratory:
             read: gives a recorded tensor's bytes.
             jobs: the calls, in order.
             variables: the listed environment variables as they are here.
-            device: see `replay.session.Session`.
+            device: where calls run while the factor ``device`` is not restored; None: where they were recorded.
             limits: of one worker.
             library: a directory of packages that the factor ``library`` imports first.
         """
@@ -151,7 +151,7 @@ class Laboratory:
             (context, tuple(sorted(plan.variables.items())), str(plan.settings.get(_INTEROP)))
             for context, plan in sorted(plans.items())
         )
-        return (LIBRARY in restored, *processes)
+        return (LIBRARY in restored, DEVICE in restored, *processes)
 
     def _session(self, restored: frozenset[str], contexts: set[int]) -> Session:
         plans = self._plans(restored, {job.context.id for job in self._jobs} | contexts)
@@ -160,7 +160,8 @@ class Laboratory:
         if session is None:
             while len(self._sessions) >= _WARM_WORKERS:
                 self._sessions.popitem(last=False)[1].__exit__()
-            session = Session(self._variants.read, plans, device=self._device, limits=self._limits)
+            device = None if DEVICE in restored else self._device
+            session = Session(self._variants.read, plans, device=device, limits=self._limits)
         session.restore(plans)
         self._sessions[key] = session
         return session

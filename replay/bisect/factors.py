@@ -19,7 +19,16 @@ from replay.numerics.settings import WorkerPlan
 from replay.session import Job
 from replay.show.text import inert
 
-__all__ = ["CALL_FACTORS", "ENVIRONMENT_FACTORS", "Factor", "LIBRARY", "Overlay", "active_factors", "group_of"]
+__all__ = [
+    "CALL_FACTORS",
+    "DEVICE",
+    "ENVIRONMENT_FACTORS",
+    "Factor",
+    "LIBRARY",
+    "Overlay",
+    "active_factors",
+    "group_of",
+]
 
 #: Factor to the flags and variables it restores, by name or by a prefix that ends in a dot.
 ENVIRONMENT_FACTORS: dict[str, tuple[str, ...]] = {
@@ -67,6 +76,9 @@ CALL_FACTORS = ("batch", "memory format", "alignment", "autocast", "gradient mod
 
 #: Set with ``--with``: it takes another process too.
 LIBRARY = "library"
+
+#: A factor only where ``--device`` names another one than the recorded; restored, calls run where they were recorded.
+DEVICE = "device"
 
 #: torch.set_num_threads reaches OpenMP and MKL alike, so the variables are not touched and the process need not change.
 _BY_FLAG = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

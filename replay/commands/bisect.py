@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
+from replay.commands.types import Device
 from replay.opening import place_of
 from replay.show.terminal import counting, print_heading, print_json, print_line, print_wrapped, styled
 from replay.show.text import inert
@@ -21,6 +22,12 @@ __all__ = ["bisect"]
 @click.command(short_help="Find the setting that explains the recorded bits.")
 @bundle_argument
 @click.option("--frames", metavar="IDS", help="Only these frames: ids and ranges such as 3,7-9.")
+@click.option(
+    "--device",
+    type=Device(),
+    metavar="cpu|cuda[:n]",
+    help="Where to run. Default: where it was recorded; elsewhere, the device is one of the settings.",
+)
 @model_options
 @click.option(
     "--with",
@@ -42,6 +49,7 @@ def bisect(
     context: click.Context,
     bundle: str,
     frames: str | None,
+    device: str | None,
     model: tuple[str, ...],
     model_dir: str | None,
     models: str | None,
@@ -82,6 +90,7 @@ def bisect(
         try:
             options = BisectOptions(
                 frames=wanted,
+                device=device,
                 model=model,
                 model_directory=model_dir,
                 models=models,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,7 +18,16 @@ __all__ = ["seal"]
 
 @click.command(short_help="Seal the incidents of a ring directory, in the foreground.")
 @click.option("--watch", "directory", required=True, metavar="DIR", help="Directory in which the rings are.")
-@click.option("--sink", default="incidents/", show_default=True, metavar="SINK", help="Where bundles go: a directory.")
+@click.option(
+    "--sink", default="incidents/", show_default=True, metavar="SINK", help="Where bundles go: a directory, or s3://…."
+)
+@click.option(
+    "--sink-option",
+    "sink_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the sink, as a recorder's sink_options; values are JSON, or text.",
+)
 @click.option("--once", is_flag=True, help="Seal what dead processes left, and end.")
 @click.option(
     "--spool-bytes",
@@ -56,6 +67,7 @@ def seal(
     context: click.Context,
     directory: str,
     sink: str,
+    sink_options: tuple[str, ...],
     once: bool,
     spool_bytes: int,
     max_bundle_bytes: int | None,
@@ -74,6 +86,7 @@ def seal(
     \b
         replay seal --watch /rings --sink /incidents
         replay seal --watch /rings --sink /incidents --once
+        replay seal --watch /rings --sink s3://incidents/prod --sink-option service=line-3
     """
     from recorder.track.layout import MAX_TRACK_BYTES, MIN_TRACK_BYTES
 
@@ -92,9 +105,10 @@ def seal(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     where = str(Path(sink).absolute()) if "://" not in sink and ":" not in sink else sink
+    options = _sink_options(where, sink_options)
     settings = SealerSettings(
         sink=where,
-        sink_options={},
+        sink_options=options,
         notify=None,
         spool_bytes=spool_bytes,
         max_bundle_bytes=max_bundle_bytes,
@@ -120,6 +134,28 @@ def seal(
     elif not served:
         print_line(f"another sealer serves {directory}: there is nothing to do")
     context.exit(0 if served else 1)
+
+
+def _sink_options(sink: str, given: tuple[str, ...]) -> dict[str, Any]:
+    """Parse the options, and have the sink check them before anything is served."""
+    from recorder.sinks import SinkUnavailable, open_sink
+
+    options: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier() or name in options:
+            raise click.UsageError("--sink-option takes NAME=VALUE, each name once")
+        try:
+            options[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            options[name] = value
+    try:
+        open_sink(sink, **options)
+    except (TypeError, ValueError) as error:
+        raise click.UsageError(f"--sink-option: {error}") from error
+    except SinkUnavailable as error:
+        raise BundleUnavailable(str(error).rstrip(".")) from error
+    return options
 
 
 def _recipients(recipients: tuple[str, ...]) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ __all__ = ["ticket"]
 
 @click.command(short_help="Attach to a ticket, or print what to paste.")
 @bundle_argument
-@click.option("--to", "to", metavar="TICKET", help="jira:KEY-1, github:owner/repo#1, gitlab:group/project#1, "
-              "slack:#channel or webhook:URL. Default: print Markdown.")  # fmt: skip
+@click.option("--to", "to", metavar="TICKET", help="jira:KEY-1, jira-server:KEY-1, github:owner/repo#1, "
+              "gitlab:group/project#1, slack:#channel or webhook:URL. Default: print Markdown.")  # fmt: skip
 @click.option("--url", metavar="URL", help="Where a self-hosted tracker's API begins.")
 @click.option("--no-attach", is_flag=True, help="Comment without the file.")
 @click.option("--presign", metavar="SPAN", help="Add a link to the s3:// bundle that works so long, such as 12h.")
@@ -50,7 +50,7 @@ def ticket(
     """Say on a ticket what happened, and attach the bundle. Run again, it updates what it wrote.
 
     Credentials come from the environment: GITHUB_TOKEN, GITLAB_TOKEN,
-    JIRA_EMAIL and JIRA_API_TOKEN, SLACK_BOT_TOKEN, REPLAY_WEBHOOK_SECRET.
+    JIRA_EMAIL and JIRA_API_TOKEN, JIRA_SERVER_TOKEN, SLACK_BOT_TOKEN, REPLAY_WEBHOOK_SECRET.
     Exit code 2: wrong address or credentials · 3: the tracker cannot be
     reached, or refuses. Example:
 

@@ -13,7 +13,18 @@ import torch
 from recorder.bundle.values import ITEM_SIZE_BYTES
 from replay.graph.operators import EQUATION, NEVER_GIVEN, STRING_ARGUMENTS
 
-__all__ = ["GraphRefused", "Kind", "MAX_DEPTH", "Ref", "argument", "constant", "kind_of_result", "whole_number"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_DIMENSIONS",
+    "GraphRefused",
+    "Kind",
+    "Ref",
+    "argument",
+    "check_extent",
+    "constant",
+    "kind_of_result",
+    "whole_number",
+]
 
 #: As deep as values may be nested; matches recorder.bundle.values.
 MAX_DEPTH = 16
@@ -52,6 +63,7 @@ class Kind(Enum):
 
     TENSOR = auto()
     SEQUENCE = auto()  #: a tuple or list of tensors; only ``getitem`` and the output may take it
+    INTEGER = auto()  #: a whole number made of sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,7 @@ def argument(operator: str, formal: Any, value: Any, kinds: list[Kind], device: 
         raise GraphRefused(f"{operator} may not be given a {formal.name!r}.")
     if formal.name == "pin_memory" and checked:
         raise GraphRefused(f"{operator} asks for pinned memory.")
-    _check_extent(operator, formal.name, checked)
+    check_extent(operator, formal.name, checked)
     return checked
 
 
@@ -144,8 +156,12 @@ _NOT_PERMITTED = object()
 
 def _single(kind: str, operator: str, name: str, value: Any, kinds: list[Kind], device: torch.device) -> Any:
     match kind, value:
-        case "Tensor", {"ref": number} if (whole := whole_number(number, len(kinds))) is not None:
-            return Ref(whole) if kinds[whole] is Kind.TENSOR else _NOT_PERMITTED
+        case (("Tensor" | "int" | "number"), {"ref": number}) if (
+            whole := whole_number(number, len(kinds))
+        ) is not None:
+            # Where an operator takes a tensor, it takes a number too.
+            permitted = (Kind.TENSOR, Kind.INTEGER) if kind == "Tensor" else (Kind.INTEGER,)
+            return Ref(whole) if kinds[whole] in permitted else _NOT_PERMITTED
         case "Tensor" | "number", bool() | int() | float():
             return _number(value)
         case "Tensor" | "number" | "float", {"float": "nan" | "inf" | "-inf" as written}:
@@ -175,7 +191,7 @@ def _number(value: Any) -> Any:
     return value if not isinstance(value, int) or -(2**63) <= value < 2**63 else _NOT_PERMITTED
 
 
-def _check_extent(operator: str, name: str, value: Any) -> None:
+def check_extent(operator: str, name: str, value: Any) -> None:
     """Refuse what asks for more memory than any recorded frame needs; the rest is the worker's memory limit."""
     numbers = [item for item in value if type(item) in (int, float)] if isinstance(value, list) else []
     too_much = (

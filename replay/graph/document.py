@@ -11,19 +11,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from recorder.graph_sizes import is_integer_operator
 from replay.graph.arguments import MAX_DEPTH, GraphRefused, Kind, Ref, argument, constant, kind_of_result, whole_number
 from replay.graph.operators import MODE_REGIONS, OPERATORS, ZEROED
 from replay.graph.run import Body, Input, LoadedGraph, Observation, Step
+from replay.graph.sizes import bounded, integer_node
+from replay.graph.structure import call_pattern, refs_of, structure
 
 __all__ = ["GraphRefused", "LoadedGraph", "load_graph"]
 
 FORMAT_NAME = "vision-flight-recorder/graph"
-FORMAT_VERSION = 1
+#: 2: sizes of inputs may be open.
+FORMAT_VERSIONS = (1, 2)
 
 MAX_GRAPH_BYTES = 64 * 2**20
 #: A thousand-layer network exports some ten thousand nodes.
@@ -60,6 +64,7 @@ class _Loader:
         self._device = device
         self._budget = MAX_NODES
         self._observation = Observation()
+        self._open_sizes = document["version"] > 1
 
     def load(self) -> LoadedGraph:
         changing = {
@@ -71,12 +76,12 @@ class _Loader:
         weight_count = len(state)
         names = [entry["name"] for entry in self._document["weights"]]
         state += [constant(entry, self._device) for entry in _items(self._document, "constants")]
-        inputs = [_input(entry) for entry in _items(self._document, "inputs")]
+        inputs = [_input(entry, open_sizes=self._open_sizes) for entry in _items(self._document, "inputs")]
         kinds = [Kind.TENSOR] * (len(state) + len(inputs))
         numbers = range(len(state), len(kinds))
         call = (
-            _pattern(self._document.get("args"), numbers, tuple),
-            _pattern(self._document.get("kwargs"), numbers, dict),
+            call_pattern(self._document.get("args"), numbers, tuple),
+            call_pattern(self._document.get("kwargs"), numbers, dict),
         )
         mutations = [_mutation(entry, weight_count) for entry in _items(self._document, "mutations")]
         results = [self._document.get("output"), *(value for _, value in mutations)]
@@ -114,16 +119,16 @@ class _Loader:
         calls = []
         for node in nodes:
             call, args, kwargs, kind = self._node(node, kinds, depth)
-            operator = "" if node["op"] == "getitem" else node["op"]
+            operator = "" if node["op"] == "getitem" or kind is Kind.INTEGER else node["op"]
             calls.append((call, args, kwargs, operator, _module_path(node)))
             kinds.append(kind)
-        output = [_result(result, kinds, 0) for result in results]
-        last_use = {ref.number: -1 for ref in _refs(output)}
+        output = [structure(result, kinds, 0) for result in results]
+        last_use = {ref.number: -1 for ref in refs_of(output)}
         releases: list[list[int]] = [[] for _ in calls]
         for position in reversed(range(len(calls))):
             _, args, kwargs, _, _ = calls[position]
             own = len(kinds) - len(calls) + position
-            used = {ref.number for ref in _refs((args, kwargs))} | {own}
+            used = {ref.number for ref in refs_of((args, kwargs))} | {own}
             for number in used - last_use.keys():
                 last_use[number] = position
                 if number >= keep:
@@ -146,6 +151,8 @@ class _Loader:
             raise GraphRefused("A node of the graph is not an operator with arguments.")
         if name == "getitem":
             return (*_getitem(args, kwargs, kinds), Kind.TENSOR)
+        if self._open_sizes and is_integer_operator(name):
+            return (*integer_node(name, args, kwargs, kinds), {}, Kind.INTEGER)
         if name in MODE_REGIONS:
             return (*self._region(name, args, kwargs, kinds, depth), Kind.SEQUENCE)
         name = ZEROED.get(name, name)
@@ -164,7 +171,9 @@ class _Loader:
             if key not in by_name:
                 raise GraphRefused(f"{name} has no argument {key[:100]!r}.")
             named[key] = argument(name, by_name[key], value, kinds, self._device)
-        return overload, given, named, kind_of_result(overload)
+        sized = any(kinds[ref.number] is Kind.INTEGER for ref in refs_of((given, named)))
+        call = bounded(overload, name, [formal.name for formal in formals], sized)
+        return call, given, named, kind_of_result(overload)
 
     def _region(
         self, name: str, args: list[Any], kwargs: dict[str, Any], kinds: list[Kind], depth: int
@@ -190,14 +199,14 @@ class _Loader:
                 raise GraphRefused(f"{name} is given arguments of another form than it takes.")
         if kwargs or whole_number(graph.get("inputs"), MAX_NODES) != len(operands):
             raise GraphRefused(f"{name} is given arguments of another form than it takes.")
-        refs = tuple(_result(operand, kinds, MAX_DEPTH) for operand in operands)
-        if not all(isinstance(ref, Ref) and kinds[ref.number] is Kind.TENSOR for ref in refs):
+        refs = tuple(structure(operand, kinds, MAX_DEPTH) for operand in operands)
+        if not all(isinstance(ref, Ref) and kinds[ref.number] is not Kind.SEQUENCE for ref in refs):
             raise GraphRefused(f"{name} is given something other than tensors.")
-        body = self._body(graph, [graph.get("output")], [Kind.TENSOR] * len(refs), depth - 1, keep=0)
+        body = self._body(graph, [graph.get("output")], [kinds[ref.number] for ref in refs], depth - 1, keep=0)
 
-        def run(*tensors: torch.Tensor) -> Any:
+        def run(*operands: Any) -> Any:
             with mode():
-                return body.run(list(tensors))[0]
+                return body.run(list(operands))[0]
 
         return run, refs, {}
 
@@ -211,7 +220,7 @@ def _parse(graph: bytes) -> dict[str, Any]:
         raise GraphRefused("The graph is not a JSON document.") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT_NAME:
         raise GraphRefused("The file is not a graph document of this recorder.")
-    if document.get("version") != FORMAT_VERSION:
+    if document.get("version") not in FORMAT_VERSIONS or type(document["version"]) is not int:
         raise GraphRefused("The graph is of another version; replay with the vision-flight-recorder that wrote it.")
     return document
 
@@ -234,9 +243,20 @@ def _items(document: dict[str, Any], key: str) -> list[Any]:
     return items
 
 
-def _input(entry: Any) -> Input:
-    tensor = constant({**entry, "data": None} if isinstance(entry, dict) else entry, torch.device("meta"))
-    return Input(tensor.dtype, tuple(tensor.shape))
+def _input(entry: Any, *, open_sizes: bool = False) -> Input:
+    """One input's dtype and shape; where sizes may be open, the least and the most that each may be."""
+    if not isinstance(entry, dict) or not isinstance(shape := entry.get("shape"), list):
+        raise GraphRefused("A constant or input of the graph has no valid dtype, shape and bytes.")
+    least, most = zip(*(_range(size, open_sizes) for size in shape), strict=True) if shape else ((), ())
+    tensor = constant({**entry, "shape": list(least), "data": None}, torch.device("meta"))
+    return Input(tensor.dtype, tuple(tensor.shape), tuple(most))
+
+
+def _range(size: Any, open_sizes: bool) -> tuple[Any, int | None]:
+    match size:
+        case {"size": [least, most]} if open_sizes and (most is None or whole_number(most, 2**62) is not None):
+            return least, most
+    return size, size if type(size) is int else None
 
 
 def _mutation(entry: Any, weight_count: int) -> tuple[int, Any]:
@@ -285,49 +305,3 @@ def _autocast_dtype(value: Any) -> torch.dtype | None:
         case {"dtype": "float32"}:
             return torch.float32
     raise GraphRefused("The graph asks for autocast to something that is not a floating-point dtype.")
-
-
-def _pattern(value: Any, inputs: range, outermost: type) -> Any:
-    """The structure of the call: containers of Refs to inputs and plain values."""
-    pattern = _result(value, [Kind.TENSOR] * inputs.stop, 0)
-    numbers = [ref.number for ref in _refs(pattern)]
-    if type(pattern) is not outermost or any(number not in inputs for number in numbers):
-        raise GraphRefused("The graph does not say how it is called.")
-    return pattern
-
-
-def _result(value: Any, kinds: list[Kind], depth: int) -> Any:
-    """A structure of values: of a call, of its answer."""
-    if depth > MAX_DEPTH:
-        raise GraphRefused(f"The graph nests values deeper than {MAX_DEPTH} levels.")
-    match value:
-        case None | bool() | int() | float() | str():
-            return value
-        case {"float": "nan" | "inf" | "-inf" as number}:
-            return float(number)
-        case {"ref": number} if (whole := whole_number(number, len(kinds))) is not None:
-            return Ref(whole)
-        case {"tuple": list() as items}:
-            return tuple(_result(item, kinds, depth + 1) for item in items)
-        case {"list": list() as items}:
-            return [_result(item, kinds, depth + 1) for item in items]
-        case {"dict": list() as pairs} if all(_is_pair(pair) for pair in pairs):
-            return {key: _result(item, kinds, depth + 1) for key, item in pairs}
-    raise GraphRefused("The graph names a value that is not there or of another form than this version knows.")
-
-
-def _is_pair(pair: Any) -> bool:
-    return (
-        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str | int) and not isinstance(pair[0], bool)
-    )
-
-
-def _refs(value: Any) -> Iterable[Ref]:
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _refs(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _refs(item)

@@ -99,12 +99,26 @@ class Observation:
 @dataclass(frozen=True, slots=True)
 class Input:
     dtype: torch.dtype
-    shape: tuple[int, ...]
+    least: tuple[int, ...]  #: each size, or the least that it may be
+    most: tuple[int | None, ...]  #: each size, or the most that it may be; None: any
 
     def check(self, value: Any, number: int) -> None:
-        if not isinstance(value, torch.Tensor) or value.dtype != self.dtype or tuple(value.shape) != self.shape:
+        if not isinstance(value, torch.Tensor) or value.dtype != self.dtype or not self._takes(tuple(value.shape)):
             found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
-            raise GraphRefused(f"Input {number} is {found}; this graph serves {self.dtype} {self.shape} alone.")
+            raise GraphRefused(f"Input {number} is {found}; this graph serves {self.dtype} {self._shape()} alone.")
+
+    def _takes(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) == len(self.least) and all(
+            least <= size and (most is None or size <= most)
+            for size, least, most in zip(shape, self.least, self.most, strict=True)
+        )
+
+    def _shape(self) -> str:
+        sizes = [
+            str(least) if least == most else f"{least}..{'' if most is None else most}"
+            for least, most in zip(self.least, self.most, strict=True)
+        ]
+        return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
 @dataclass(frozen=True, slots=True)

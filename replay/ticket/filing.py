@@ -62,6 +62,7 @@ def connect(address: Address, url: str | None, timeout_seconds: float) -> Tracke
     from replay.ticket.trackers.github import GitHub
     from replay.ticket.trackers.gitlab import GitLab
     from replay.ticket.trackers.jira import Jira
+    from replay.ticket.trackers.jira_server import JiraServer
     from replay.ticket.trackers.slack import Slack
     from replay.ticket.trackers.webhook import Webhook
 
@@ -69,6 +70,7 @@ def connect(address: Address, url: str | None, timeout_seconds: float) -> Tracke
         "github": GitHub.at,
         "gitlab": GitLab.at,
         "jira": Jira.at,
+        "jira-server": JiraServer.at,
         "slack": Slack.at,
         "webhook": Webhook.at,
     }

@@ -37,16 +37,16 @@ def presigned(location: str, seconds: int) -> str:
     parts = urllib.parse.urlsplit(location)
     if parts.scheme != "s3" or not parts.netloc:
         raise AddressInvalid("--presign needs a bundle in a bucket (s3://…); a local file has no address for others")
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
+    from recorder.sinks.s3.address import S3Address
+    from recorder.sinks.s3.client import sentence_of
+    from recorder.sinks.s3.source import reading_client
 
-    # Not urlsplit's path: a "?" or "#" in a key belongs to it.
-    bucket, _, key = location.removeprefix("s3://").partition("/")
     try:
-        client = boto3.client("s3", config=Config(signature_version="s3v4"))
-        return str(
-            client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds)
-        )
-    except (BotoCoreError, ValueError) as error:
-        raise TrackerUnavailable(f"no link can be signed: {error}") from error
+        address = S3Address.parse(location)
+    except ValueError as error:
+        raise AddressInvalid(str(error).rstrip(".")) from error
+    held = {"Bucket": address.bucket, "Key": address.key}
+    try:
+        return str(reading_client().generate_presigned_url("get_object", Params=held, ExpiresIn=seconds))
+    except Exception as error:
+        raise TrackerUnavailable(f"no link can be signed: {sentence_of(error, address)}") from error

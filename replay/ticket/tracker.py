@@ -22,6 +22,7 @@ _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
     "github": (re.compile(r"([A-Za-z0-9][A-Za-z0-9-]{0,38})/([A-Za-z0-9._-]{1,100})#([0-9]{1,9})"), "owner/repo#1"),
     "gitlab": (re.compile(rf"({_GROUP}(?:/{_GROUP})+)#([0-9]{{1,9}})"), "group/project#1"),
     "jira": (re.compile(r"([A-Z][A-Z0-9_]{1,50}-[0-9]{1,9})"), "KEY-1"),
+    "jira-server": (re.compile(r"([A-Z][A-Z0-9_]{1,50}-[0-9]{1,9})"), "KEY-1"),
     "slack": (re.compile(r"(#[^\s#@<>&:,/]{1,80}|[CG][A-Z0-9]{6,20})"), "#channel"),
     "webhook": (re.compile(r"(https?://\S{1,2000})"), "https://host/path"),
 }  # fmt: skip
@@ -60,7 +61,7 @@ def base_url(tracker: str, given: str | None, default: str | None, environment: 
     Raises:
         AddressInvalid: there is none, or it cannot be used.
     """
-    variable = f"REPLAY_{tracker.upper()}_URL"
+    variable = f"REPLAY_{tracker.upper().replace('-', '_')}_URL"
     url = given or (os.environ if environment is None else environment).get(variable) or default
     if not url:
         raise AddressInvalid(f"{tracker} has no address of its own: give --url or set {variable}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from recorder.bundle.codec import from_json
 from recorder.bundle.manifest import TensorLayout
+from recorder.models.compiled import original_name, without_wrappers
 from replay.show.text import inert
 from replay.worker.sandbox import Forbidden
 
@@ -87,7 +89,8 @@ def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
         return _from_graph(request, graph, layouts, device)
     if request["source"] == "onnx":
         return _from_onnx(request)
-    return _from_factory(request, layouts, device)
+    names = {key: list(dict.fromkeys(map(original_name, request[key]))) for key in ("training_modules", "state")}
+    return _from_factory(request | names, layouts, device)
 
 
 def _from_graph(request: dict[str, Any], graph: bytes, layouts: dict[str, TensorLayout], device: str) -> Loaded:
@@ -112,13 +115,16 @@ def _from_onnx(request: dict[str, Any]) -> Loaded:
 
 
 def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], device: str) -> Loaded:
-    model = _call_factory(request["factory"], request["add_path"])
+    compiles: list[str] = []
+    with _without_compiler(compiles):
+        model = _call_factory(request["factory"], request["add_path"])
     if not isinstance(model, torch.nn.Module):
         if not callable(model):
             raise LoadFailed(f"the factory {request['factory']} returned something that cannot be called")
         notes = [] if request["digest"] is None else ["the factory's model has no weights that could be checked"]
-        return Loaded(model, notes=notes)
-    notes = []
+        return Loaded(model, notes=[*compiles, *notes])
+    model = without_wrappers(model)
+    notes = compiles
     if request["path"] is not None:
         _apply(model, _weights(request, layouts), request)
     elif request["digest"] is not None:
@@ -129,6 +135,28 @@ def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], dev
     loaded = Loaded(model, model.to(device), notes, frozenset(request["training_modules"]), tuple(request["state"]))
     loaded.restore_training()
     return loaded
+
+
+@contextlib.contextmanager
+def _without_compiler(notes: list[str]) -> Iterator[None]:
+    """Let torch.compile give back what it is given: a locked worker may start no compiler.
+
+    Left in place where it was called, since a model may call it again in its forward pass.
+    """
+
+    def compile_nothing(model: Any = None, **options: Any) -> Any:
+        if not notes:
+            notes.append("the factory compiles the model: here it runs eagerly")
+        return model if model is not None else lambda function: function
+
+    def compile_not(module: torch.nn.Module, *args: Any, **options: Any) -> None:
+        compile_nothing(module)
+
+    before = torch.compile, torch.nn.Module.compile
+    torch.compile, torch.nn.Module.compile = compile_nothing, compile_not  # type: ignore[method-assign, assignment]
+    yield
+    if not notes:
+        torch.compile, torch.nn.Module.compile = before  # type: ignore[method-assign]
 
 
 def _call_factory(name: str, add_path: str | None) -> Any:
@@ -153,9 +181,13 @@ def _weights(request: dict[str, Any], layouts: dict[str, TensorLayout]) -> dict[
     from replay.worker.weights import WeightsRefused, load_weights
 
     try:
-        return load_weights(request["path"], request["digest"], layouts)
+        weights = load_weights(request["path"], request["digest"], layouts)
     except WeightsRefused as refused:
         raise LoadFailed(str(refused)) from refused
+    if request["source"] != "factory":
+        return weights
+    # Earlier versions named the weights of a compiled model after its wrapper.
+    return {original_name(name): tensor for name, tensor in weights.items()}
 
 
 def _apply(model: torch.nn.Module, tensors: dict[str, torch.Tensor], request: dict[str, Any]) -> None:

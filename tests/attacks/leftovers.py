@@ -59,8 +59,8 @@ def _record(directory: Path) -> None:
             with recorder.frame(image=image, camera="line-0"):
                 predict(image[None], mode="broken")
         except ValueError:
-            recorder.trigger("looks odd").wait(30)
-        recorder.flush(30)
+            recorder.trigger("looks odd").wait(120)
+        recorder.flush(120)
         for path in live.glob(RING + "*"):
             if path.is_file():
                 shutil.copy(path, left / path.name)

@@ -15,6 +15,7 @@ from replay.bisect.bisection import Bisection, BisectOptions, Outcome, bisect_bu
 from replay.bisect.findings import exit_code, findings
 from replay.bisect.library import LibraryUnavailable, installed, is_requirement
 from replay.load import UserConfig
+from replay.session import Session
 from tests.cli.conftest import replay  # noqa: F401 - a fixture
 from tests.replay.bundles_of_calls import Recording, images
 from tests.replay.conftest import MODELS, recording  # noqa: F401 - a fixture
@@ -167,3 +168,37 @@ def test_a_version_that_is_not_the_recorded_one_is_left_out(recording: Recording
         found = bisected(path, "tests.bisect.models:counts_items", library=(requirement, directory))
     assert found.explanations == (frozenset({"batch"}),), found
     assert found.skipped["library"] == f"{requirement} is not what was recorded: the bits are others with it"
+
+
+def test_a_device_that_is_not_here_is_named_and_nothing_is_blamed(recording: Recording, replay: Any) -> None:  # noqa: F811
+    """No machine has a hundredth GPU: exit code 3 with the device in the sentence."""
+    model = recording.attach(counting())
+    model(torch.zeros(4))
+    ended = replay("bisect", recording.write(), "--device", "cuda:99", "--model", f"{MODELS}:counting", "--json")
+    assert ended.code == 3, ended.err
+    whole = json.loads(ended.out)[0]["evidence"]
+    assert whole["outcome"] == "not replayable here" and "device cuda:99 cannot be used" in whole["conclusion"]
+
+
+def test_another_device_than_the_recorded_is_a_setting(
+    recording: Recording,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Restored, the calls run where they were recorded; left alone, where ``--device`` says."""
+    model = recording.attach(counting())
+    model(torch.zeros(4))
+    model(torch.zeros(4))
+    devices: list[str | None] = []
+
+    class Observed(Session):
+        def __init__(self, *arguments: Any, device: str | None, **options: Any) -> None:
+            devices.append(device)
+            super().__init__(*arguments, device=device, **options)
+
+    monkeypatch.setattr("replay.bisect.cells.Session", Observed)
+    monkeypatch.setattr("replay.bisect.bisection.recorded_device", lambda _call: "cuda:0")
+    found = bisected(recording.write(), f"{MODELS}:counting", frames=frozenset({2}), device="cpu")
+    factor = next(each for each in found.factors if each.name == "device")
+    assert (factor.recorded, factor.here) == ("cuda:0", "cpu")
+    assert frozenset({"device"}) in {cell.restored for cell in found.cells}
+    assert set(devices) == {"cpu", None}

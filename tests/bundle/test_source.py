@@ -118,4 +118,4 @@ def test_a_closed_file_says_so(tmp_path: Path, large: bytes) -> None:
 def test_importing_stays_light(statement: str, absent: str) -> None:
     """A host pays for nothing it does not use."""
     code = f"{statement}; import sys; sys.exit({absent!r} in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=240).returncode == 0

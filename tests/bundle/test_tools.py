@@ -33,7 +33,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def run(*command: str) -> str:
     """Run a tool that must succeed without a warning (Debian packages tar, zstd and libarchive-tools)."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -63,7 +63,7 @@ def record_until_killed(sink: str, ring: str, log_path: Path) -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    time.sleep(60)
+    time.sleep(600)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def soak(sink: str, ring: str, frames: int, incidents: int) -> dict[str, object]
         with recorder.frame(image=image, camera=f"c{number % 3}", number=number) as frame:
             frame.output = {"answer": number}
         if number > WARM_FRAMES and number % every == 0:
-            recorder.trigger("soak").wait(10)
+            recorder.trigger("soak").wait(120)
             host, sealer = private_bytes(), sealer_bytes(directory)
             peak, sealer_peak = max(peak, host), max(sealer_peak, sealer)
             if number // every % max(1, incidents // POINTS) == 0:

@@ -8,24 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recorder.bundle import Bundle
+from recorder.status import status_path
 from tests.campaigns.recording_host import ENTRIES, ENTRY, THREADS, picture
+from tests.waiting import sealers_of, wait_for
 
-KILLS = 8
+KILLS = 4
 REPOSITORY = Path(__file__).parents[2]
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def kill_one(directory: Path, ring: Path, seconds: float) -> set[int]:
@@ -43,6 +37,7 @@ def kill_one(directory: Path, ring: Path, seconds: float) -> set[int]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(directory), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=directory) as host:
         assert host.stdout is not None and host.stdout.readline() == "recording\n"
+        wait_for(status_path(ring).exists)  # who is killed before a sealer is there is sealed by the next start
         time.sleep(seconds)
         host.send_signal(signal.SIGKILL)
     return {number for (number,) in ENTRY.iter_unpack(log.read_bytes()) if number}
@@ -83,23 +78,11 @@ def campaign(directory: Path, kills: int) -> int:
             frames += check(bundle, committed)
             bundle.unlink()
     wait_for(lambda: not ring.parent.exists())
-    wait_for(lambda: not _sealers(ring.parent))
+    wait_for(lambda: not sealers_of(ring.parent))
     assert {entry.name for entry in directory.iterdir()} <= {"incidents", "log"}
     left = {entry.name for entry in sink.iterdir()} if sink.exists() else set()
     assert {name for name in left if not name.startswith(".limits-")} <= {"models"}  # what outlives a crash loop
     return frames
-
-
-def _sealers(directory: Path) -> list[Path]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-        except OSError:
-            continue
-        if b"recorder.sealer" in command and str(directory).encode() in command:
-            found.append(entry)
-    return found
 
 
 def test_every_frame_committed_before_a_kill_is_recovered_and_nothing_is_left(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ START = "from replay.cli import main; main()"
 
 def _start(*arguments: object, python: tuple[str, ...] = (), **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *python, "-c", START, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, **options)  # type: ignore[call-overload, no-any-return]
 
 
 def _commands() -> list[tuple[str, click.Command]]:
@@ -97,7 +97,7 @@ def test_a_reader_that_goes_away_is_no_error(bundle: Path):
     os.close(reading)
     try:
         command = [sys.executable, "-c", START, "show", str(bundle)]
-        ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+        ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=240, check=False)
     finally:
         os.close(writing)
     assert ended.returncode == 141

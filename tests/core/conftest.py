@@ -33,7 +33,7 @@ def make_recorder(tmp_path: Path) -> Iterator[Callable[..., FlightRecorder]]:
 
     yield make
     for recorder in made:
-        recorder.close(timeout=20)
+        recorder.close(timeout=120)
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ import pytest
 from recorder.bundle import Bundle
 from recorder.ring import RingInvalid
 from recorder.sealer import recover_ring
+from tests.waiting import sealers_of, wait_for
 
 HOST = textwrap.dedent("""
     import os, sys, time
@@ -41,14 +40,14 @@ HOST = textwrap.dedent("""
         for number in range(5):
             with recorder.frame(image=np.full((4, 4), number, np.uint8), number=number) as frame:
                 frame.output = net(torch.ones(1, 8) * number)
-        recorder.flush(30)
+        recorder.flush(120)
         net.dying = True
         with recorder.frame(image=np.full((4, 4), 99, np.uint8), number=99):
             net(torch.ones(1, 8) * 99)
 """)
 
 ENDINGS = {
-    "SIGKILL": "time.sleep(60)",
+    "SIGKILL": "time.sleep(600)",
     "SIGSEGV": "import ctypes; ctypes.string_at(0)",
     "SIGABRT": "os.abort()",
     "_exit": "os._exit(0)",
@@ -61,13 +60,6 @@ def start_host(tmp_path: Path, ending: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), str(tmp_path / "incidents"), str(tmp_path / "ring" / "host.ring")]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("ending", ENDINGS, ids=list(ENDINGS))
@@ -97,34 +89,24 @@ def test_a_dying_host_leaves_a_bundle_whose_last_frame_is_open_and_holds_its_ima
 
 def test_a_host_that_closes_leaves_no_incident_and_no_file(tmp_path: Path) -> None:
     with start_host(tmp_path, "pass") as host:
-        assert host.wait(60) == 0
+        assert host.wait(120) == 0
     wait_for(lambda: not (tmp_path / "ring").exists())
     assert not list((tmp_path / "incidents").glob("*.zst"))
 
 
 def test_a_ring_that_no_sealer_saw_is_recovered_by_hand(tmp_path: Path) -> None:
-    with start_host(tmp_path, "time.sleep(60)") as host:
+    with start_host(tmp_path, "time.sleep(600)") as host:
         assert host.stdout is not None and host.stdout.readline() == "in flight\n"
         ring = tmp_path / "ring" / "host.ring"
         with pytest.raises(RingInvalid, match="still recording"):
             recover_ring(ring, tmp_path / "too-early")
-        sealers = [
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and str(ring.parent).encode() in _command_line(entry)
-        ]
-        os.kill(next(pid for pid in sealers if pid != host.pid), signal.SIGKILL)
+        host.send_signal(signal.SIGSTOP)  # a host that still runs would start another sealer
+        for sealer in sealers_of(ring.parent):
+            os.kill(sealer, signal.SIGKILL)
+        wait_for(lambda: not sealers_of(ring.parent))
         host.send_signal(signal.SIGKILL)
     [path] = recover_ring(ring, tmp_path / "recovered")
     with Bundle.open(path) as bundle:
         assert [frame.status for frame in bundle.manifest.frames] == ["complete"] * 5 + ["open"]
         assert bundle.manifest.incident.triggers[0].reason.startswith("recovered from the ring of process")
     assert ring.exists()
-
-
-def _command_line(entry: Path) -> bytes:
-    try:
-        command = (entry / "cmdline").read_bytes()
-    except OSError:
-        return b""
-    return command if b"recorder.sealer" in command else b""

@@ -215,7 +215,7 @@ def test_the_second_frame_of_a_shape_holds_its_own_pixels(make_recorder: Any, bu
         image.flags.writeable = not readonly
         with recorder.frame(image=image, camera="a", note="é"):
             pass
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     frames = bundle.manifest.frames
     assert len(frames) == len(images)
@@ -255,7 +255,7 @@ def test_metadata_that_changes_inside_a_frame_stands_changed_at_its_end(make_rec
             frame.metadata["inside"] = number
         with recorder.frame(camera="a", deep={"list": [0]}) as frame:
             frame.metadata["deep"]["list"].append(number)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     found = [dict(frame.metadata) for frame in bundle.manifest.frames]
     plain = {"camera": "a", "deep": {"list": [0]}}

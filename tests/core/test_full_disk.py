@@ -41,14 +41,14 @@ def test_a_sink_on_a_full_disk_is_counted_by_its_reason_and_the_host_goes_on(
     recorder = make_recorder(sink="full_sink:make", triggers=[])
     with recorder.frame(image=np.zeros((8, 8), np.uint8)):
         pass
-    assert recorder.trigger("look").wait(30).state == "failed"
+    assert recorder.trigger("look").wait(120).state == "failed"
     [(reason, number)] = recorder.stats().errors.items()
     assert "No space left on device; free some room" in reason and number == 1
     assert [path.name for path in (tmp_path / "incidents").iterdir() if not path.name.startswith(".limits")] == []
     (tmp_path / "room").touch()
     with recorder.frame(image=np.zeros((8, 8), np.uint8)):
         pass
-    assert recorder.trigger("look again").wait(30).state == "sealed" and bundles()[0].verify() == []
+    assert recorder.trigger("look again").wait(120).state == "sealed" and bundles()[0].verify() == []
 
 
 def test_an_incident_that_finds_no_room_is_counted_and_the_next_one_is_sealed(make_recorder: Any, bundles: Any) -> None:
@@ -58,9 +58,9 @@ def test_an_incident_that_finds_no_room_is_counted_and_the_next_one_is_sealed(ma
     def record() -> Any:
         with recorder.frame(image=noise):
             pass
-        return recorder.trigger("look").wait(30)
+        return recorder.trigger("look").wait(120)
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (sealer := recorder._session._keeper._process) is None and time.monotonic() < deadline:
         time.sleep(0.02)
     unlimited = resource.prlimit(sealer.pid, resource.RLIMIT_FSIZE)

@@ -43,7 +43,7 @@ def test_an_image_that_cannot_be_captured_is_counted(make_recorder: Any, bundles
     recorder = make_recorder()
     with recorder.frame(image=image, fine=True):
         pass
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [frame] = bundle.manifest.frames
     assert frame.images == () and frame.lost == {"image-unsupported": 1} and frame.metadata == {"fine": True}
@@ -54,7 +54,7 @@ def test_metadata_that_json_has_no_form_for_is_counted(make_recorder: Any, bundl
     recorder = make_recorder()
     with recorder.frame(good=np.float32(0.5), bad=object(), lone="\ud800", huge=2**80, tuple=(1, 2)):
         pass
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [frame] = bundle.manifest.frames
     assert frame.metadata == {"good": 0.5, "lone": "?", "tuple": [1, 2]}
@@ -83,7 +83,7 @@ def test_a_tensor_larger_than_the_ring_is_counted_and_the_call_is_kept(make_reco
     model = recorder.attach(torch.nn.Identity(), store=False)
     large = torch.zeros(2**20)
     assert torch.equal(model(large), large)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [call] = bundle.manifest.calls
     assert "too large" in call.args.items[0].type
@@ -96,7 +96,7 @@ def test_a_sink_that_cannot_be_written_is_counted_and_nothing_else_happens(make_
     recorder = make_recorder(sink=tmp_path / "file" / "incidents")
     with recorder.frame():
         pass
-    assert recorder.trigger("look").wait(20).state == "failed"
+    assert recorder.trigger("look").wait(120).state == "failed"
     assert any(reason.startswith("not-sealed") for reason in recorder.stats().errors)
 
 
@@ -132,7 +132,7 @@ def test_the_kill_switch_leaves_no_thread_hook_file_or_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, net: Any
 ) -> None:
     monkeypatch.setenv("FLIGHT_RECORDER_DISABLED", "1")
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     recorder = FlightRecorder(sink=tmp_path / "incidents", ring=tmp_path / "host.ring")
     recorder.attach(net)
     with recorder.frame(image=np.zeros((2, 2), np.uint8)) as frame:
@@ -143,7 +143,7 @@ def test_the_kill_switch_leaves_no_thread_hook_file_or_process(
     assert recorder.trigger("look").wait(1).state == "disabled"
     assert recorder.watch(lambda value: value + 1)(1) == 2
     assert not net._forward_hooks and not net._forward_pre_hooks
-    assert threading.active_count() == threads and list(tmp_path.iterdir()) == []
+    assert set(threading.enumerate()) <= threads and list(tmp_path.iterdir()) == []
     recorder.close()
 
 
@@ -153,7 +153,7 @@ def test_the_environment_overrides_sink_and_size(monkeypatch: pytest.MonkeyPatch
     with FlightRecorder(sink=tmp_path / "incidents", ring=tmp_path / "r" / "host.ring") as recorder:
         with recorder.frame():
             pass
-        recorder.trigger("look").wait(20)
+        recorder.trigger("look").wait(120)
         assert recorder.stats().ring_bytes <= 4 * 2**20
     assert list((tmp_path / "elsewhere").glob("*.zst"))
 
@@ -192,7 +192,7 @@ def test_eight_threads_record_frames_that_keep_apart(make_recorder: Any, bundles
         thread.start()
     for thread in threads:
         thread.join()
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     assert len(bundle.manifest.frames) == 80
     calls = {call.id: call for call in bundle.manifest.calls}
@@ -217,7 +217,7 @@ def test_asyncio_tasks_have_frames_of_their_own(make_recorder: Any, bundles: Any
         await asyncio.gather(*(predict(np.full((2, 2), number, np.uint8)) for number in range(10)))
 
     asyncio.run(serve())
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     calls = {call.id: call for call in bundle.manifest.calls}
     assert len(bundle.manifest.frames) == 10
@@ -236,7 +236,7 @@ def test_an_interrupt_in_forward_does_not_make_later_calls_its_children(
         net(SIZED)
     net.fail = None
     net(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     assert [call.parent for call in bundle.manifest.calls] == [None, None]
     assert [call.status for call in bundle.manifest.calls] == ["open", "returned"]
@@ -267,13 +267,13 @@ def test_a_forked_worker_records_into_a_ring_of_its_own(tmp_path: Path) -> None:
         if child == 0:
             with recorder.frame(who="child"):
                 pass
-            print(recorder.trigger("from the child").wait(20).state, flush=True)
+            print(recorder.trigger("from the child").wait(120).state, flush=True)
             recorder.close()
             os._exit(0)
         os.waitpid(child, 0)
         with recorder.frame(who="parent again"):
             pass
-        print(recorder.trigger("from the parent").wait(20).state, flush=True)
+        print(recorder.trigger("from the parent").wait(120).state, flush=True)
         recorder.close()
         """)
     )
@@ -282,7 +282,7 @@ def test_a_forked_worker_records_into_a_ring_of_its_own(tmp_path: Path) -> None:
         [sys.executable, str(script), str(tmp_path / "incidents")],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         env=environment,
     )
     assert done.stdout.split() == ["sealed", "sealed"], done.stderr

@@ -16,7 +16,7 @@ import pytest
 from recorder import FlightRecorder
 from recorder.bundle import Bundle
 from recorder.operator_requests import OperatorFile, OperatorSignal, checked_signal
-from tests.core.test_bus import eventually
+from tests.waiting import wait_for
 
 
 class Watch:
@@ -91,7 +91,7 @@ def test_a_signal_is_counted_and_the_default_is_put_back_by_the_last_who_listens
         assert not first.has_arrived()
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGUSR1)
-        eventually(first.has_arrived)
+        wait_for(first.has_arrived)
         assert first.reason == "an operator sent SIGUSR1"
         assert second.has_arrived() and not second.has_arrived()
         first.close()
@@ -163,7 +163,7 @@ def test_a_recorder_that_cannot_listen_warns_once_counts_it_and_records(make_rec
     assert recorder.stats().errors["trigger-signal-taken"] == 1
     with recorder.frame():
         pass
-    assert recorder.trigger("look").wait(20).state == "sealed"
+    assert recorder.trigger("look").wait(120).state == "sealed"
 
 
 def test_a_touched_file_and_a_signal_seal_an_incident(make_recorder: Any, bundles: Any, tmp_path: Path) -> None:
@@ -174,9 +174,9 @@ def test_a_touched_file_and_a_signal_seal_an_incident(make_recorder: Any, bundle
         with recorder.frame(camera=camera):
             pass
     file.touch()
-    eventually(lambda: recorder.stats().incidents_sealed == 2)
+    wait_for(lambda: recorder.stats().incidents_sealed == 2)
     os.kill(os.getpid(), signal.SIGUSR1)
-    eventually(lambda: recorder.stats().incidents_sealed == 4)
+    wait_for(lambda: recorder.stats().incidents_sealed == 4)
     recorder.close()
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
     found = [(bundle.manifest.incident.triggers[0].kind, bundle.manifest.incident.stream) for bundle in bundles()]
@@ -196,7 +196,7 @@ HANGING = textwrap.dedent("""
     recorder = FlightRecorder(sink, ring=ring, max_bytes=2**21, trigger_file=file, post_seconds=0.2)
     with recorder.frame(camera="left", n=1):
         pass
-    recorder.flush(30)  # a sealer is there
+    recorder.flush(120)  # a sealer is there
     with recorder.frame(camera="right", n=2):
         print("hanging", flush=True)
         ctypes.PyDLL(None).sleep(600)  # keeps the interpreter's lock: no thread of the process runs any more
@@ -210,7 +210,7 @@ def test_a_host_that_hangs_with_the_interpreters_lock_can_still_be_asked(tmp_pat
     try:
         assert host.stdout is not None and host.stdout.readline() == "hanging\n"
         file.touch()
-        eventually(lambda: len(list(sink.glob("*.zst"))) == 2)
+        wait_for(lambda: len(list(sink.glob("*.zst"))) == 2)
         frames = []
         for path in sink.glob("*.zst"):
             with Bundle.open(path) as bundle:
@@ -222,7 +222,7 @@ def test_a_host_that_hangs_with_the_interpreters_lock_can_still_be_asked(tmp_pat
         ("left", "complete"),
         ("right", "open"),
     ]
-    eventually(lambda: not (tmp_path / "ring").exists())
+    wait_for(lambda: not (tmp_path / "ring").exists())
 
 
 FORKING = textwrap.dedent("""
@@ -243,7 +243,7 @@ FORKING = textwrap.dedent("""
 
 def test_a_forked_child_does_not_inherit_the_handler(tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", FORKING, str(tmp_path / "sink"), str(tmp_path / "ring" / "host.ring")]
-    assert subprocess.run(arguments, timeout=60, check=False).returncode == 10
+    assert subprocess.run(arguments, timeout=240, check=False).returncode == 10
 
 
 def test_a_disabled_recorder_installs_nothing(monkeypatch: pytest.MonkeyPatch, make_recorder: Any) -> None:

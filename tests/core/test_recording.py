@@ -34,7 +34,7 @@ def test_a_manual_trigger_seals_the_frames_before_it_with_images_inputs_outputs_
             outputs.append(net(SIZED + number))
             frame.output = {"label": number}
             frame["checked"] = True
-    incident = recorder.trigger("operator: wrong label", severity="high").wait(20)
+    incident = recorder.trigger("operator: wrong label", severity="high").wait(120)
 
     assert incident.state == "sealed"
     [bundle] = bundles()
@@ -68,7 +68,7 @@ def test_an_encoded_image_is_kept_byte_for_byte(make_recorder: Any, bundles: Any
     PIL.Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3)).save(buffer, "JPEG")
     with recorder.frame(image=buffer.getvalue()):
         pass
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     image = bundle.manifest.frames[0].images[0]
     assert image.encoding == "jpeg" and image.source == "encoded"
@@ -89,7 +89,7 @@ def test_every_kind_of_image_comes_back_pixel_for_pixel(make_recorder: Any, bund
     recorder = make_recorder()
     with recorder.frame(image=image):
         pass
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     assert np.array_equal(bundle.pixels(bundle.manifest.frames[0].images[0]), np.asarray(image))
 
@@ -99,7 +99,7 @@ def test_several_images_and_a_path_belong_to_one_frame(make_recorder: Any, bundl
     PIL.Image.new("RGB", (8, 8), "red").save(tmp_path / "left.png")
     with recorder.frame(images={"left": tmp_path / "left.png", "right": np.zeros((4, 4), np.uint8)}, time=12.5):
         pass
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [frame] = bundle.manifest.frames
     assert [(image.name, image.source) for image in frame.images] == [("left", "path"), ("right", "array")]
@@ -129,7 +129,7 @@ def test_nested_arguments_and_outputs_keep_their_structure(make_recorder: Any, b
     model = recorder.attach(Nested(), store=False)
     half = torch.ones(3, dtype=torch.bfloat16)
     model({"a": (torch.arange(6.0).reshape(2, 3).t(), half)}, scale=2.0)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [call] = bundle.manifest.calls
     [argument] = call.args.items
@@ -159,7 +159,7 @@ def test_only_the_outermost_of_nested_attached_models_has_no_parent(make_recorde
     outer = recorder.attach(Outer(), store=False)
     recorder.attach(net, store=False)
     outer(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [frame] = bundle.manifest.frames
     first, *others = bundle.manifest.calls
@@ -176,7 +176,7 @@ def test_a_batch_is_one_call_that_serves_one_frame_per_item(make_recorder: Any, 
         out = net(SIZED.expand(3, 1, 4, 4))
         for frame, row in zip(batch, out, strict=True):
             frame.output = int(row.argmax())
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [call] = bundle.manifest.calls
     assert call.frames == tuple(frame.id for frame in bundle.manifest.frames) and len(call.frames) == 3
@@ -194,7 +194,7 @@ def test_watch_records_image_and_result_of_a_predict_function(make_recorder: Any
 
     assert predict.__doc__ == "Docstring kept."
     assert predict(np.full((3, 3), 9, np.uint8)) == {"mean": 9.0}
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [frame] = bundle.manifest.frames
     assert frame.images[0].height == 3
@@ -205,11 +205,11 @@ def test_a_changed_weight_begins_a_new_model_with_another_digest(make_recorder: 
     recorder = make_recorder(triggers=[])
     recorder.attach(net, store=False)
     net(SIZED)
-    assert recorder.flush(20)
+    assert recorder.flush(120)
     with torch.no_grad():
         net.body.bias.add_(1.0)
     net(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     first, second = bundle.manifest.models
     assert first.name == second.name and first.id != second.id
@@ -222,13 +222,13 @@ def test_weights_changed_before_they_were_read_get_no_digest_rather_than_a_wrong
 ) -> None:
     recorder = make_recorder(triggers=[])
     blocked = threading.Event()
-    recorder._session.jobs.submit(lambda: blocked.wait(20) and None)
+    recorder._session.jobs.submit(lambda: blocked.wait(120) and None)
     recorder.attach(net, store=False)
     net(SIZED)
     with torch.no_grad():
         net.body.bias.add_(1.0)
     blocked.set()
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [model] = bundle.manifest.models
     assert model.weights is None and "changed before" in model.problems[0]
@@ -244,7 +244,7 @@ def test_a_changed_flag_begins_a_new_context(make_recorder: Any, bundles: Any, n
     finally:
         torch.backends.mkldnn.set_flags(True)
     net(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     contexts = {context.id: context.environment.settings for context in bundle.manifest.contexts}
     assert [contexts[call.context]["torch.mkldnn.enabled"] for call in bundle.manifest.calls] == [True, False, True]
@@ -255,7 +255,7 @@ def test_environment_names_versions_and_no_host(make_recorder: Any, bundles: Any
     recorder = make_recorder(triggers=[])
     recorder.attach(net, store=False)
     net(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [environment] = [context.environment for context in bundle.manifest.contexts][-1:]
     assert environment.packages["torch"].startswith("2.") and environment.libraries["torch.version"]
@@ -268,7 +268,7 @@ def test_dropout_in_training_mode_has_its_random_state_recorded(make_recorder: A
     model(SIZED)
     model.eval()
     model(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     drawing, quiet = bundle.manifest.calls
     assert drawing.rng is not None and quiet.rng is None
@@ -283,7 +283,7 @@ def test_several_models_may_be_attached_and_keep_names_apart(make_recorder: Any,
     with recorder.frame():
         net(SIZED)
         other(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     assert [model.name for model in bundle.manifest.models] == ["TinyNet", "TinyNet-2"]
     assert len(bundle.manifest.frames[0].calls) == 2

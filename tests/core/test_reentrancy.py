@@ -66,7 +66,7 @@ def test_finalizers_that_record_and_trigger_inside_the_recorder_neither_hang_nor
         thread.join()
     gc.collect()
     assert len(ran) == 90
-    assert recorder.flush(60)
+    assert recorder.flush(120)
     stats = recorder.stats()
     assert stats.errors == {} and stats.switched_off is None
     assert stats.frames_recorded >= 180 - sum(stats.frames_lost.values())
@@ -84,7 +84,7 @@ def test_a_predicate_may_call_an_attached_model(make_recorder: Any, bundles: Any
     recorder.attach(net, store=False)
     with recorder.frame(number=1) as frame:
         pass
-    assert recorder.flush(30) and seen == [frame.id]
+    assert recorder.flush(120) and seen == [frame.id]
     assert recorder.stats().errors == {} and recorder.stats().frames_recorded == 2
     with recorder.frame(number=2):
         pass
@@ -117,7 +117,7 @@ def test_a_frame_inside_a_frame_is_one_of_its_own_and_calls_join_the_innermost(
         with recorder.frame(part="inner") as inner:
             net(SIZED)
         net(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     frames = {frame.id: frame for frame in bundle.manifest.frames}
     assert len(frames[outer.id].calls) == 2 and len(frames[inner.id].calls) == 1

@@ -85,7 +85,7 @@ def test_a_raising_call_outside_of_any_frame_is_a_frame_that_raised(make_recorde
         net.fail = fail
         with contextlib.suppress(ValueError):
             net(GIVEN)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     assert [frame.status for frame in bundle.manifest.frames] == ["complete", "complete", "raised", "complete"]
     assert [call.status for call in bundle.manifest.calls] == ["returned", "returned", "raised", "returned"]

@@ -8,19 +8,20 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from recorder.bundle import Bundle
+from recorder.keeper import _is_served
 from recorder.ring import RingReader
 from recorder.sealer.process import serve
 from recorder.settings import SealerSettings
 from recorder.status import status_path
 from recorder.track import track_path
+from tests.waiting import sealers_of, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 HOST = textwrap.dedent("""
@@ -75,16 +76,17 @@ class Host:
 
     def sealers(self) -> list[int]:
         """Process ids of the sealers of its ring directory."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    command = (entry / "cmdline").read_bytes()
-                except OSError:
-                    continue
-                if b"recorder.sealer" in command and str(self.ring.parent).encode() in command:
-                    found.append(int(entry.name))
-        return found
+        return sealers_of(self.ring.parent)
+
+    def die_with_its_sealer(self) -> None:
+        """Kill both; the host is halted first, for one that still runs would start another sealer."""
+        wait_for(self.served)
+        self.process.send_signal(signal.SIGSTOP)
+        for sealer in self.sealers():
+            os.kill(sealer, signal.SIGKILL)
+        wait_for(lambda: not self.sealers())
+        self.process.kill()
+        self.process.wait()
 
     def served(self) -> bool:
         """Whether a sealer holds the ring directory: one that has only been started may still lose it to another."""
@@ -106,13 +108,6 @@ def recording(directory: Path, post_seconds: float = 0.2) -> Iterator[Host]:
         wait_for(lambda: not host.sealers())
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def settings(host: Host) -> SealerSettings:
     return SealerSettings(sink=str(host.sink), sink_options={}, notify=None, spool_bytes=2**20)
 
@@ -121,16 +116,16 @@ def settings(host: Host) -> SealerSettings:
 def test_a_host_that_is_asked_to_end_without_a_handler_is_no_incident(tmp_path: Path, number: signal.Signals) -> None:
     with recording(tmp_path) as host:
         host.do(f"signal.signal({int(number)}, signal.SIG_DFL)")  # also where the tests run under nohup
-        host.do("recorder.flush(30)")
+        host.do("recorder.flush(120)")
         host.process.send_signal(number)
         wait_for(lambda: not host.ring.parent.exists())  # reaped only then: before Linux 6.15 a zombie alone tells how
-        assert host.process.wait(30) == -number
+        assert host.process.wait(120) == -number
         assert host.bundles() == []
 
 
 def test_the_reason_of_a_death_names_the_signal_or_the_exit_status(tmp_path: Path) -> None:
     with recording(tmp_path) as host:
-        host.do("recorder.flush(30)")
+        host.do("recorder.flush(120)")
         host.tell("os._exit(7)")
         wait_for(host.bundles)
         with Bundle.open(host.bundles()[0]) as bundle:
@@ -164,45 +159,39 @@ def test_an_ended_multiprocessing_worker_is_no_incident(tmp_path: Path) -> None:
 def test_a_sealer_killed_in_the_middle_of_a_window_is_replaced_and_the_window_is_sealed_once(tmp_path: Path) -> None:
     with recording(tmp_path, post_seconds=30.0) as host:
         wait_for(host.served)
-        host.do("handle = recorder.trigger('first'); frame(5); frame(6); handle.wait(30)")
+        host.do("handle = recorder.trigger('first'); frame(5); frame(6); handle.wait(120)")
         assert len(host.bundles()) == 1
         host.do("handle = recorder.trigger('second'); frame(7)")
         wait_for(lambda: b'"opened"' in host.ring.with_name("host.ring.status").read_bytes().splitlines()[-1])
         [sealer] = host.sealers()
         os.kill(sealer, signal.SIGKILL)
         wait_for(lambda: host.sealers() not in ([], [sealer]))
-        host.do("frame(8); handle.wait(30)")
+        host.do("frame(8); handle.wait(120)")
         assert len(host.bundles()) == 2
         with Bundle.open(host.bundles()[-1]) as bundle:
             assert [trigger.reason for trigger in bundle.manifest.incident.triggers] == ["second"]
             assert [frame.metadata["number"] for frame in bundle.manifest.frames][-2:] == [7, 8]
             assert bundle.verify() == []
-        host.do("recorder.close(20)")
+        host.do("recorder.close(120)")
         wait_for(lambda: not host.ring.parent.exists())
         assert len(host.bundles()) == 2
 
 
 def test_what_host_and_sealer_left_is_sealed_by_the_next_start(tmp_path: Path) -> None:
     with recording(tmp_path) as host:
-        wait_for(host.served)
-        os.kill(host.sealers()[0], signal.SIGKILL)
-        host.process.kill()
-        host.process.wait()
+        host.die_with_its_sealer()
     with recording(tmp_path) as later:
         assert len(list(later.ring.parent.glob("*.ring"))) in (1, 2)
         wait_for(later.bundles)
         wait_for(lambda: not later.ring.exists())
-        later.do("recorder.close(20)")
+        later.do("recorder.close(120)")
         wait_for(lambda: not later.ring.parent.exists())
         assert len(later.bundles()) == 1
 
 
 def test_a_leftover_whose_bundle_was_published_before_the_sealer_died_is_not_sealed_again(tmp_path: Path) -> None:
     with recording(tmp_path) as host:
-        wait_for(host.served)
-        os.kill(host.sealers()[0], signal.SIGKILL)
-        host.process.kill()
-        host.process.wait()
+        host.die_with_its_sealer()
         ring = host.ring.read_bytes()
         for path in host.ring.parent.iterdir():
             if path != host.ring:
@@ -241,9 +230,9 @@ def test_a_sidecar_seals_for_hosts_that_start_no_sealer_of_their_own(tmp_path: P
         [*command, "--sink", str(tmp_path / "incidents"), *history], env=environment, stderr=subprocess.DEVNULL
     ) as sidecar:
         try:
-            wait_for((tmp_path / "ring" / "sealer.lock").exists)
-            with recording(tmp_path) as host:
-                host.do("recorder.trigger('seen by the sidecar'); frame(5); frame(6); recorder.flush(20)")
+            wait_for(lambda: _is_served(tmp_path / "ring"))
+            with recording(tmp_path, post_seconds=30.0) as host:
+                host.do("recorder.trigger('seen by the sidecar'); frame(5); frame(6); recorder.flush(120)")
                 assert host.sealers() == [] and len(host.bundles()) == 1
                 assert 2**19 < track_path(host.ring).stat().st_size <= 2**20
                 with Bundle.open(host.bundles()[0]) as bundle:
@@ -254,5 +243,5 @@ def test_a_sidecar_seals_for_hosts_that_start_no_sealer_of_their_own(tmp_path: P
                 wait_for(lambda: not host.ring.exists())
         finally:
             sidecar.send_signal(signal.SIGTERM)
-            assert sidecar.wait(30) == 0
+            assert sidecar.wait(120) == 0
     assert not (tmp_path / "ring").exists()

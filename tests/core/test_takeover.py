@@ -109,5 +109,5 @@ def test_a_container_with_less_memory_than_max_bytes_gets_a_smaller_ring_and_rec
         assert len(warned) == 1 and 24 * 2**20 < recorder.stats().ring_bytes <= 32 * 2**20
         with recorder.frame(number=1):
             pass
-        assert recorder.trigger("look").wait(30).state == "sealed"
+        assert recorder.trigger("look").wait(120).state == "sealed"
     assert [frame.metadata for frame in bundles()[0].manifest.frames] == [{"number": 1}]

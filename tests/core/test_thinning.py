@@ -48,7 +48,7 @@ def record(recorder: Any, count: int, trigger_at: int) -> Path:
             if number == trigger_at:
                 incident = recorder.trigger("look at this")
     assert incident is not None
-    path = incident.wait(timeout=60).path
+    path = incident.wait(timeout=240).path
     assert path is not None
     return Path(path)
 

@@ -27,7 +27,7 @@ def test_an_exception_is_sealed_with_type_stage_and_input_and_still_reaches_the_
     net.fail = ValueError("bad lens")
     with pytest.raises(ValueError, match="bad lens"), recorder.frame(n=2):
         net(SIZED)
-    recorder.flush(20)
+    recorder.flush(120)
     [bundle] = bundles()
     assert kinds(bundle) == ["exception"]
     good, bad = bundle.manifest.frames
@@ -44,7 +44,7 @@ def test_an_exception_outside_the_model_is_of_the_frame(make_recorder: Any, bund
     recorder = make_recorder()
     with pytest.raises(KeyError), recorder.frame():
         raise KeyError("class 9")
-    recorder.flush(20)
+    recorder.flush(120)
     [bundle] = bundles()
     [frame] = bundle.manifest.frames
     assert frame.exception.stage == "frame" and frame.exception.type == "builtins.KeyError"
@@ -59,7 +59,7 @@ def test_a_model_called_while_an_old_exception_is_handled_has_not_raised(
         raise OSError("camera gone")
     except OSError:
         net(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     assert bundle.manifest.calls[0].status == "returned"
 
@@ -72,7 +72,7 @@ def test_non_finite_values_in_an_output_are_found(make_recorder: Any, bundles: A
     with torch.no_grad():
         net.body.bias[0] = bad
     net(SIZED)
-    recorder.flush(20)
+    recorder.flush(120)
     [bundle] = bundles()
     [trigger] = bundle.manifest.incident.triggers
     assert trigger.kind == "non_finite" and trigger.value == 1.0 and trigger.parameters["part"] == "output"
@@ -103,7 +103,7 @@ def test_low_confidence_understands_logits_probabilities_and_detections(
 
     recorder = make_recorder(triggers=[triggers.low_confidence(**arguments)])
     recorder.attach(Fixed(), store=False)()
-    recorder.flush(20)
+    recorder.flush(120)
     assert [kinds(bundle) for bundle in bundles()] == ([["low_confidence"]] if fires else [])
 
 
@@ -114,7 +114,7 @@ def test_low_confidence_for_frames_waits_for_a_run(make_recorder: Any, bundles: 
         with recorder.frame(camera="a") as frame:
             frame.output = {"score": score}
             ids.append(frame.id)
-    recorder.flush(20)
+    recorder.flush(120)
     [bundle] = bundles()
     [trigger] = bundle.manifest.incident.triggers
     assert trigger.frame == ids[-1] and trigger.value == 0.1 and trigger.parameters["source"] == "answer"
@@ -131,7 +131,7 @@ def test_when_fires_on_a_predicate_and_counts_one_that_raises(make_recorder: Any
     for lane in (1, 7):
         with recorder.frame(lane=lane):
             pass
-    recorder.flush(20)
+    recorder.flush(120)
     [bundle] = bundles()
     [trigger] = bundle.manifest.incident.triggers
     assert (trigger.kind, trigger.reason, trigger.parameters["name"]) == ("when", "lane 7", "slow_lane")
@@ -145,7 +145,7 @@ def test_the_window_closes_by_count_and_streams_do_not_mix(make_recorder: Any, b
             with recorder.frame(camera=camera, n=n):
                 if (n, camera) == (2, "left"):
                     incident = recorder.trigger("now")
-    incident.wait(20)
+    incident.wait(120)
     [bundle] = bundles()
     assert [(frame.stream, frame.metadata["n"]) for frame in bundle.manifest.frames] == [
         ("left", n) for n in (0, 1, 2, 3, 4, 5)
@@ -158,7 +158,7 @@ def test_the_window_of_an_idle_stream_closes_by_time(make_recorder: Any, bundles
     recorder = make_recorder(post_frames=100, post_seconds=0.3, triggers=[])
     with recorder.frame():
         pass
-    recorder.trigger("now").wait(20)
+    recorder.trigger("now").wait(120)
     [bundle] = bundles()
     assert bundle.manifest.incident.window.closed_by == "seconds"
 
@@ -169,10 +169,10 @@ def test_overlapping_triggers_become_one_incident_that_lists_them_all(make_recor
     for n in range(3):
         with recorder.frame(camera="a", n=n):
             handles.append(recorder.trigger(f"reason {n}"))
-    assert recorder.flush(20)
+    assert recorder.flush(120)
     [bundle] = bundles()
     assert [trigger.reason for trigger in bundle.manifest.incident.triggers] == ["reason 0", "reason 1", "reason 2"]
-    assert len({handle.wait(20).path for handle in handles}) == 1 and handles[2].state == "sealed"
+    assert len({handle.wait(120).path for handle in handles}) == 1 and handles[2].state == "sealed"
 
 
 def test_the_same_trigger_is_quiet_during_its_cooldown_and_counted(make_recorder: Any, bundles: Any) -> None:
@@ -180,17 +180,17 @@ def test_the_same_trigger_is_quiet_during_its_cooldown_and_counted(make_recorder
     for _ in range(3):
         with pytest.raises(ValueError), recorder.frame():
             raise ValueError
-        recorder.flush(20)
+        recorder.flush(120)
     assert len(bundles()) == 1
     stats = recorder.stats()
     assert stats.incidents_suppressed == {"cooldown": 2} and stats.incidents_sealed == 1
 
 
 def test_a_trigger_never_waits(make_recorder: Any) -> None:
-    recorder = make_recorder(post_seconds=30, post_frames=100)
+    recorder = make_recorder(post_seconds=300, post_frames=100)
     started = time.monotonic()
     assert recorder.trigger("now").state in ("pending", "open")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 150
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ def unwatched(make_recorder: Any, net: Any) -> Any:
     recorder = make_recorder(triggers=[triggers.exception()], post_frames=0)
     recorder.attach(net, store=False)
     net(SIZED)
-    assert recorder.flush(20)
+    assert recorder.flush(120)
     [attached] = recorder._attached
     attached._sum_due_ns = attached._full_due_ns = NEVER_NS
     return recorder, net
@@ -36,7 +36,7 @@ def test_a_change_that_no_call_noticed_is_noticed_when_somebody_triggers(unwatch
     recorder, net = unwatched
     change(net)
     net(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     assert [call.model for call in bundle.manifest.calls][1] > 2**32
     models = {model.id: model for model in bundle.manifest.models}
@@ -52,7 +52,7 @@ def test_the_sealer_waits_for_the_comparison_after_a_trigger_of_its_own(unwatche
     with pytest.raises(ValueError), recorder.frame():
         net(SIZED)
         raise ValueError("after the call")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not bundles():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -68,7 +68,7 @@ def test_a_bundle_says_which_calls_were_not_looked_at_again(unwatched: Any, bund
     with pytest.raises(ValueError), recorder.frame():
         net(SIZED)
         raise ValueError("after the call")
-    assert recorder.flush(20)
+    assert recorder.flush(120)
     [model] = bundles()[0].manifest.models
     assert model.weights is not None
     assert model.problems == (
@@ -80,7 +80,7 @@ def test_what_was_compared_is_not_doubted(unwatched: Any, bundles: Any) -> None:
     """No change, no word; and nothing is compared twice."""
     recorder, net = unwatched
     net(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [model] = bundles()[0].manifest.models
     assert model.weights is not None and model.problems == ()
     [attached] = recorder._attached

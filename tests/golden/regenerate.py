@@ -24,12 +24,14 @@ from PIL import Image as pil
 from recorder.bundle import Bundle, BundleWriter
 from recorder.bundle.annotations import annotate
 from recorder.bundle.check import tensors_in
+from recorder.bundle.codec import form_of, signature_of
 from recorder.bundle.manifest import (
     Call,
     CallSettings,
     Context,
     ExceptionInfo,
     Frame,
+    Graph,
     Image,
     ImageLeftOut,
     Incident,
@@ -66,6 +68,7 @@ __all__ = [
     "CONTENTS",
     "FOLDER",
     "GOLDENS",
+    "GRAPHS",
     "PRIVACY",
     "SIGNED",
     "TEST_KEY",
@@ -219,6 +222,53 @@ def state(writer: BundleWriter) -> Parts:
         calls.append(replace(_call(number, (number,), (given,), given), state=before))
         frames.append(_frame(number, calls=(number,)))
     return tuple(frames), tuple(calls)
+
+
+def graphs(writer: BundleWriter) -> Parts:
+    """A packed model with a graph of each version: rows of one shape, and rows of any number."""
+    frames, calls = [], []
+    for number, rows in ((1, 2), (2, 5)):
+        given = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+        answer = store_array(writer, given.reshape(rows * 3) + np.float32(0.5))
+        calls.append(_call(number, (number,), (store_array(writer, given),), answer))
+        frames.append(_frame(number, calls=(number,)))
+    for document in (GRAPH, OPEN_GRAPH):
+        writer.add(f"models/{hashlib.sha256(document).hexdigest()}.graph.json", [document], len(document))
+    return tuple(frames), tuple(calls)
+
+
+def _graph(version: int, rows: Any, nodes: list[dict[str, Any]]) -> bytes:
+    document = {
+        "format": "vision-flight-recorder/graph", "version": version, "torch": "2.13.0", "weights": [],
+        "constants": [{"dtype": "float32", "shape": [], "data": "AAAAPw=="}],
+        "inputs": [{"dtype": "float32", "shape": [rows, 3]}], "args": {"tuple": [{"ref": 1}]}, "kwargs": {"dict": []},
+        "nodes": nodes, "mutations": [], "output": {"ref": 1 + len(nodes)},
+    }  # fmt: skip
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+GRAPH = _graph(
+    1, 2,
+    [{"op": "aten.view.default", "args": [{"ref": 1}, {"list": [6]}]},
+     {"op": "aten.add.Tensor", "args": [{"ref": 2}, {"ref": 0}]}],
+)  # fmt: skip
+OPEN_GRAPH = _graph(
+    2, {"size": [2, None]},
+    [{"op": "size", "args": [{"ref": 1}, 0]},
+     {"op": "int.ne", "args": [{"ref": 2}, 3]},
+     {"op": "check", "args": [{"ref": 3}]},
+     {"op": "int.mul", "args": [{"ref": 2}, 3]},
+     {"op": "aten.view.default", "args": [{"ref": 1}, {"list": [{"ref": 5}]}]},
+     {"op": "aten.add.Tensor", "args": [{"ref": 6}, {"ref": 0}]}],
+)  # fmt: skip
+
+
+def _with_graphs(model: Model, call: Call) -> Model:
+    def known(document: bytes, form: str | None = None) -> Graph:
+        digest = hashlib.sha256(document).hexdigest()
+        return Graph(signature=signature_of(call), digest=digest, size_bytes=len(document), form=form)
+
+    return replace(model, weights=None, graphs=(known(GRAPH), known(OPEN_GRAPH, form_of(call))))
 
 
 def privacy(writer: BundleWriter) -> Parts:
@@ -379,6 +429,9 @@ def _finish(
         ),
         frames=parts[0], calls=parts[1], track=history, redactions=redactions,
     )  # fmt: skip
+    if path.stem == GRAPHS:
+        [model] = manifest.models
+        manifest = replace(manifest, models=(_with_graphs(model, parts[1][0]),))
     writer.finish(path, manifest if max_bundle_bytes is None else thin(manifest, writer, max_bundle_bytes))
 
 
@@ -394,7 +447,9 @@ GOLDENS: dict[str, Callable[[BundleWriter], Parts]] = {
     "1.0-layers": layers,
     "1.0-state": state,
     "1.0-privacy": privacy,
+    "1.0-graphs": graphs,
 }
+GRAPHS = "1.0-graphs"
 SALVAGED = "1.0-salvaged"
 #: The exception again, signed twice: by a key that is committed here for the tests alone, and by one nobody has.
 SIGNED = "1.0-signed"

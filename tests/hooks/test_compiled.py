@@ -15,6 +15,8 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
+from recorder.models import is_compiled, tensors_of_module, training_modules_of, without_wrappers
+
 X = torch.rand(2, 16, generator=torch.Generator().manual_seed(1))
 DEPRECATED = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -51,10 +53,56 @@ def test_a_compiled_module_that_is_attached_is_recorded_and_not_recompiled(make_
     assert recorder.attach(model, store=False) is model
     answers = [model(X) for _ in range(4)]
     assert counter.frame_count == 1 and all(torch.equal(answer, make()(X)) for answer in answers)
+    recorder.trigger("look").wait(120)
+    [bundle] = bundles()
+    assert len(bundle.manifest.frames) == 4 and bundle.manifest.models[0].compiled
+    assert bundle.manifest.models[0].type == "torch.nn.modules.container.Sequential"
+    assert bundle.array(bundle.manifest.calls[0].output).tobytes() == answers[0].detach().numpy().tobytes()
+
+
+def test_a_module_compiled_in_place_is_recorded_and_not_recompiled(make_recorder: Any, bundles: Any) -> None:
+    class Service(torch.nn.Module):  # torch compiles the call of no module of its own
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = make()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layers(x)
+
+    counter, model = CompileCounter(), Service().eval()
+    model.compile(backend=counter)
+    model(X)
+    entry = vars(model)["_compiled_call_impl"]
+    recorder = make_recorder(triggers=[])
+    assert recorder.attach(model, store=False) is model
+    assert all(torch.equal(model(X), make()(X)) for _ in range(3)) and counter.frame_count == 1
+    with pytest.raises(RuntimeError):
+        model(X[:, :3])
     recorder.trigger("look").wait(20)
     [bundle] = bundles()
-    assert len(bundle.manifest.frames) == 4 and bundle.manifest.models[0].type.endswith("OptimizedModule")
-    assert bundle.array(bundle.manifest.calls[0].output).tobytes() == answers[0].detach().numpy().tobytes()
+    assert bundle.manifest.models[0].compiled
+    assert [call.status for call in bundle.manifest.calls] == ["returned"] * 3 + ["raised"]
+    recorder.disable()
+    assert vars(model)["_compiled_call_impl"] is entry
+
+
+def test_a_module_compiled_in_place_after_attaching_is_counted(make_recorder: Any) -> None:
+    """Also where torch takes the graph of another module for it, so that no hook is met."""
+    recorder = make_recorder(triggers=[])
+    model = recorder.attach(make(), store=False)
+    model.compile(backend=CompileCounter())
+    model(X)
+    assert recorder.stats().frames_recorded == 0 and recorder.stats().frames_lost["inside-compiled-graph"] >= 1
+
+
+def test_a_compiled_model_and_the_eager_one_have_the_same_names() -> None:
+    """Whether all of it was compiled or a part."""
+    whole, part = make(), make()
+    part[0] = torch.compile(part[0], backend="eager")
+    names = list(tensors_of_module(whole))
+    assert list(tensors_of_module(torch.compile(whole, backend="eager"))) == names == list(tensors_of_module(part))
+    assert training_modules_of(torch.compile(make().train(), backend="eager")) == ("", "0", "1", "2")
+    assert is_compiled(part) and not is_compiled(without_wrappers(part))
 
 
 def test_an_attached_part_of_a_compiled_module_makes_no_graph_break(make_recorder: Any) -> None:
@@ -141,7 +189,7 @@ def test_inference_mode_and_autocast_are_left_alone_and_recorded(make_recorder: 
         assert model(X).is_inference()
     with torch.autocast("cpu", torch.bfloat16):
         assert model(X).dtype is torch.bfloat16
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     first, second = (call.settings for call in bundles()[0].manifest.calls)
     assert first.inference_mode and not first.autocast and second.autocast == {"cpu": "bfloat16"}
 

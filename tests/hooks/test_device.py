@@ -77,7 +77,7 @@ def test_a_call_is_kept_whole_once_the_device_is_done(make_recorder: Any, bundle
         y = model(x, by=2)
     assert len(stand_in.enqueued) == 2 and stand_in.taken == 2
     stand_in.advance()
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     assert stand_in.taken == 0
     [bundle] = bundles()
     [call] = bundle.manifest.calls
@@ -117,7 +117,7 @@ def test_without_room_the_call_is_kept_without_its_tensors_and_nobody_waits(
     model = recorder.attach(Twice(), store=False)
     model(torch.ones(4), by=2)
     stand_in.advance()
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [call] = bundles()[0].manifest.calls
     assert call.status == "returned" and "could not be copied from its device" in call.output.type
     lost = recorder.stats().frames_lost
@@ -139,7 +139,7 @@ def test_an_image_on_the_device_is_kept_like_one_on_the_host(
     with recorder.frame(image=image):
         assert len(stand_in.enqueued) == 1
     stand_in.advance()
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [frame] = bundle.manifest.frames
     assert np.array_equal(bundle.pixels(frame.images[0]), image.numpy()) and frame.lost == {}
@@ -154,7 +154,7 @@ def test_an_image_on_the_device_without_room_is_described_and_counted(
     recorder = make_recorder(triggers=[])
     with recorder.frame(image=torch.zeros(4, 5, 3, dtype=torch.uint8)):
         pass
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [frame] = bundles()[0].manifest.frames
     assert frame.images == () and frame.images_left_out[0].width == 5 and frame.images_left_out[0].sha256 is None
     lost = recorder.stats().frames_lost

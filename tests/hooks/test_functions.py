@@ -28,7 +28,7 @@ def test_an_attached_function_keeps_its_name_and_its_answers(make_recorder: Any,
     image = np.arange(4, dtype=np.float32)
     with recorder.frame():
         assert np.array_equal(recorded(image, by=3.0), image * 3)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     [call] = bundle.manifest.calls
     [model] = bundle.manifest.models
@@ -58,7 +58,7 @@ def test_models_called_in_a_function_are_its_children(make_recorder: Any, bundle
     recorder.attach(net, store=False)
     recorder.attach(lambda image: net(image).argmax(1), name="pipeline")(SIZED)
     net(SIZED)
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     outer, inner, alone = bundle.manifest.calls
     assert (outer.parent, inner.parent, alone.parent) == (None, outer.id, None)
@@ -76,7 +76,7 @@ def test_an_exception_passes_unchanged_and_is_the_calls(make_recorder: Any, bund
     with pytest.raises(ValueError) as caught:
         recorded(SIZED)
     assert caught.value is error
-    recorder.flush(20)
+    recorder.flush(120)
     [call] = bundles()[0].manifest.calls
     assert call.status == "raised" and call.exception.message == "no such class" and call.exception.stage == "model"
 
@@ -97,7 +97,7 @@ def test_coroutines_that_take_turns_are_calls_of_their_own(make_recorder: Any, b
         return await asyncio.gather(*(recorded(float(number)) for number in range(8)))
 
     assert asyncio.run(serve()) == [float(number) for number in range(8)]
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     assert len(bundle.manifest.frames) == 8 and len(bundle.manifest.calls) == 16
     models = {model.id: model.framework for model in bundle.manifest.models}
@@ -115,7 +115,7 @@ def test_a_call_that_was_interrupted_stays_open(make_recorder: Any, bundles: Any
 
     with pytest.raises(KeyboardInterrupt):
         recorder.attach(interrupted)()
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [call] = bundles()[0].manifest.calls
     assert call.status == "open"
 

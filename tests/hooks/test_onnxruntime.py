@@ -39,7 +39,7 @@ def test_a_bundle_holds_inputs_outputs_and_what_the_session_was_made_of(
     with recorder.frame(answer="named"):
         scores, logits = session.run(["scores", "logits"], {"x": X})
     session.run(output_names=None, input_feed={"x": X[:1]})
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     named, every = bundle.manifest.calls
     assert [item.value for item in named.args.items[0].items] == ["scores", "logits"]
@@ -71,7 +71,7 @@ def test_an_error_of_the_session_reaches_the_host_unchanged_and_is_recorded(
         session.run(None, {})
     with pytest.raises(TypeError):
         session.run()
-    recorder.flush(20)
+    recorder.flush(120)
     assert any(call.status == "raised" for call in bundles()[0].manifest.calls)
 
 
@@ -100,7 +100,7 @@ def test_a_session_is_freed_as_soon_as_the_host_drops_it(make_recorder: Any, ope
     recorder = make_recorder(triggers=[])
     session = recorder.attach(open_session())
     session.run(None, {"x": X})
-    recorder.flush(20)
+    recorder.flush(120)
     gc.collect()
     gc.disable()
     try:
@@ -136,7 +136,7 @@ def test_a_session_made_of_bytes_is_identified_by_them(make_recorder: Any, onnx_
     recorder = make_recorder(triggers=[])
     session = onnxruntime.InferenceSession(onnx_file.read_bytes(), providers=["CPUExecutionProvider"])
     recorder.attach(session, store=False).run(None, {"x": X})
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [model] = bundles()[0].manifest.models
     assert model.weights.digest == hashlib.sha256(onnx_file.read_bytes()).hexdigest() and not model.weights.stored
 
@@ -149,7 +149,7 @@ def test_a_model_whose_weights_stand_beside_it_is_named_and_not_stored(
     recorder = make_recorder(triggers=[])
     session = recorder.attach(onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]))
     session.run(None, {"x": X})
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [model] = bundles()[0].manifest.models
     assert model.weights.digest == hashlib.sha256(path.read_bytes()).hexdigest() and not model.weights.stored
     assert "beside the model file" in model.problems[0]
@@ -163,7 +163,7 @@ def test_a_model_file_that_is_gone_is_said_to_be(
     session = open_session()
     onnx_file.unlink()
     recorder.attach(session).run(None, {"x": X})
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     with Bundle.open(next((Path(recorder._settings.sealer.sink)).glob("*.zst"))) as bundle:
         [model] = bundle.manifest.models
     assert model.weights is None and "could not be read" in model.problems[0]

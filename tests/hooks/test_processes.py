@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from recorder.bundle import Bundle
+from tests.waiting import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ def run(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(script), str(tmp_path / "incidents")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env=environment(),
         cwd=tmp_path,
     )
@@ -61,17 +61,27 @@ def test_gunicorn_workers_forked_from_a_recording_master_have_rings_of_their_own
         def app(environ, start_response):
             with recorder.frame(who=environ["PATH_INFO"]):
                 model(torch.zeros(1, 2))
-            state = recorder.trigger("asked").wait(30).state
+            state = recorder.trigger("asked").wait(120).state
             start_response("200 OK", [("Content-Type", "text/plain")])
             return [f"{os.getpid()} {state}".encode()]
         """)
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "--preload", "-w", "2", "-b", f"127.0.0.1:{port}", "service:app"],
+            [
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "--preload",
+                "-w",
+                "2",
+                "--timeout",
+                "240",
+                "-b",
+                f"127.0.0.1:{port}",
+                "service:app",
+            ],
             cwd=tmp_path,
             env=environment(INCIDENTS=str(tmp_path / "incidents")),
             stdout=log,
@@ -79,9 +89,9 @@ def test_gunicorn_workers_forked_from_a_recording_master_have_rings_of_their_own
         )
     try:
         answers = set()
-        for attempt in range(600):
+        for attempt in range(1800):
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{attempt}", timeout=60) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/{attempt}", timeout=240) as answer:
                     answers.add(answer.read().decode())
                 break
             except OSError:
@@ -90,7 +100,7 @@ def test_gunicorn_workers_forked_from_a_recording_master_have_rings_of_their_own
         assert str(server.pid) not in {answer.split()[0] for answer in answers}
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0, (tmp_path / "log").read_text()
+        assert server.wait(120) == 0, (tmp_path / "log").read_text()
     [(kind, who)] = incidents(tmp_path)
     assert kind == "manual" and len(who) == 1 and str(who[0]).startswith("/")
 
@@ -117,7 +127,7 @@ def test_data_loader_workers_neither_record_nor_hang_nor_leave_an_incident(tmp_p
                 for batch in DataLoader(Numbers(), batch_size=4, num_workers=2, multiprocessing_context=context):
                     with recorder.frame(who=context):
                         model(batch)
-            print(recorder.trigger("look").wait(30).state, recorder.stats().frames_recorded)
+            print(recorder.trigger("look").wait(120).state, recorder.stats().frames_recorded)
             recorder.close()
         """,
     )
@@ -154,7 +164,7 @@ def test_a_child_of_multiprocessing_that_records_ends_in_order(tmp_path: Path) -
             child.start()
             child.join()
             print(child.exitcode)
-            recorder.trigger("look").wait(30)
+            recorder.trigger("look").wait(120)
             time.sleep(1.0)
             recorder.close()
         """,

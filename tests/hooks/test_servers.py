@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from recorder.bundle import Bundle
+from tests.waiting import WAIT_SECONDS, free_port, sealers_of, wait_for
 
 ROOT = Path(__file__).parents[2]
 SERVICE = textwrap.dedent("""
@@ -33,7 +33,7 @@ SERVICE = textwrap.dedent("""
     def answer(path):
         with recorder.frame(path=path):
             pass
-        recorder.flush(30)  # so that a sealer is there: who dies before it has begun, dies unseen
+        recorder.flush(120)  # so that a sealer is there: who dies before it has begun, dies unseen
         return json.dumps([os.getpid(), recorder.stats().errors]).encode()
 
     def wsgi(environ, start_response):
@@ -49,7 +49,7 @@ SERVICE = textwrap.dedent("""
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": answer(scope["path"])})
 """)
-GUNICORN = ["gunicorn", "-w", "2", "--graceful-timeout", "5", "service:wsgi", "-b"]
+GUNICORN = ["gunicorn", "-w", "2", "--graceful-timeout", "120", "--timeout", "240", "service:wsgi", "-b"]
 UVICORN = ["uvicorn", "service:asgi", "--port"]
 
 
@@ -63,10 +63,10 @@ class Server:
 
     def ask(self, path: str = "") -> tuple[int, dict[str, int]]:
         """Return who answered, and the errors its recorder counts."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=30) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=120) as answer:
                     pid, errors = json.load(answer)
                     return pid, errors
             except OSError:
@@ -86,9 +86,7 @@ class Server:
 @contextmanager
 def serving(tmp_path: Path, command: list[str], *more: str, **variables: str) -> Iterator[Server]:
     (tmp_path / "service.py").write_text(SERVICE)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"127.0.0.1:{port}" if command[0] == "gunicorn" else str(port)
     given = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     with (tmp_path / "log").open("wb") as log:
@@ -108,26 +106,14 @@ def serving(tmp_path: Path, command: list[str], *more: str, **variables: str) ->
 
 def wait_until_no_sealer_is_left(tmp_path: Path) -> None:
     """The sealer of these workers ends when all of them have, and everything of them is sealed."""
-    deadline = time.monotonic() + 60
-    while any(str(tmp_path).encode() in content for content in _environments()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def _environments() -> Iterator[bytes]:
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and b"recorder.sealer" in (entry / "cmdline").read_bytes():
-                yield (entry / "environ").read_bytes()
-        except OSError:
-            continue
+    wait_for(lambda: not sealers_of(tmp_path))
 
 
 def test_gunicorn_recycles_its_workers_and_shuts_down_without_an_incident(tmp_path: Path) -> None:
     with serving(tmp_path, GUNICORN, "--max-requests", "2") as server:
         assert len({server.ask(str(number))[0] for number in range(8)}) >= 3
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     wait_until_no_sealer_is_left(tmp_path)
     assert server.kinds() == []
 
@@ -139,7 +125,7 @@ def test_a_worker_that_is_killed_by_gunicorns_timeout_is_a_death(tmp_path: Path)
         os.kill(pid, signal.SIGKILL)
         server.ask()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     wait_until_no_sealer_is_left(tmp_path)
     assert server.kinds() == ["process_died"]
 
@@ -150,7 +136,7 @@ def test_uvicorn_shuts_down_without_an_incident(tmp_path: Path, more: list[str])
     with serving(tmp_path, UVICORN, *more) as server:
         server.ask()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) in (0, -signal.SIGTERM)
+        assert server.process.wait(120) in (0, -signal.SIGTERM)
     wait_until_no_sealer_is_left(tmp_path)
     assert server.kinds() == []
 
@@ -161,16 +147,13 @@ def test_the_signals_that_gunicorn_uses_stay_its_own(tmp_path: Path) -> None:
         _, errors = server.ask()
         assert errors == {"trigger-signal-taken": 1}
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     with serving(tmp_path, GUNICORN, TRIGGER_SIGNAL=str(int(signal.SIGUSR2))) as server:
         pid, errors = server.ask()
         assert errors == {}
         os.kill(pid, signal.SIGUSR2)
-        deadline = time.monotonic() + 30
-        while server.kinds() == []:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for(server.kinds)
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     wait_until_no_sealer_is_left(tmp_path)
     assert server.kinds() == ["signal"]

@@ -35,9 +35,9 @@ def record(directory: Path, module: nn.Module, *inputs: torch.Tensor) -> Path:
             for given in inputs:
                 module(given)
         incident = recorder.trigger("a test")
-        assert recorder.flush(timeout=60)
+        assert recorder.flush(timeout=120)
         assert recorder.stats().errors == {}
-        sealed = incident.wait(timeout=60)
+        sealed = incident.wait(timeout=240)
         assert sealed is not None and sealed.path is not None
         return Path(sealed.path)
 
@@ -79,6 +79,21 @@ def test_digests_keep_to_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = record(tmp_path, models.steady(), *[torch.rand(2, 8)] * 5)
     with Bundle.open(path) as bundle:
         assert [call.layers is not None for call in bundle.manifest.calls] == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("plain_ns", "taken_ns", "debit_ns"),
+    [(0.0, 900, 100), (500.0, 700, 200), (500.0, 550, 100), (500.0, 90_000, 400)],
+    ids=["nothing to compare with", "evicted caches", "the clock itself", "slow for a reason of its own"],
+)
+def test_digests_are_debited_with_what_they_slow_down(plain_ns: float, taken_ns: int, debit_ns: int) -> None:
+    """The longer of their own clock and the gap to calls without, up to four times their own clock."""
+    watching = capture.LayerCapture(models.steady(), lambda: None)
+    try:
+        watching._local.spent_ns, watching._plain_ns = 100, plain_ns
+        assert watching._debit_ns(taken_ns) == debit_ns
+    finally:
+        watching.remove()
 
 
 @pytest.mark.usefixtures("every_call")

@@ -26,9 +26,11 @@ def tagged(value: Any) -> dict[str, Any]:
     return {"scalar": value}
 
 
-def exported(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], **settings: Any) -> bytes:
+def exported(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, any_size: bool = False, **settings: Any
+) -> bytes:
     """The graph document of a module, exported in this process."""
-    return export_document(skeleton(module), tagged(args), tagged(kwargs), settings)
+    return export_document(skeleton(module), tagged(args), tagged(kwargs), settings, any_size=any_size)
 
 
 def stored(module: torch.nn.Module, graph: bytes, directory: Path) -> LoadedGraph:

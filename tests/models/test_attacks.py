@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.graph_format import FORMAT_NAME
+from recorder.graph_sizes import OpenSizes
 from replay.graph.document import MAX_REGIONS, GraphRefused, load_graph
 from replay.graph.operators import NEVER_GIVEN, OPERATORS, STRING_ARGUMENTS
 from tests.models.networks import Segmenter, seeded
@@ -156,6 +157,161 @@ def test_regions_are_not_nested_without_end() -> None:
         load_graph(document(region(body, X)), {})
 
 
+SIZED = {"version": 2, "inputs": [{"dtype": "float32", "shape": [{"size": [0, None]}, 2]}]}
+ROWS = node("size", X, 0)
+
+
+def sized(*nodes: dict[str, Any], **changes: Any) -> bytes:
+    """A graph whose first size is open, computing with it."""
+    return document(*nodes, **{**SIZED, **changes})
+
+
+def test_an_honest_graph_with_open_sizes_runs() -> None:
+    """So that the refusals below are not for another reason."""
+    nodes = (ROWS, node("int.mul", {"ref": 1}, 2), node("aten.view.default", X, {"list": [{"ref": 2}]}))
+    graph = load_graph(sized(*nodes), {})
+    assert graph(torch.ones(2, 2)).shape == (4,) and graph(torch.ones(3, 2)).shape == (6,)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        node("size", X, 64),
+        node("size", X, -1),
+        node("size", X, {"ref": 0}),
+        node("size", {"ref": 1}, 0),
+        node("size", 3, 0),
+        node("size", X),
+        node("int.add", X, 1),
+        node("int.add", {"ref": 1}, 1),
+        node("int.add", "s0", 1),
+        node("int.add", "__import__('os').system('touch written')", 1),
+        node("int.add", {"sym": "s0"}, 1),
+        node("int.add", 1.5, 1),
+        node("int.add", True, 1),
+        node("int.add", 2**64, 1),
+        node("int.add", 1, 1, 1),
+        node("int.add", 1, 1, alpha=2),
+        node("int.pow", 10, 1000),
+        node("int.lshift", 1, 1000),
+        node("check", X),
+        node("check", {"list": [1]}),
+        node("aten.relu.default", {"ref": 1}),
+    ],
+    ids=str,
+)
+def test_hostile_arithmetic_on_sizes_is_refused(
+    hostile: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unknown operators, symbols, expressions, numbers that are none: before anything has run."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GraphRefused):
+        load_graph(sized(hostile), {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("nodes", "sentence"),
+    [
+        ([ROWS, node("int.floordiv", 1, {"ref": 1})], "by zero"),
+        ([ROWS, node("int.mod", 1, {"ref": 1})], "by zero"),
+        ([ROWS, node("check", {"ref": 1})], "does not serve"),
+        ([node("int.mul", 2**61, 2), node("int.mul", {"ref": 1}, 4)], "no tensor has"),
+        (
+            [ROWS, node("int.add", {"ref": 1}, 2**40), node("aten.zeros.default", {"list": [{"ref": 2}]})],
+            "asks for more",
+        ),
+        (
+            [ROWS, node("int.add", {"ref": 1}, 2**40), node("aten.arange.default", {"ref": 2})],
+            "asks for more",
+        ),
+        (
+            [ROWS, node("int.add", {"ref": 1}, 2**20), node("aten.pad.default", X, {"list": [0, {"ref": 2}]})],
+            "asks for more",
+        ),
+        (
+            [node("aten.sum.default", X), node("size", {"ref": 1}, 0)],
+            "dimension that is none",
+        ),
+    ],
+    ids=str,
+)
+def test_what_sizes_come_to_is_bounded_when_it_is_known(nodes: list[dict[str, Any]], sentence: str) -> None:
+    """A graph asks for no more with a computed size than with a stated one."""
+    graph = load_graph(sized(*nodes), {})
+    with pytest.raises(GraphRefused, match=sentence):
+        graph(torch.ones(0, 2))
+
+
+def test_a_number_grows_by_multiplication_only_so_far() -> None:
+    """Repeated squaring would make a number of any length."""
+    squares = [node("int.mul", {"ref": number}, {"ref": number}) for number in range(1, 40)]
+    started = load_graph(sized(ROWS, *squares), {})
+    with pytest.raises(GraphRefused, match="no tensor has"):
+        started(torch.ones(7, 2))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [{"size": [0]}],
+        [{"size": [-1, None]}],
+        [{"size": ["s0", None]}],
+        [{"size": [0, "s0"]}],
+        [{"size": [0, 2**70]}],
+        [{"size": [True, None]}],
+        [{"symbol": "s0"}],
+        ["s0"],
+        [{"size": [2**41, None]}],
+        "s0",
+    ],
+    ids=str,
+)
+def test_an_open_size_that_is_none_is_refused(shape: Any) -> None:
+    with pytest.raises(GraphRefused):
+        load_graph(document(**{**SIZED, "inputs": [{"dtype": "float32", "shape": shape}]}), {})
+
+
+def test_a_graph_of_version_1_has_no_open_sizes() -> None:
+    """Neither in its inputs nor among its nodes."""
+    for changes in ({"inputs": SIZED["inputs"]}, {"nodes": [ROWS]}):
+        with pytest.raises(GraphRefused):
+            load_graph(document(**changes), {})
+
+
+SIZED_CALL = {"tuple": [{"tensor": {"dtype": "float32", "shape": [2, 2]}}]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nodes": [node("int.floordiv", 1, 0)]},
+        {"nodes": [node("int.mul", 2**62, 2**62)]},
+        {"nodes": [node("int.add", {"ref": 99}, 1)]},
+        {"nodes": [node("int.add", "s0", 1)]},
+        {"nodes": [node("size", X, 9)]},
+        {"nodes": [node("check", 0)]},
+        {"nodes": [{"op": "int.add"}]},
+        {"nodes": 7},
+        {"inputs": [{"dtype": "float32", "shape": [{"size": ["s0", None]}, 2]}]},
+        {"inputs": []},
+        {"args": {"tuple": []}},
+        {"args": "x"},
+        {"args": {"tuple": [{"tuple": [{"tuple": [X]}]}]}},
+        {"kwargs": {"dict": [[["unhashable"], X]]}},
+        {"weights": 3},
+        {"version": True},
+    ],
+    ids=str,
+)
+def test_a_hostile_graph_serves_nothing(changes: dict[str, Any]) -> None:
+    """The process that plans a replay asks it which sizes it serves; it computes nothing else."""
+    found = OpenSizes.of(sized(**changes))
+    assert found is None or not found.serve(SIZED_CALL, {"dict": []})
+    honest = OpenSizes.of(sized(ROWS))
+    assert honest is not None and honest.serve(SIZED_CALL, {"dict": []})
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -169,6 +325,8 @@ def test_regions_are_not_nested_without_end() -> None:
         b'{"a":' * 100_000,
         b'{"format":"vision-flight-recorder/graph","version":NaN}',
         b'{"format":"vision-flight-recorder/graph","version":2}',
+        b'{"format":"vision-flight-recorder/graph","version":3}',
+        b'{"format":"vision-flight-recorder/graph","version":true}',
         b'{"format":"vision-flight-recorder/graph","version":1}',
         b'{"format":"vision-flight-recorder/graph","version":' + b"9" * 10_000 + b"}",
     ],
@@ -245,7 +403,7 @@ def test_every_listed_operator_exists_and_takes_nothing_dangerous(name: str) -> 
             assert kind in permitted, (formal.name, kind)
 
 
-HONEST = json.loads(exported(seeded(Segmenter), IMAGE, {}))
+HONEST = json.loads(exported(seeded(Segmenter), IMAGE, {}, any_size=True))
 
 
 def _places(value: Any) -> int:
@@ -280,6 +438,9 @@ def test_a_mutated_graph_loads_or_is_refused(place: int, junk: Any) -> None:
         load_graph(data, weights)
     except GraphRefused as error:
         assert str(error).endswith(".")
+    found = OpenSizes.of(data)
+    if found is not None:
+        found.serve({"tuple": [{"tensor": {"dtype": "float32", "shape": [1, 3, 16, 16]}}]}, {"dict": []})
 
 
 @pytest.mark.parametrize("module", [7, None, ["a"], "a..b", ".a", "a b", "a\x1b[31m", "a\n", "<b>", "a" * 257])

@@ -43,7 +43,7 @@ def record(directory: Path, give: Callable[[np.ndarray[Any, Any]], Any], predict
             image = picture(colour, colour)
             with recorder.frame(image=give(image), camera="line-3", ground_truth=truth) as frame:
                 frame.output = service.answer(model, service.preprocess(image)) if predict is None else predict(image)
-        recorder.trigger("asked for").wait(30)
+        recorder.trigger("asked for").wait(120)
     [bundle] = directory.glob("*.zst")
     return bundle
 

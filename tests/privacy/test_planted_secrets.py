@@ -86,7 +86,7 @@ async def request():
 
 asyncio.run(request())
 recorder.trigger(f"see https://ops:{planted['url']}@example.org/?token={planted['url']}")
-recorder.flush(timeout=60)
+recorder.flush(timeout=120)
 try:
     with recorder.frame(image=image):
         raise RuntimeError(
@@ -96,7 +96,7 @@ try:
 except RuntimeError:
     pass
 frame()
-recorder.flush(timeout=60)
+recorder.flush(timeout=120)
 print("ready", flush=True)
 sys.stdin.readline()
 """
@@ -118,9 +118,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
     odd = site / "odd-1.0.dist-info"
     odd.mkdir()
     (odd / "METADATA").write_text(f"Metadata-Version: 2.1\nName: https://{SECRETS['package']}@odd\nVersion: 1.0\n")
-    subprocess.run(["git", "init", "-q", str(service)], check=True, timeout=30)
+    subprocess.run(["git", "init", "-q", str(service)], check=True, timeout=240)
     remote = f"https://u:{SECRETS['remote']}@git.corp/x.git"
-    subprocess.run(["git", "-C", str(service), "remote", "add", "origin", remote], check=True, timeout=30)
+    subprocess.run(["git", "-C", str(service), "remote", "add", "origin", remote], check=True, timeout=240)
     (service / "host.py").write_text(HOST)
     environment = {
         **os.environ,
@@ -147,8 +147,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ring.parent, root / "copied", ignore=lambda folder, names: [n for n in names if "sealer" in n])
     finally:
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=30)
-    deadline = time.monotonic() + 60
+        process.communicate(timeout=240)
+    deadline = time.monotonic() + 120
     while ring.parent.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not ring.parent.exists(), "the sealer has not finished"

@@ -43,7 +43,7 @@ def seal(recorder: FlightRecorder, model: Any, image: Any, **metadata: Any) -> N
         watched(torch.from_numpy(pixels.copy()))
         frame.output = {"crop": pixels, "who": "PLANTED-WHO"}
     recorder.trigger("look at this")
-    assert recorder.flush(timeout=30)
+    assert recorder.flush(timeout=120)
 
 
 def echo() -> torch.nn.Module:
@@ -64,7 +64,7 @@ def test_by_default_nothing_is_redacted_but_credentials(make_recorder: Make, bun
     with recorder.frame(image=scene(), camera="line-3", password="hunter2!", nested={"userEmail": "a@b.c", "n": 1}):
         pass
     recorder.trigger("call https://ops:sesame@example.org/x")
-    assert recorder.flush(timeout=30)
+    assert recorder.flush(timeout=120)
     manifest, content = sealed(bundles)
     [frame] = manifest.frames
     assert frame.metadata == {"camera": "line-3", "password": "[removed]", "nested": {"userEmail": "[removed]", "n": 1}}
@@ -87,7 +87,7 @@ def test_pseudonyms_are_the_same_in_every_bundle_under_a_key(
         with recorder.frame(camera=camera, email="ada@example.org", operator="ada@example.org"):
             pass
         recorder.trigger(camera)
-        assert recorder.flush(timeout=30)
+        assert recorder.flush(timeout=120)
     key = load_key(key_file)
     assert key is not None
     pseudonym = key.pseudonym("ada@example.org")
@@ -158,7 +158,7 @@ def test_what_is_digest_only_never_reaches_the_ring(make_recorder: Make, bundles
         model(torch.from_numpy(image.copy()))
         frame.output = image
         raise ValueError("PLANTED-MESSAGE")
-    assert recorder.flush(timeout=30)
+    assert recorder.flush(timeout=120)
     ring = next(path for path in key_file.parent.glob("ring-0/*.ring") if path.is_file())
     beside = b"".join(path.read_bytes() for path in ring.parent.iterdir() if path.is_file())
     manifest, content = sealed(bundles)
@@ -212,7 +212,7 @@ def test_each_image_of_a_frame_has_its_level(make_recorder: Make, bundles: Bundl
     with recorder.frame(images={"left": scene(), "right": scene(), "third": scene()}):
         pass
     recorder.trigger("look")
-    assert recorder.flush(timeout=30)
+    assert recorder.flush(timeout=120)
     [bundle] = bundles()
     [frame] = bundle.manifest.frames
     images = {image.name: image for image in frame.images}
@@ -249,7 +249,7 @@ def test_boxes_may_be_found_by_the_model(make_recorder: Make, bundles: Bundles) 
     with recorder.frame(image=scene()):
         pass
     recorder.trigger("look")
-    assert recorder.flush(timeout=30)
+    assert recorder.flush(timeout=120)
     [bundle] = bundles()
     first, second = (bundle.pixels(frame.images[0]) for frame in bundle.manifest.frames)
     assert first[0, 0, 0] == 20 and not first[8:40, 8:40].any()
@@ -265,7 +265,7 @@ def test_the_place_a_photograph_was_taken_at_can_be_cut_out_of_it(make_recorder:
     with recorder.frame(image=target.getvalue()):
         pass
     recorder.trigger("look")
-    assert recorder.flush(timeout=30)
+    assert recorder.flush(timeout=120)
     [bundle] = bundles()
     [image] = bundle.manifest.frames[0].images
     stored = pil.open(io.BytesIO(bundle.read(image.member)))
@@ -285,7 +285,7 @@ def test_a_stream_named_by_a_secret_has_a_pseudonym(make_recorder: Make, bundles
     with other.frame(camera="rtsp://root:sesame@10.0.0.7/stream"):
         pass
     other.trigger("look")
-    assert recorder.flush(timeout=30) and other.flush(timeout=30)
+    assert recorder.flush(timeout=120) and other.flush(timeout=120)
     first, second = bundles()
     assert first.manifest.incident.stream.startswith("p_")
     assert not places_of(["bob@example.org"], everything_in(first))
@@ -304,7 +304,7 @@ def test_a_bundle_without_its_inputs_cannot_be_replayed_and_says_why(
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "removed for privacy" in done.stdout + done.stderr
-    shown = subprocess.run([*command[:3], "show", str(bundle)], capture_output=True, text=True, timeout=60)
+    shown = subprocess.run([*command[:3], "show", str(bundle)], capture_output=True, text=True, timeout=240)
     assert "Removed for privacy" in shown.stdout and "model_output (from image)" in shown.stdout
 
 
@@ -314,7 +314,7 @@ def test_the_key_is_nowhere(make_recorder: Make, key_file: Path) -> None:
     with recorder.frame(operator="ada"):
         pass
     recorder.trigger("look")
-    assert recorder.flush(timeout=30)
+    assert recorder.flush(timeout=120)
     secret = key_file.read_text().strip()
     files = b"".join(path.read_bytes() for path in key_file.parent.rglob("ring-0/*") if path.is_file())
     assert not places_of([secret, secret.encode().hex()], files)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from recorder.bundle import Bundle
 from tests.product.conftest import ROOT, run
+from tests.waiting import free_port, sealers_of, wait_for
 
 
 def test_an_exception_is_reproduced_at_the_same_stage(tmp_path: Path) -> None:
@@ -60,10 +60,8 @@ def test_the_frames_of_a_fastapi_service_know_their_request(tmp_path: Path) -> N
 
 
 def test_the_requests_of_a_litserve_batch_are_frames(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    port = free_port()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)}
     command = [sys.executable, str(ROOT / "examples" / "litserve_service.py"), str(tmp_path / "incidents"), str(port)]
     with (tmp_path / "log").open("wb") as log:
         server = subprocess.Popen(
@@ -77,18 +75,18 @@ def test_the_requests_of_a_litserve_batch_are_frames(tmp_path: Path) -> None:
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_for(lambda: urllib.request.urlopen(f"{address}/health", timeout=5).status == 200, server)
+        wait_while_running(server, lambda: urllib.request.urlopen(f"{address}/health", timeout=240).status == 200)
 
         def ask(name: str, first: float) -> bytes:
             body = json.dumps({"id": name, "pixels": [first, 0.2, 0.3, 0.4]}).encode()
             request = urllib.request.Request(f"{address}/predict", body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=240) as answer:
                 return bytes(answer.read())
 
         with ThreadPoolExecutor(3) as pool:
             assert all(b"label" in answer for answer in pool.map(lambda name: ask(name, 0.1), "abc"))
         ask("infinite", 1e39)
-        wait_for(lambda: any((tmp_path / "incidents").glob("*.zst")), server)
+        wait_while_running(server, lambda: any((tmp_path / "incidents").glob("*.zst")))
         path = min((tmp_path / "incidents").glob("*.zst"))
         with Bundle.open(path) as bundle:
             assert bundle.manifest.incident.triggers[0].kind == "non_finite"
@@ -99,18 +97,18 @@ def test_the_requests_of_a_litserve_batch_are_frames(tmp_path: Path) -> None:
         # As Ctrl-C in a terminal: LitServe then ends its workers by SIGTERM.
         os.killpg(server.pid, signal.SIGINT)
         try:
-            server.wait(30)
+            server.wait(120)
         except subprocess.TimeoutExpired:
             os.killpg(server.pid, signal.SIGKILL)
-            server.wait(30)
+            server.wait(120)
     assert server.returncode == 0
-    time.sleep(3)  # a death would be sealed by now
+    wait_for(lambda: not sealers_of(tmp_path))  # a death would be sealed by now
     for path in (tmp_path / "incidents").glob("*.zst"):
         with Bundle.open(path) as bundle:
             assert bundle.manifest.incident.triggers[0].kind == "non_finite"
 
 
-def wait_for(done: Callable[[], object], server: subprocess.Popen[bytes]) -> None:
+def wait_while_running(server: subprocess.Popen[bytes], done: Callable[[], object]) -> None:
     """Ask until it is so; the test's own timeout bounds it."""
     while server.poll() is None:
         with contextlib.suppress(OSError):

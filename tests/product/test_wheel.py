@@ -41,6 +41,6 @@ def test_the_wheel_verifies_a_bundle_without_the_checkout(installed: Path, tmp_p
         env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0 and done.stderr.startswith(str(installed)), done.stderr

@@ -106,17 +106,18 @@ class Misbehaving(nn.Module):
     """Does what its argument says."""
 
     def forward(self, what: str) -> Any:
+        what, _, path = what.partition(" /")
         match what:
             case "sleep":
-                time.sleep(60)
+                time.sleep(600)
             case "crash":
                 ctypes.string_at(0)
             case "connect":
                 socket.create_connection(("127.0.0.1", 9), timeout=1)
             case "write":
-                Path("/tmp/replay-worker-was-here").write_text("x")
+                Path(f"/{path}").write_text("x")
             case "native write":
-                torch.ops.aten.from_file("/tmp/replay-worker-was-here", True, 16)
+                torch.ops.aten.from_file(f"/{path}", True, 16)
             case "print":
                 print("printed by the \x1b[31mmodel")
             case "allocate":

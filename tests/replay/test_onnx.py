@@ -64,7 +64,7 @@ def recorded(make_recorder: Any, bundles: Callable[[], Any], tmp_path: Path) -> 
     def record(session: Any, use: Callable[[Any], object]) -> Path:
         recorder = make_recorder(triggers=[])
         use(recorder.attach(session, name="classifier"))
-        recorder.trigger("look").wait(20)
+        recorder.trigger("look").wait(120)
         recorder.close()
         [path] = (tmp_path / "incidents").glob("*.zst")
         return Path(path)
@@ -126,8 +126,8 @@ def test_a_torch_module_and_a_session_in_one_frame_run_in_call_order(
             for _ in range(2):
                 features = features + head.run(None, {"image": features})[0].mean()
             stem(torch.from_numpy(features))
-    recorder.flush(30)
-    recorder.trigger("look").wait(60)
+    recorder.flush(120)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     path = next((tmp_path / "incidents").glob("*.zst"))
     result = replay_bundle(bundle, ReplayOptions(bundle_path=path, config=UserConfig()))

@@ -14,8 +14,6 @@ import torch
 from replay.verdict import Level
 from tests.replay.models_for_tests import echo, misbehaving, raising, strides
 
-WRITTEN = Path("/tmp/replay-worker-was-here")
-
 
 def test_arguments_lie_as_they_lay_aligned_and_with_their_strides(recording: Any, replayed: Any) -> None:
     model = recording.attach(strides())
@@ -68,19 +66,22 @@ def test_an_argument_that_needs_the_hosts_code_is_named(recording: Any, replayed
     assert "\x1b" not in result.frames[0].reason
 
 
-def test_what_a_worker_may_not_do_is_refused_with_a_sentence(recording: Any, replayed: Any) -> None:
+def test_what_a_worker_may_not_do_is_refused_with_a_sentence(recording: Any, replayed: Any, tmp_path: Path) -> None:
+    written = tmp_path / "replay-worker-was-here"
     model = recording.attach(misbehaving())
     wanted = {"connect": "reach the network", "write": "write a file", "allocate": "more memory", "native write": ""}
     for index, what in enumerate(wanted):
         model("nothing")
-        recording.calls[index]["args"] = ({"tuple": [{"scalar": what}]}, b"")
+        recording.calls[index]["args"] = (
+            {"tuple": [{"scalar": f"{what} {written}" if "write" in what else what}]},
+            b"",
+        )
     result = replayed(recording.write(), "misbehaving", memory_bytes=2**30)
     for frame, said in zip(result.frames, wanted.values(), strict=True):
         assert said in frame.reason
     assert [frame.level for frame in result.frames[:3]] == [Level.NOT_REPLAYABLE] * 3
     assert result.frames[3].level is not Level.BIT_EXACT, "native code writes no file either"
-    assert not WRITTEN.exists() or not WRITTEN.read_bytes()
-    WRITTEN.unlink(missing_ok=True)
+    assert not written.exists() or not written.read_bytes()
 
 
 def test_a_call_that_never_returns_is_ended(recording: Any, replayed: Any) -> None:
@@ -88,9 +89,9 @@ def test_a_call_that_never_returns_is_ended(recording: Any, replayed: Any) -> No
     for _ in range(3):
         model("nothing")
     recording.calls[1]["args"] = ({"tuple": [{"scalar": "sleep"}]}, b"")
-    result = replayed(recording.write(), "misbehaving", timeout_seconds=1.0)
+    result = replayed(recording.write(), "misbehaving", timeout_seconds=5.0)
     assert [frame.level for frame in result.frames] == [Level.BIT_EXACT, Level.NOT_REPLAYABLE, Level.BIT_EXACT]
-    assert "ended after 1 seconds" in result.frames[1].reason
+    assert "ended after 5 seconds" in result.frames[1].reason
 
 
 def test_a_worker_that_dies_costs_one_call_and_is_told_in_a_sentence(recording: Any, replayed: Any) -> None:
@@ -127,7 +128,7 @@ def test_no_worker_is_left_behind(recording: Any, replayed: Any) -> None:
     before = _children()
     recording.attach(misbehaving())("nothing")
     replayed(recording.write(), "misbehaving")
-    assert _children() == before
+    assert _children() <= before  # a sealer of an earlier test may end meanwhile
 
 
 def _children() -> set[str]:

@@ -61,11 +61,11 @@ class Chromium:
     ) -> None:
         with contextlib.suppress(AssertionError, OSError, subprocess.TimeoutExpired):
             self.send("Browser.close")  # so that it collects its own children
-            self._process.wait(20)
+            self._process.wait(120)
         os.close(self._write)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(30)
+        self._process.wait(120)
         os.close(self._read)
         shutil.rmtree(self._profile, ignore_errors=True)
 

@@ -385,11 +385,11 @@ def test_a_forked_child_lets_go_and_the_parent_goes_on(directory: Path) -> None:
     def hold_the_lock() -> None:
         with ring._lock:
             held.set()
-            done.wait(30)
+            done.wait(120)
 
     thread = threading.Thread(target=hold_the_lock)
     thread.start()
-    held.wait(30)
+    held.wait(120)
     child = os.fork()
     if child == 0:
         ring.after_fork_in_child()

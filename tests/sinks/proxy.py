@@ -35,7 +35,8 @@ class FaultyProxy:
         self.answered_bytes = 0
         self._lock = threading.Lock()
         self._upstream = port
-        self._server = self._serve(0)
+        self._kept = _bound(0)
+        self._server = self._serve(self._kept)
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -44,15 +45,18 @@ class FaultyProxy:
 
     def __exit__(self, *_: object) -> None:
         self.refuse()
+        self._kept.close()
 
     def refuse(self) -> None:
-        """Stop listening: connections are refused from now on."""
+        """Stop listening: connections are refused from now on. The port stays ours, or another process might get it."""
         self._server.shutdown()
         self._server.server_close()
+        self._kept.close()
+        self._kept = _bound(self.port)
 
     def accept(self) -> None:
         """Listen again."""
-        self._server = self._serve(self.port)
+        self._server = self._serve(self._kept)
 
     def forget(self) -> None:
         """Count from nothing."""
@@ -96,7 +100,7 @@ class FaultyProxy:
         self.answered_bytes += len(content)
         _answer(handler, answer.status, passed, content, length, cut=told == "cut")
 
-    def _serve(self, port: int) -> ThreadingHTTPServer:
+    def _serve(self, place: socket.socket) -> ThreadingHTTPServer:
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -113,13 +117,22 @@ class FaultyProxy:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             block_on_close = False
-            allow_reuse_address = True
 
             def handle_error(self, *_: object) -> None: ...
 
-        server = Server(("127.0.0.1", port), Handler)
+        server = Server(place.getsockname(), Handler, bind_and_activate=False)
+        server.socket.close()
+        server.socket = place
+        server.server_activate()
         threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True).start()
         return server
+
+
+def _bound(port: int) -> socket.socket:
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.bind(("127.0.0.1", port))
+    return place
 
 
 def _answer(

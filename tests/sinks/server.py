@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.waiting import free_port
 
 __all__ = ["ACCESS_KEY", "READER_KEY", "READER_SECRET", "SECRET_KEY", "S3Server"]
 
@@ -46,7 +47,10 @@ class S3Server:
             )
         )
         (directory / "data").mkdir()
-        self.port, master, volume, filer = _free_ports(4)
+        ports: set[int] = set()
+        while len(ports) < 4:
+            ports.add(free_port(above=10_000))  # where each of its parts listens for gRPC
+        self.port, master, volume, filer = self._ports = tuple(ports)
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = directory / "weed.log"
         self._command = [
@@ -103,21 +107,7 @@ class S3Server:
                 os.killpg(self._process.pid, number)
             self._process.wait()
             self._process = None
-
-
-def _free_ports(number: int) -> list[int]:
-    """Ports p for which p + 10000 is free too: SeaweedFS takes that for its gRPC."""
-    found: list[int] = []
-    while len(found) < number:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            if port > 55_000:
-                continue
-            try:
-                second.bind(("127.0.0.1", port + 10_000))
-            except (OSError, OverflowError):
-                continue
-            if port not in found and port > 1024:
-                found.append(port)
-    return found
+        for port in self._ports:  # it puts them there whatever it is told, and a killed one takes nothing away
+            for number in (port, port + 10_000):
+                for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                    left.unlink(missing_ok=True)

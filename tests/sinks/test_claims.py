@@ -33,7 +33,7 @@ class ClaimsConformance:
 
         def machine(number: int) -> None:
             claims = self.make(tmp_path)
-            ready.wait(30)
+            ready.wait(120)
             took.append(claims.take("one", str(number).encode()))
 
         threads = [threading.Thread(target=machine, args=(number,)) for number in range(8)]

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from recorder.sinks import BundleListing, DirectorySink, Sink, SinkUnavailable, list_bundles, open_sink
+from replay.commands.seal import seal
 from tests.sinks.conformance import BUNDLE_HEAD
 
 
@@ -91,3 +93,23 @@ def test_a_directory_that_looks_like_a_factory_can_still_be_named() -> None:
     """By a path."""
     assert isinstance(open_sink("./pkg.mod:factory"), DirectorySink)
     assert isinstance(open_sink(Path("pkg.mod:factory")), DirectorySink)
+
+
+@pytest.mark.parametrize(
+    ("sink", "options", "sentence"),
+    [
+        ("s3://bucket", ["nonsense=1"], "no option 'nonsense'"),
+        ("s3://bucket", ["service"], "NAME=VALUE"),
+        ("s3://bucket", ["tags=[1]"], "tags must be"),
+        ("s3://bucket", ["key={date}.zst"], "must end in {incident}.zst"),
+        ("incidents", ["nonsense=1"], "nonsense"),
+    ],
+)
+def test_a_sidecar_is_told_what_is_wrong_with_its_sinks_options(
+    sink: str, options: list[str], sentence: str, tmp_path: Path
+) -> None:
+    """Exit code 2, before anything is served."""
+    given = [word for option in options for word in ("--sink-option", option)]
+    ended = CliRunner().invoke(seal, ["--watch", str(tmp_path), "--sink", sink, "--once", *given])
+    assert ended.exit_code == 2 and sentence in " ".join(ended.output.split())
+    assert not list(tmp_path.iterdir())

@@ -14,6 +14,7 @@ from recorder.bundle import Bundle, BundleUnavailable
 from recorder.sinks.s3.address import S3Address
 from recorder.sinks.s3.source import S3Source, reading_client
 from replay.load import ConfigInvalid, ModelMissing, UserConfig, find_locations
+from replay.model_upload import bring_models
 from replay.remote_models import RemoteModels, RemoteUnavailable
 from tests.bundles import small_bundle
 from tests.cli.conftest import Run, replay
@@ -185,6 +186,21 @@ def test_models_are_found_beside_a_bundle_and_kept_by_digest(
         find_locations(S3Address.parse(location), None, UserConfig(), {}).onnx(digest)
 
 
+def test_a_model_is_brought_to_the_bucket_at_deployment(s3: Any, bucket: str, tmp_path: Path) -> None:
+    """Once; found again by its digest, and nothing else that stands there is touched."""
+    content = os.urandom(10_000)
+    name = f"{hashlib.sha256(content).hexdigest()}.safetensors"
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / name).write_bytes(content)
+    prefix = S3Address.parse(f"s3://{bucket}/p/models")
+    for _ in range(2):
+        assert bring_models(tmp_path / "store", prefix) == (f"s3://{bucket}/p/models/{name}",)
+    assert RemoteModels(prefix).file(name).read_bytes() == content
+    s3.put_object(Bucket=bucket, Key=f"other/{name}", Body=b"x")
+    with pytest.raises(BundleUnavailable, match="something else"):
+        bring_models(tmp_path / "store", S3Address.parse(f"s3://{bucket}/other"))
+
+
 def test_a_model_that_is_not_what_its_name_says_is_not_kept(s3: Any, bucket: str, tmp_path: Path) -> None:
     """A bucket has other writers."""
     digest = "ab" * 32
@@ -197,10 +213,3 @@ def test_a_model_that_is_not_what_its_name_says_is_not_kept(s3: Any, bucket: str
     assert not list((tmp_path / "cache").rglob("*.onnx")) and not list((tmp_path / "cache").rglob(".tmp-*"))
     with pytest.raises(ConfigInvalid, match="no address in S3"):
         find_locations(None, "s3://x", UserConfig(), {})
-
-
-def test_what_only_works_on_directories_says_so(location: str, replay: Run) -> None:
-    """One sentence."""
-    ended = replay("erase", location, "--where", "a=1")
-    assert ended.code == 2
-    assert_one_sentence(ended.err)

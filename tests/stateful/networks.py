@@ -58,6 +58,21 @@ class Norm(nn.Module):
         return self.norm(self.head(x)) + self.norm.running_mean
 
 
+class Rows(nn.Module):
+    """Remembers something of each row of its batch, and refuses what a row has come to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.Linear(8, 4)
+        self.register_buffer("hidden", torch.zeros(4, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if bool((torch.cat([x, self.hidden], 1) > 5).any()):
+            raise ValueError("a row has grown too large")
+        self.hidden = x.clone()
+        return self.cell(torch.cat([x, self.hidden], 1))
+
+
 def _made(kind: type[nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     return kind()
@@ -77,3 +92,15 @@ def replaced() -> nn.Module:
 
 def norm() -> nn.Module:
     return _made(Norm)
+
+
+def rows() -> nn.Module:
+    return _made(Rows).eval()
+
+
+def faulty() -> nn.Module:
+    """The recurrent cell with another bias in its one layer."""
+    model = buffer()
+    with torch.no_grad():
+        model.get_parameter("cell.bias").add_(0.25)
+    return model

@@ -31,7 +31,7 @@ def record(kind: str, sink: Path, state: Any, calls: int = 6) -> Path:
         with torch.no_grad():
             for _ in range(calls):
                 model(torch.rand(rows, 4, generator=generator))
-        path = recorder.trigger("look").wait(60).path
+        path = recorder.trigger("look").wait(120).path
     assert path is not None
     return Path(path)
 

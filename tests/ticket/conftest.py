@@ -16,12 +16,12 @@ from tests.ticket import server
 __all__ = ["File", "replay"]
 
 KINDS = {
-    "github": server.GitHub, "gitlab": server.GitLab, "jira": server.Jira, "slack": server.Slack,
-    "webhook": server.Webhook,
+    "github": server.GitHub, "gitlab": server.GitLab, "jira": server.Jira, "jira-server": server.JiraServer,
+    "slack": server.Slack, "webhook": server.Webhook,
 }  # fmt: skip
 ENVIRONMENT = {
     "GITHUB_TOKEN": server.TOKEN, "GITLAB_TOKEN": server.TOKEN, "JIRA_EMAIL": "me@acme", "JIRA_API_TOKEN": server.TOKEN,
-    "SLACK_BOT_TOKEN": server.TOKEN, "REPLAY_WEBHOOK_SECRET": server.TOKEN,
+    "JIRA_SERVER_TOKEN": server.TOKEN, "SLACK_BOT_TOKEN": server.TOKEN, "REPLAY_WEBHOOK_SECRET": server.TOKEN,
 }  # fmt: skip
 
 File = Callable[..., Ended]

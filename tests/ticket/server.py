@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email.parser
 import email.policy
 import json
@@ -199,6 +200,7 @@ class Jira(Tracker):
     """jira:LINE-7."""
 
     address, base = "jira:LINE-7", ""
+    api, account = "/rest/api/3", "accountId"
     limit = 10**9
 
     def __init__(self) -> None:
@@ -208,14 +210,12 @@ class Jira(Tracker):
         self.files: list[tuple[str, bytes]] = []
 
     def respond(self, request: Request) -> Answer:
-        import base64
-
-        assert base64.b64decode(request.headers["authorization"].removeprefix("Basic ")).decode() == f"me@acme:{TOKEN}"
-        issue = "/rest/api/3/issue/LINE-7"
+        self.check(request.headers["authorization"])
+        issue = f"{self.api}/issue/LINE-7"
         match request.method, request.path:
-            case "GET", "/rest/api/3/myself":
-                return answer({"accountId": "me"})
-            case "GET", "/rest/api/3/attachment/meta":
+            case "GET", path if path == f"{self.api}/myself":
+                return answer({self.account: "me"})
+            case "GET", path if path == f"{self.api}/attachment/meta":
                 return answer({"enabled": True, "uploadLimit": self.limit})
             case "GET", path if path == issue:
                 return answer({"fields": {"attachment": self.attachments}})
@@ -233,23 +233,33 @@ class Jira(Tracker):
                 name, data = request.file()
                 self.files.append((name, data))
                 number = len(self.files)
-                content = f"{self.url}/rest/api/3/attachment/content/{number}"
+                content = f"{self.url}{self.api}/attachment/content/{number}"
                 described = {"id": str(number), "filename": name, "size": len(data), "content": content}
-                self.attachments.append({**described, "author": {"accountId": "me"}})
+                self.attachments.append({**described, "author": {self.account: "me"}})
                 return answer(self.attachments[-1:])
         return answer({"errorMessages": ["Issue does not exist or you do not have permission to see it."]}, 404)
 
+    def check(self, authorization: str) -> None:
+        assert base64.b64decode(authorization.removeprefix("Basic ")).decode() == f"me@acme:{TOKEN}"
+
     def add(self, body: Any, user: str) -> dict[str, Any]:
-        comment = {"id": str(10000 + len(self.comments)), "body": body, "author": {"accountId": user}}
+        comment = {"id": str(10000 + len(self.comments)), "body": body, "author": {self.account: user}}
         self.comments.append(comment)
         return comment
 
     def texts(self) -> list[str]:
-        return [
-            json.dumps(each["body"], ensure_ascii=False)
-            for each in self.comments
-            if each["author"]["accountId"] == "me"
-        ]
+        bodies = [each["body"] for each in self.comments if each["author"][self.account] == "me"]
+        return [body if isinstance(body, str) else json.dumps(body, ensure_ascii=False) for body in bodies]
+
+
+class JiraServer(Jira):
+    """jira-server:LINE-7, Data Center."""
+
+    address, base = "jira-server:LINE-7", "/jira"
+    api, account = "/jira/rest/api/2", "key"
+
+    def check(self, authorization: str) -> None:
+        assert authorization == f"Bearer {TOKEN}"
 
 
 class Slack(Tracker):

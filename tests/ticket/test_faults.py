@@ -80,7 +80,7 @@ def test_a_tracker_that_is_silent_is_given_up(start: Any, bundle: Path, file: Fi
     """After --timeout."""
     tracker = start("gitlab")
     over = threading.Event()
-    tracker.faults = [lambda handler: over.wait(60)]
+    tracker.faults = [lambda handler: over.wait(120)]
     try:
         ended = file(tracker, bundle, "--timeout", "0.2")
     finally:

@@ -22,6 +22,7 @@ from replay.ticket.document import Claim, Document, Fact, claim
 from replay.ticket.facts import command_for, describe, saved_verdict
 from replay.ticket.markdown import markdown
 from replay.ticket.rich_text import rich_text, summary
+from replay.ticket.wiki import wiki
 from tests.attacks.bundles import INERT, STRING, attack_bundle
 from tests.cli.conftest import Run
 from tests.ticket.conftest import KINDS, File
@@ -71,6 +72,8 @@ def test_no_tracker_gets_anything_that_acts(kind: str, hostile: Path, start: Any
         _assert_inert_markdown(text)
     elif kind == "jira":
         _assert_inert_adf(json.loads(text))
+    elif kind == "jira-server":
+        _assert_inert_wiki(text)
     elif kind == "slack":
         _assert_inert_blocks(json.loads(text))
         post = next(each for each in tracker.messages if "blocks" in each)
@@ -86,6 +89,7 @@ def test_no_claim_leaves_its_place(text: str) -> None:
     document = _document(claim(text), claim(text, 12))
     _assert_inert_markdown(markdown(document))
     _assert_inert_adf(adf(document))
+    _assert_inert_wiki(wiki(document))
     _assert_inert_blocks(rich_text(document))
     assert summary(document) == f"Incident, bundle {'0' * 12}"
 
@@ -188,6 +192,16 @@ def _tokens(tokens: Any) -> Iterator[Any]:
         yield token
         if token.type != "image":
             yield from _tokens(token.children or ())
+
+
+def _assert_inert_wiki(text: str) -> None:
+    """Outside of the two verbatim blocks stand a heading, a picture of ours and the marker; inside no brace."""
+    outside, facts, between, command, rest = text.split("{noformat}")
+    assert outside == "h3. Incident\n\n" and between == "\n\n"
+    assert not re.search(r"[{}]", facts + command) and command.count("\n") == 2
+    assert re.fullmatch(
+        r"\n\n(![A-Za-z0-9.-]+\.jpg\|thumbnail!\n\n)?_vision-flight-recorder ticket [0-9a-f]{64}_", rest
+    )
 
 
 def _assert_inert_adf(node: Any) -> None:

@@ -6,8 +6,6 @@ import dataclasses
 import json
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from replay.ticket.once import Occasion
 from tests.bundles import small_bundle
 from tests.cli.conftest import Run, assert_one_sentence, rewrite
 from tests.ticket.conftest import KINDS, File
+from tests.waiting import wait_for
 
 SIGNATURE = "5" * 16
 
@@ -104,7 +103,7 @@ def test_a_fleet_files_once(start: Any, tmp_path: Path) -> None:
             ticket = Ticket(document=document, location=str(path), attachment=None)
             occasion = Occasion.of(opened.manifest.incident, opened.id, str(path), tracker.address)
         connected = connect(parse_address(tracker.address), tracker.url, 30.0)
-        ready.wait(30)
+        ready.wait(120)
         claims = DirectorySink(tmp_path / "sink").claims()
         counted.append(file_once(occasion, claims, connected, lambda: file_ticket(ticket, connected)[0])[1])
 
@@ -181,7 +180,7 @@ def test_what_waits_to_be_filed_is_tried_again_and_counted(tmp_path: Path) -> No
     reports: list[dict[str, Any]] = []
     filing.file("good", reports.append)
     filing.file("bad", reports.append)
-    _wait_for(lambda: bool(reports))
+    wait_for(lambda: bool(reports))
     filing.stop()
     lines = log.read_text().splitlines()
     assert lines == ["--to jira:LINE-7 --once /sink -- good"] * 3 + ["--to jira:LINE-7 --once /sink -- bad"]
@@ -199,14 +198,14 @@ def test_an_incident_files_itself(start: Any, tmp_path: Path, monkeypatch: pytes
         model = recorder.attach(torch.nn.Identity())
         with recorder.frame(image=np.zeros((24, 32, 3), np.uint8), camera="line-3"):
             model(torch.tensor([[float("nan")]]))
-        recorder.flush(timeout=60)
-        _wait_for(lambda: bool(tracker.texts()))
+        recorder.flush(timeout=120)
+        wait_for(lambda: bool(tracker.texts()))
         assert "notify-failed" not in recorder.stats().errors
     [sealed] = sink.glob("*.zst")
     assert (sealed.name, sealed.read_bytes()) in tracker.files
     assert "non_finite" in tracker.texts()[0]
     claims = DirectorySink(sink).claims()
-    _wait_for(lambda: len(claims.names("")) == 1)
+    wait_for(lambda: len(claims.names("")) == 1)
     assert json.loads(claims.read(claims.names("")[0]) or b"")["location"] == str(sealed)
 
 
@@ -260,10 +259,3 @@ def test_a_link_is_refused_where_strangers_read(
         with pytest.raises(AddressInvalid, match="strangers may read"):
             file_ticket(ticket, connected)
         assert tracker.texts() == []
-
-
-def _wait_for(done: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)

@@ -16,7 +16,7 @@ from tests.cli.conftest import Run, assert_one_sentence
 from tests.ticket import server
 from tests.ticket.conftest import KINDS, File
 
-FILES = ("gitlab", "jira", "slack")
+FILES = ("gitlab", "jira", "jira-server", "slack")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -70,9 +70,9 @@ def test_filing_again_updates_what_is_there(kind: str, start: Any, bundle: Path,
 
 def test_comments_on_the_second_page_are_found(start: Any, bundle: Path, file: File) -> None:
     """A ticket may be long."""
-    for kind in ("github", "gitlab", "jira"):
+    for kind in ("github", "gitlab", "jira", "jira-server"):
         tracker = start(kind)
-        other = "stranger" if kind == "jira" else 2
+        other = "stranger" if kind.startswith("jira") else 2
         for _ in range(120):
             tracker.add("me too", other)
         assert file(tracker, bundle, "--json").json()["updated"] is False
@@ -179,7 +179,14 @@ def test_missing_credentials_name_their_variable(
     kind: str, bundle: Path, file: File, start: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 2, and nothing was sent."""
-    for name in ("GITHUB_TOKEN", "GITLAB_TOKEN", "JIRA_EMAIL", "SLACK_BOT_TOKEN", "REPLAY_WEBHOOK_SECRET"):
+    for name in (
+        "GITHUB_TOKEN",
+        "GITLAB_TOKEN",
+        "JIRA_EMAIL",
+        "JIRA_SERVER_TOKEN",
+        "SLACK_BOT_TOKEN",
+        "REPLAY_WEBHOOK_SECRET",
+    ):
         monkeypatch.delenv(name)
     tracker = start(kind)
     ended = file(tracker, bundle)
@@ -195,6 +202,25 @@ def test_jira_has_no_address_of_its_own(bundle: Path, replay: Run, monkeypatch: 
     assert_one_sentence(replay("ticket", bundle, "--to", "jira:LINE-7").err, ["in the clear"])
 
 
+def test_jira_data_center_gets_wiki_markup(start: Any, bundle: Path, file: File) -> None:
+    """The whole body, and the picture by its file name; a second run changes nothing but the comment."""
+    tracker = start("jira-server")
+    assert file(tracker, bundle).code == 0
+    assert file(tracker, bundle).code == 0
+    [text] = tracker.texts()
+    with Bundle.open(bundle) as opened:
+        bundle_id = opened.id
+    head, facts, between, command, tail = text.split("{noformat}")
+    assert (head, between) == ("h3. Incident\n\n", "\n\n")
+    assert facts.startswith("\nIncident") and f"\nHeld: attached to this ticket as {bundle.name}\n" in facts
+    assert command == f"\nreplay {bundle.name}\n"
+    assert tail == f"\n\n!incident-{bundle_id[:12]}-frame-3.jpg|thumbnail!\n\n_{marker(bundle_id)}_"
+    [made] = [each for each in tracker.requests if each.method == "POST" and each.path.endswith("/comment")]
+    [edited] = [each for each in tracker.requests if each.method == "PUT"]
+    assert made.json() == edited.json() == {"body": text}
+    assert len(tracker.files) == 2
+
+
 def _values(node: Any, key: str) -> list[Any]:
     if isinstance(node, dict):
         return [value for name, value in node.items() if name == key] + _values(list(node.values()), key)
@@ -207,6 +233,10 @@ def _forge(tracker: Any, bundle_id: str, make: bool = True) -> str:
         if make:
             tracker.add({"metadata": {"event_payload": {"document": bundle_id}}, "text": "mine"}, "U2")
         return str(tracker.messages[0]["text"])
+    if isinstance(tracker, server.JiraServer):
+        if make:
+            tracker.add(f"mine\n\n_{marker(bundle_id)}_", "stranger")
+        return str(tracker.comments[0]["body"])
     if isinstance(tracker, server.Jira):
         if make:
             text = {"type": "text", "text": marker(bundle_id)}

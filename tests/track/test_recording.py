@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from recorder import FlightRecorder
 from recorder.bundle import Bundle
 from recorder.settings import RecorderSettings
 from recorder.track import track_path
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -31,15 +31,8 @@ def recorder(tmp_path: Path) -> Iterator[Callable[..., FlightRecorder]]:
 
     yield make
     for each in made:
-        each.close(timeout=20)
+        each.close(timeout=120)
     wait_for(lambda: not (tmp_path / "ring").exists())
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def record(recorder: FlightRecorder, frames: int, confidence: float = 0.9) -> None:
@@ -52,15 +45,15 @@ def test_stats_say_what_the_history_costs(recorder: Any) -> None:
     """It is the sealer's time, not the host's: nobody would see it otherwise."""
     host = recorder()
     record(host, 20)
-    assert host.flush(30)
+    assert host.flush(120)
     stats = host.stats()
-    assert stats.track_rows == 20 and 0 < stats.track_seconds < 10
+    assert stats.track_rows == 20 and 0 < stats.track_seconds < 60
 
 
 def test_every_frame_is_in_the_track_with_its_answer(recorder: Any, tmp_path: Path) -> None:
     host = recorder(pre_frames=2)
     record(host, 40)
-    path = host.trigger("look").wait(30).path
+    path = host.trigger("look").wait(120).path
     with Bundle.open(path) as bundle:
         assert len(bundle.manifest.frames) == 3
         rows = bundle.track()[0]
@@ -76,7 +69,7 @@ def test_ring_windows_and_track_together_keep_the_bound(recorder: Any, tmp_path:
     record(host, 1)
     path = track_path(tmp_path / "ring" / "host.ring")
     wait_for(path.exists)
-    host.flush(20)
+    host.flush(120)
     spool_bytes = host._settings.sealer.spool_bytes
     assert host.stats().ring_bytes + spool_bytes + path.stat().st_size <= 16 * 2**20
     assert path.stat().st_mode & 0o777 == 0o600
@@ -85,7 +78,7 @@ def test_ring_windows_and_track_together_keep_the_bound(recorder: Any, tmp_path:
 def test_no_history_means_no_file(recorder: Any, tmp_path: Path) -> None:
     host = recorder(history_seconds=0)
     record(host, 5)
-    path = host.trigger("look").wait(30).path
+    path = host.trigger("look").wait(120).path
     assert not track_path(tmp_path / "ring" / "host.ring").exists()
     with Bundle.open(path) as bundle:
         assert bundle.manifest.track is None and bundle.track() == []
@@ -94,12 +87,12 @@ def test_no_history_means_no_file(recorder: Any, tmp_path: Path) -> None:
 def test_history_survives_the_sealer(recorder: Any, tmp_path: Path) -> None:
     host = recorder(pre_frames=2)
     record(host, 20)
-    host.flush(20)
+    host.flush(120)
     [sealer] = sealers(tmp_path / "ring")
     os.kill(sealer, signal.SIGKILL)
     record(host, 20)
     # The keeper starts another within ten seconds; the trigger waits in the ring for it.
-    path = host.trigger("look").wait(60).path
+    path = host.trigger("look").wait(120).path
     with Bundle.open(path) as bundle:
         [rows] = [table for table in bundle.track() if table.level.seconds == 0]
         frames = list(rows.columns["frame"])

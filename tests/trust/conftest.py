@@ -25,7 +25,7 @@ class KeyPair:
 def openssl(*arguments: object) -> bytes:
     """Run openssl, which must succeed."""
     command = ["openssl", *(str(argument) for argument in arguments)]
-    return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, timeout=240).stdout
 
 
 def make_key(directory: Path, name: str, *options: str) -> KeyPair:

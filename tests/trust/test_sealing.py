@@ -27,7 +27,7 @@ def sealed(recorder: FlightRecorder) -> Path | None:
     """Record one frame and an incident; return where it was sealed."""
     with recorder.frame(image=IMAGE):
         pass
-    path = recorder.trigger("of the test").wait(60).path
+    path = recorder.trigger("of the test").wait(120).path
     return None if path is None else Path(path)
 
 

@@ -74,6 +74,8 @@ def connect(*, endpoint_url: str | None = None, region: str | None = None) -> An
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        # Version 2 signs links in some regions by default, and other stores no longer take it.
+        signature_version="s3v4",
         # Every body goes with a SHA-256 in a signed header; reading it once more to sign it adds nothing.
         s3={"payload_signing_enabled": False},
         # Ranges have no checksum of their own, and other stores than Amazon's reject the newer headers.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from replay.ticket.adf import adf, is_marked
 from replay.ticket.attachment import Attachment, Multipart, from_bytes
+from replay.ticket.document import Document
 from replay.ticket.http import Client, origin_of
 from replay.ticket.tracker import Address, Filed, Placed, Tracker, base_url, secret
 
@@ -20,13 +21,15 @@ _MAX_PAGES = 50
 
 
 class Jira(Tracker):
-    """One issue."""
+    """One issue; `replay.ticket.trackers.jira_server` says how Data Center differs."""
 
     name: ClassVar[str] = "Jira"
+    api: ClassVar[str] = "/rest/api/3"
+    account: ClassVar[str] = "accountId"  #: the field by which accounts are told apart
 
     def __init__(self, client: Client, key: str) -> None:
         super().__init__(client)
-        self._issue = f"/rest/api/3/issue/{key}"
+        self._issue = f"{self.api}/issue/{key}"
         self._me: object = None
 
     @classmethod
@@ -47,7 +50,7 @@ class Jira(Tracker):
 
     def limit_bytes(self) -> int:
         """What this site takes: it says so itself."""
-        settings = self.client.call("GET", "/rest/api/3/attachment/meta").json()
+        settings = self.client.call("GET", f"{self.api}/attachment/meta").json()
         limit = settings.get("uploadLimit")
         return limit if settings.get("enabled") is True and isinstance(limit, int) else 0
 
@@ -57,20 +60,27 @@ class Jira(Tracker):
 
     def file(self, placed: Placed) -> Filed:
         """Attach what is not there yet, then comment or edit our comment."""
-        self._me = self.client.call("GET", "/rest/api/3/myself").json().get("accountId")
+        self._me = self.client.call("GET", f"{self.api}/myself").json().get(self.account)
         found = self._find(placed.compose(False).id)
         if placed.attachment is not None:
             self._attached(placed.attachment)
-        picture_url = None
+        picture = None
         if placed.picture is not None:
-            uploaded = self._attached(from_bytes(placed.picture.name, placed.picture.data, "image/jpeg"))
-            picture_url = self._own_url(uploaded.get("content"))
-        body = {"body": adf(placed.compose(placed.attachment is not None), picture_url=picture_url)}
+            picture = self._attached(from_bytes(placed.picture.name, placed.picture.data, "image/jpeg"))
+        body = {"body": self.written(placed.compose(placed.attachment is not None), picture)}
         if found is not None:
             self.client.call("PUT", f"{self._issue}/comment/{found}", data=body)
         else:
             self.client.call("POST", f"{self._issue}/comment", data=body)
         return Filed(updated=found is not None, attached=placed.attachment is not None)
+
+    def written(self, document: Document, picture: dict[str, Any] | None) -> object:
+        """Return a document as the body of a comment, with the picture as Jira describes it."""
+        return adf(document, picture_url=self._own_url(picture.get("content")) if picture is not None else None)
+
+    def is_written(self, body: object, document_id: str) -> bool:
+        """Whether a comment's body is that document."""
+        return is_marked(body, document_id)
 
     def _attached(self, file: Attachment) -> dict[str, Any]:
         """The file on the issue: one of this name and size by us is not sent again."""
@@ -96,7 +106,7 @@ class Jira(Tracker):
             comments = comments if isinstance(comments, list) else []
             for each in comments:
                 number = each.get("id") if isinstance(each, dict) and self._is_ours(each) else None
-                if isinstance(number, str) and number.isdecimal() and is_marked(each.get("body"), document_id):
+                if isinstance(number, str) and number.isdecimal() and self.is_written(each.get("body"), document_id):
                     return number
             if len(comments) < _PAGE:
                 break
@@ -104,7 +114,7 @@ class Jira(Tracker):
 
     def _is_ours(self, thing: dict[str, Any]) -> bool:
         author = thing.get("author")
-        return isinstance(author, dict) and self._me is not None and author.get("accountId") == self._me
+        return isinstance(author, dict) and self._me is not None and author.get(self.account) == self._me
 
     def _own_url(self, url: object) -> str | None:
         """An address on the site itself: a reader's browser fetches it."""

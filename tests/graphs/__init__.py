@@ -1,0 +1,1 @@
+"""Graphs that serve calls of several shapes, from the live model to the verdict."""
