@@ -31,7 +31,7 @@ def scene(seed: int = 0, side: int = 64) -> np.ndarray:  # type: ignore[type-arg
     return np.clip(np.rint(picture + random.normal(0, 3, picture.shape)), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("cause", [cause for cause in FITTED if can_be_undone(cause)])
+@pytest.mark.parametrize("cause", [cause for cause in FITTED[:-1] if can_be_undone(cause)])
 def test_taking_back_what_was_brought_about_comes_nearer_to_the_clean_picture(cause: str) -> None:
     clean = [scene(number) for number in range(3)]
     suspicion = Suspicion(cause=cause, amount=None, clean=clean)
@@ -49,9 +49,13 @@ def test_taking_back_what_was_brought_about_comes_nearer_to_the_clean_picture(ca
     if cause in ("defocus", "motion-blur", "low-resolution"):  # what is lost stays lost, edges come back
         assert edges(harmed) < edges(undone)
     else:
-        # Filters take some of the picture with them; of the orders of channels only the usual one is swapped back.
-        limit = {"noise": 1.0, "impulse-noise": 1.1, "compression": 1.0, "channel-order": 1.2}.get(cause, 0.8)
+        limit = {"noise": 1.0, "impulse-noise": 1.1, "compression": 1.0}.get(cause, 0.8)  # filters take some with them
         assert away(undone) < limit * away(harmed)
+
+
+def test_red_and_blue_are_swapped_back() -> None:
+    swapped = scene()[..., ::-1]
+    assert np.array_equal(take_back(swapped, Suspicion(cause="channel-order", amount=None, clean=[])), scene())
 
 
 def test_pictures_of_sixteen_bits_and_of_grey_are_taken_back_in_kind() -> None:
