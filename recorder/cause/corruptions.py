@@ -16,7 +16,7 @@ from recorder.cause.filters import blurred, disk_kernel, line_kernel, moved, res
 from recorder.cause.views import Pixels, Views
 from recorder.cause.vocabulary import AMOUNTS
 
-__all__ = ["corrupted", "healthy", "stranger"]
+__all__ = ["corrupted", "damaged", "healthy", "stranger"]
 
 Random = np.random.Generator
 #: A corruption of (frames, height, width, 3): amount, pixels of the recorded frame per pixel, its width here, draws.
@@ -36,6 +36,19 @@ def corrupted(views: Views, cause: str, severity: float, seed: int) -> Views:
         seed: of the variant.
     """
     return _both(views, _CORRUPTIONS[cause], AMOUNTS[cause].at(severity), seed)
+
+
+def damaged(pixels: Pixels, cause: str, amount: float, scale: float, seed: int) -> Pixels:
+    """Return pictures as a cause would have made them.
+
+    Args:
+        pixels: (frames, height, width, 3), 0 to 1.
+        cause: one of `recorder.cause.vocabulary.FITTED`.
+        amount: in the unit of the cause's `recorder.cause.vocabulary.AMOUNTS`.
+        scale: pixels of the recorded frame per pixel of these.
+        seed: of the variant.
+    """
+    return quantised(_CORRUPTIONS[cause](pixels, amount, scale, np.random.default_rng(seed)))
 
 
 def stranger(views: Views, kind: str, seed: int) -> Views:

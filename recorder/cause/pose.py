@@ -25,7 +25,7 @@ class Pose:
 
     Attributes:
         right, down: shift of the scene, as a share of the frame's width.
-        degrees: turn of the scene, clockwise on the screen.
+        degrees: turn of the scene, counter-clockwise on the screen.
         fit: correlation at its best, 0 to 1.
         unmoved: correlation without any move.
     """
