@@ -194,13 +194,20 @@ class Profile:
         Frames that say nothing (too few or too small, of another size than learnt, of another model) give ``unknown``
         with the reason in ``evidence``, never a guess.
         """
+        try:
+            views = views_of(list(frames)[-MAX_DIAGNOSED_FRAMES:])
+        except FrameRefused as error:
+            return Diagnosis.unknown(str(error))
+        return self.diagnose_views(views, key=key, model_digest=model_digest)
+
+    def diagnose_views(self, views: Views, *, key: str = "", model_digest: str | None = None) -> Diagnosis:
+        """Do as `diagnose` does, with frames that `recorder.cause.views.views_of` has reduced already."""
         if model_digest is not None and self.model_digest is not None and model_digest != self.model_digest:
             return Diagnosis.unknown("the profile goes with another model; make one for this model")
         model = self.cameras.get(key, self.cameras.get(""))
         if model is None:
             return Diagnosis.unknown("the profile knows nothing of this camera; make one with its frames")
         try:
-            views = views_of(list(frames)[-MAX_DIAGNOSED_FRAMES:])
             if len(views) < 2:
                 raise FrameRefused("a diagnosis needs at least two neighbouring frames")
             if (views.width, views.wide.shape[1:3]) != (model.shape[1], reduced_shape(*model.shape)):

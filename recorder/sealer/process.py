@@ -319,6 +319,7 @@ class _Sealer:
             privacy_key,
             Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
             max_bundle_bytes=settings.max_bundle_bytes,
+            profile=Path(settings.profile) if settings.profile is not None else None,
             tell=self._tell,
             # A factory's sink is made by code and options that another process does not have.
             sink_spec=settings.sink if "://" in settings.sink or settings.sink.startswith("/") else None,
