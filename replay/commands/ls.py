@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from recorder.bundle.errors import BundleError, BundleUnavailable
-from recorder.bundle.manifest import Incident, Manifest
-from recorder.sinks import SinkUnavailable, list_bundles
+from recorder.bundle.manifest import Incident
 from recorder.sinks.s3.address import is_s3
 from replay.commands.options import identity_option, json_option, opening, parse_since
-from replay.opening import Opening
+from replay.listing import Entry, places_of, read_entry
 from replay.show.terminal import print_json, print_line, print_note, print_wrapped, progress, styled
 from replay.show.text import cells, fit, inert, iso, utc
 
@@ -23,18 +20,6 @@ __all__ = ["ls"]
 
 #: As many connections as the S3 client keeps.
 _REQUESTS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    path: str
-    bundle: str
-    size_bytes: int
-    manifest: Manifest
-
-    @property
-    def incident(self) -> Incident:
-        return self.manifest.incident
 
 
 @click.command(short_help="Incidents of a directory or bucket, newest first.")
@@ -55,13 +40,13 @@ def ls(sink: str, since: str | None, stream: str | None, cause: str | None, as_j
     """
     since_ns = parse_since(since) if since else None
     entries, unreadable = [], []
-    listed = _bundles_of(sink, since_ns)
+    listed = [place.location for place in places_of(sink, since_ns)]
     # A bucket answers many at a time; of a disk, one after the other is quickest.
     with ThreadPoolExecutor(_REQUESTS if is_s3(sink) else 1) as readers:
-        read = readers.map(partial(_read, opening()), listed)
+        read = readers.map(partial(read_entry, opening()), listed)
         with progress(zip(listed, read, strict=True), "reading", len(listed)) as results:
             for path, found in results:
-                if isinstance(found, _Entry):
+                if isinstance(found, Entry):
                     entries.append(found)
                 else:
                     unreadable.append({"path": path, "problem": inert(found, 400)})
@@ -75,28 +60,6 @@ def ls(sink: str, since: str | None, stream: str | None, cause: str | None, as_j
         print_note(f"{inert(Path(problem['path']).name, 100)}: {problem['problem']}")
 
 
-def _read(asked: Opening, path: str) -> _Entry | BundleError:
-    try:
-        with asked.open(path) as opened:
-            return _Entry(path, opened.id, opened.size_bytes, opened.manifest)
-    except BundleError as error:
-        return error
-
-
-def _bundles_of(sink: str, since_ns: int | None) -> list[str]:
-    if "://" in sink and not is_s3(sink):
-        raise BundleUnavailable(f"{sink}: only directories and s3:// addresses can be listed; fetch the bundles first")
-    if not is_s3(sink) and Path(sink).is_file():
-        raise BundleUnavailable(f"{sink} is a file: `replay show` shows one bundle, `replay ls` lists a directory")
-    try:
-        # An object is written after its incident was opened, so an older one need not be looked into.
-        oldest = since_ns / 1e9 if since_ns is not None and is_s3(sink) else 0.0
-        found = list_bundles(sink if is_s3(sink) else Path(sink))
-        return [listing.location for listing in found if listing.modified >= oldest]
-    except SinkUnavailable as error:
-        raise BundleUnavailable(str(error).rstrip(".") if is_s3(sink) else str(error)) from error
-
-
 def _is_wanted(incident: Incident, since_ns: int | None, stream: str | None, cause: str | None) -> bool:
     named = incident.cause.get("cause") if incident.cause else None
     return (
@@ -106,7 +69,7 @@ def _is_wanted(incident: Incident, since_ns: int | None, stream: str | None, cau
     )
 
 
-def _print(kept: list[_Entry], total: int) -> None:
+def _print(kept: list[Entry], total: int) -> None:
     if not kept:
         print_line("no incidents" if not total else f"none of the {total} incidents matches")
         return
@@ -120,7 +83,7 @@ def _print(kept: list[_Entry], total: int) -> None:
             print_wrapped(inert(entry.incident.triggers[0].reason, 140), indent="    ")
 
 
-def _columns(entry: _Entry) -> tuple[str, ...]:
+def _columns(entry: Entry) -> tuple[str, ...]:
     incident, frames = entry.incident, len(entry.manifest.frames)
     return (
         utc(incident.opened_ns),
@@ -131,7 +94,7 @@ def _columns(entry: _Entry) -> tuple[str, ...]:
     )
 
 
-def _as_json(entry: _Entry) -> dict[str, Any]:
+def _as_json(entry: Entry) -> dict[str, Any]:
     incident = entry.incident
     first = incident.triggers[0] if incident.triggers else None
     return {
