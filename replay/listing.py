@@ -1,69 +1,62 @@
-"""The incidents of a directory or bucket: which there are, and what each says of itself."""
+"""The bundles of a directory or bucket, each opened by ranges: only its manifest is read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from recorder.bundle.errors import BundleError, BundleUnavailable
-from recorder.bundle.manifest import Incident, Manifest
-from recorder.sinks import SinkUnavailable, list_bundles
+from recorder.bundle.reader import Bundle
+from recorder.sinks import BundleListing, SinkUnavailable, list_bundles
 from recorder.sinks.s3.address import is_s3
 from replay.opening import Opening
 
-__all__ = ["Entry", "Place", "places_of", "read_entry"]
+__all__ = ["bundles_of", "read_each"]
+
+T = TypeVar("T")
+
+#: As many connections as the S3 client keeps.
+_REQUESTS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a bundle lies."""
-
-    location: str
-    modified: float  #: seconds since 1970
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A bundle that could be read."""
-
-    path: str
-    bundle: str  #: its id
-    size_bytes: int
-    manifest: Manifest
-
-    @property
-    def incident(self) -> Incident:
-        """What happened."""
-        return self.manifest.incident
-
-
-def places_of(sink: str, since_ns: int | None = None) -> list[Place]:
-    """Return the bundles of a sink, unread.
+def bundles_of(sink: str, since_ns: int | None = None) -> list[BundleListing]:
+    """List a sink, oldest first.
 
     Args:
-        sink: a directory or s3://bucket/prefix.
-        since_ns: objects written before cannot hold an incident that is wanted; of a directory all are returned.
+        sink: a directory or ``s3://bucket/prefix``.
+        since_ns: of a bucket, objects older than this are left out.
 
     Raises:
-        BundleUnavailable: it is none, or cannot be listed.
+        BundleUnavailable: it is neither, or cannot be listed.
     """
     if "://" in sink and not is_s3(sink):
         raise BundleUnavailable(f"{sink}: only directories and s3:// addresses can be listed; fetch the bundles first")
     if not is_s3(sink) and Path(sink).is_file():
-        raise BundleUnavailable(f"{sink} is a file: `replay show` shows one bundle, `replay ls` lists a directory")
+        raise BundleUnavailable(f"{sink} is a file: `replay show` shows one bundle, a sink is a directory")
     try:
         # An object is written after its incident was opened, so an older one need not be looked into.
         oldest = since_ns / 1e9 if since_ns is not None and is_s3(sink) else 0.0
         found = list_bundles(sink if is_s3(sink) else Path(sink))
-        return [Place(str(each.location), each.modified) for each in found if each.modified >= oldest]
+        return [listing for listing in found if listing.modified >= oldest]
     except SinkUnavailable as error:
         raise BundleUnavailable(str(error).rstrip(".") if is_s3(sink) else str(error)) from error
 
 
-def read_entry(asked: Opening, path: str) -> Entry | BundleError:
-    """Read a bundle's manifest, or return why it cannot be read."""
-    try:
-        with asked.open(path) as opened:
-            return Entry(path, opened.id, opened.size_bytes, opened.manifest)
-    except BundleError as error:
-        return error
+def read_each(
+    listings: Sequence[BundleListing], opening: Opening, read: Callable[[Bundle], T]
+) -> Iterator[T | BundleError]:
+    """Open every bundle in turn and give what ``read`` makes of it, or why it cannot be read, in their order."""
+
+    def one(listing: BundleListing) -> T | BundleError:
+        try:
+            with opening.open(listing.location) as opened:
+                return read(opened)
+        except BundleError as error:
+            return error
+
+    # A bucket answers many at a time; of a disk, one after the other is quickest.
+    remote = bool(listings) and is_s3(listings[0].location)
+    with ThreadPoolExecutor(_REQUESTS if remote else 1) as readers:
+        yield from readers.map(one, listings)

@@ -55,6 +55,7 @@ class Job:
     reasons: list[str]  #: why there are no more candidates
     variant: str = ""  #: names how the model is to be laid out, where that is not as recorded
     watch: Watch | None = None  #: what to watch while it runs
+    attribute: dict[str, int] | None = None  #: ask for `replay.worker.attributing` instead of the answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +137,13 @@ class Session:
         self._plans = plans
         self.not_restored.clear()
         self.forget_models()
+
+    def turn_to(self, read: ReadTensor, plans: dict[int, WorkerPlan]) -> None:
+        """Go on with another bundle: nothing of the last one's models is used again, the worker stays warm."""
+        self._read = read
+        self._loadings.clear()
+        self._deaths = 0
+        self.restore(plans)
 
     @property
     def environment(self) -> Environment | None:
@@ -260,6 +268,8 @@ class Session:
         }
         if job.watch is not None:
             request["watch"] = job.watch.request(outgoing)
+        if job.attribute is not None:
+            request["attribute"] = job.attribute
         if outgoing.size_bytes > MAX_PAYLOAD_BYTES:
             return Failed(reason=f"its arguments take {outgoing.size_bytes} bytes, more than a replay worker accepts")
         assert self._worker is not None  # noqa: S101 - settled above

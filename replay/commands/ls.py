@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from recorder.bundle.manifest import Incident
-from recorder.sinks.s3.address import is_s3
+from recorder.bundle.errors import BundleError
+from recorder.bundle.manifest import Incident, Manifest
 from replay.commands.options import identity_option, json_option, opening, parse_since
-from replay.listing import Entry, places_of, read_entry
+from replay.listing import bundles_of, read_each
 from replay.show.terminal import print_json, print_line, print_note, print_wrapped, progress, styled
 from replay.show.text import cells, fit, inert, iso, utc
 
 __all__ = ["ls"]
 
-#: As many connections as the S3 client keeps.
-_REQUESTS = 8
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    path: str
+    bundle: str
+    size_bytes: int
+    manifest: Manifest
+
+    @property
+    def incident(self) -> Incident:
+        return self.manifest.incident
 
 
 @click.command(short_help="Incidents of a directory or bucket, newest first.")
@@ -40,16 +48,14 @@ def ls(sink: str, since: str | None, stream: str | None, cause: str | None, as_j
     """
     since_ns = parse_since(since) if since else None
     entries, unreadable = [], []
-    listed = [place.location for place in places_of(sink, since_ns)]
-    # A bucket answers many at a time; of a disk, one after the other is quickest.
-    with ThreadPoolExecutor(_REQUESTS if is_s3(sink) else 1) as readers:
-        read = readers.map(partial(read_entry, opening()), listed)
-        with progress(zip(listed, read, strict=True), "reading", len(listed)) as results:
-            for path, found in results:
-                if isinstance(found, Entry):
-                    entries.append(found)
-                else:
-                    unreadable.append({"path": path, "problem": inert(found, 400)})
+    listed = bundles_of(sink, since_ns)
+    read = read_each(listed, opening(), lambda opened: (opened.id, opened.size_bytes, opened.manifest))
+    with progress(zip(listed, read, strict=True), "reading", len(listed)) as results:
+        for listing, found in results:
+            if isinstance(found, BundleError):
+                unreadable.append({"path": listing.location, "problem": inert(found, 400)})
+            else:
+                entries.append(_Entry(listing.location, *found))
     kept = [entry for entry in entries if _is_wanted(entry.incident, since_ns, stream, cause)]
     kept.sort(key=lambda entry: entry.incident.opened_ns, reverse=True)
     if as_json:
@@ -69,7 +75,7 @@ def _is_wanted(incident: Incident, since_ns: int | None, stream: str | None, cau
     )
 
 
-def _print(kept: list[Entry], total: int) -> None:
+def _print(kept: list[_Entry], total: int) -> None:
     if not kept:
         print_line("no incidents" if not total else f"none of the {total} incidents matches")
         return
@@ -83,7 +89,7 @@ def _print(kept: list[Entry], total: int) -> None:
             print_wrapped(inert(entry.incident.triggers[0].reason, 140), indent="    ")
 
 
-def _columns(entry: Entry) -> tuple[str, ...]:
+def _columns(entry: _Entry) -> tuple[str, ...]:
     incident, frames = entry.incident, len(entry.manifest.frames)
     return (
         utc(incident.opened_ns),
@@ -94,7 +100,7 @@ def _columns(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def _as_json(entry: Entry) -> dict[str, Any]:
+def _as_json(entry: _Entry) -> dict[str, Any]:
     incident = entry.incident
     first = incident.triggers[0] if incident.triggers else None
     return {

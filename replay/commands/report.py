@@ -86,7 +86,7 @@ def _page(bundle: str, against: str | None) -> tuple[bytes, dict[str, Any] | Non
 
 
 def _serve(sink: str, host: str, port: int, as_json: bool) -> None:
-    from replay.listing import places_of
+    from replay.listing import bundles_of
     from replay.live.pages import Pages
     from replay.live.server import LOOPBACK, Server
     from replay.report.page import page
@@ -106,7 +106,7 @@ def _serve(sink: str, host: str, port: int, as_json: bool) -> None:
         except click.BadParameter as error:
             raise ValueError(str(error)) from error
 
-    places_of(sink)  # a sink that is none is an error now, not a line in the list
+    bundles_of(sink)  # a sink that is none is an error now, not a line in the list
     with Server(Pages(sink, asked, made, since), host, port) as server:
         if host not in LOOPBACK:
             print_note(f"{host} is not this machine alone: who has the address sees the incidents, unencrypted.")

@@ -42,9 +42,17 @@ def _is_part(key: object, item: Value) -> bool:
 
 
 def match_boxes(
-    boxes_a: Array, scores_a: Array, labels_a: Array, boxes_b: Array, labels_b: Array
+    boxes_a: Array,
+    scores_a: Array,
+    labels_a: Array,
+    boxes_b: Array,
+    labels_b: Array,
+    least_iou: float = SAME_BOX_IOU,
 ) -> list[tuple[int, int]]:
-    """Pair boxes of one class greedily, highest recorded score first, each with its best overlap left."""
+    """Pair boxes of one class greedily, highest recorded score first, each with its best overlap left.
+
+    ``least_iou`` is the least intersection over union of a pair.
+    """
     free = np.ones(len(boxes_b), dtype=bool)
     pairs = []
     for index in np.argsort(-scores_a, kind="stable"):
@@ -53,7 +61,7 @@ def match_boxes(
             continue
         overlaps = _iou(boxes_a[index], boxes_b[candidates])
         best = int(np.argmax(overlaps))
-        if overlaps[best] >= SAME_BOX_IOU:
+        if overlaps[best] >= least_iou:
             free[candidates[best]] = False
             pairs.append((int(index), int(candidates[best])))
     return pairs

@@ -70,7 +70,10 @@ class Pages:
     def policy(self) -> str:
         """Of the list: its own style, thumbnails of this server and a form that leads back to it; no script at all."""
         digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode("ascii")
-        return f"default-src 'none'; img-src 'self' data:; style-src 'sha256-{digest}'; form-action 'self'; base-uri 'none'"
+        return (
+            f"default-src 'none'; img-src 'self' data:; style-src 'sha256-{digest}'; "
+            "form-action 'self'; base-uri 'none'"
+        )
 
     def incident(self, key: str) -> Row | None:
         """Return the incident of a key in an address."""
@@ -94,10 +97,10 @@ class Pages:
             problems=problems,
             asked={name: inert(value, 200) for name, value in asked.items()},
             filters=[
-                ("cause", _choices(row.cause for row in rows)),
-                ("kind", _choices(row.kind for row in rows)),
-                ("model", _choices(model for row in rows for model in row.models)),
-                ("stream", _choices(row.stream for row in rows)),
+                ("cause", _choices(row.summary.cause for row in rows)),
+                ("kind", _choices(row.summary.kind for row in rows)),
+                ("model", _choices(model for row in rows for model in row.summary.models)),
+                ("stream", _choices(row.summary.stream for row in rows)),
             ],
         )
         return text.encode("utf-8", "replace")
@@ -110,11 +113,11 @@ class Pages:
         """
         result = result_path(row.location)
         stamp = result.stat().st_mtime_ns if result.exists() else 0
-        return self._pages.get((row.key, row.bundle, stamp), lambda: self._report(row.location))
+        return self._pages.get((row.key, row.summary.bundle, stamp), lambda: self._report(row.location))
 
     def thumbnail(self, row: Row) -> bytes:
         """Return the frame that triggered, else the first, as a small JPEG made of its pixels; empty where none is."""
-        return self._thumbnails.get((row.key, row.bundle), lambda: self._thumbnail(row.location))
+        return self._thumbnails.get((row.key, row.summary.bundle), lambda: self._thumbnail(row.location))
 
     def _thumbnail(self, location: str) -> bytes:
         with self._opening.open(location) as bundle:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["EDITS", "Edit", "apply_edits", "parse_edit"]
+__all__ = ["EDITS", "Edit", "Pixels", "apply_edits", "parse_edit"]
 
 Pixels = NDArray[Any]
 
@@ -123,6 +123,23 @@ def _saturation(values: Pixels, factor: float) -> Pixels:
     return np.asarray((values - grey) * np.float32(factor) + grey)
 
 
+def _warmth(values: Pixels, factor: float) -> Pixels:
+    """Red up and blue down by one factor, as a lamp of another colour temperature does; green stays."""
+    if values.ndim != 3 or values.shape[2] != 3:
+        raise ValueError("image.warmth needs an image of three channels")
+    return values * np.asarray([factor, 1.0, 1 / factor], np.float32)
+
+
+def _light(values: Pixels, degrees: float) -> Pixels:
+    """Light from one side: half as bright again at the edge it comes from, half as bright at the other."""
+    height, width = values.shape[:2]
+    down, across = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    angle = math.radians(degrees)
+    ramp = (across * math.cos(angle) - down * math.sin(angle)) / (abs(math.cos(angle)) + abs(math.sin(angle)))
+    gain = (1 + 0.5 * ramp).astype(np.float32)
+    return values * (gain[..., None] if values.ndim == 3 else gain)
+
+
 def _gamma(pixels: Pixels, exponent: float) -> Pixels:
     done = pixels.copy()
     part = _colours(done)
@@ -171,6 +188,20 @@ def _rotation(pixels: Pixels, degrees: float) -> Pixels:
     return _rounded(turned, pixels).reshape(pixels.shape)
 
 
+def _zoom(pixels: Pixels, factor: float) -> Pixels:
+    """The middle made larger, or the whole made smaller with its edges drawn out; bilinear."""
+    height, width = pixels.shape[:2]
+    places = [
+        np.clip((np.arange(size) - (size - 1) / 2) / factor + (size - 1) / 2, 0, size - 1) for size in (height, width)
+    ]
+    (top, left), values = [np.floor(each).astype(np.intp) for each in places], pixels.astype(np.float32)
+    bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    down = (places[0] - top).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
+    across = (places[1] - left).astype(np.float32).reshape(1, -1, *[1] * (values.ndim - 2))
+    rows = values[top] * (1 - down) + values[bottom] * down
+    return _rounded(rows[:, left] * (1 - across) + rows[:, right] * across, pixels)
+
+
 def _jpeg(pixels: Pixels, quality: float) -> Pixels:
     grey_or_colour = pixels.ndim == 2 or pixels.shape[2] in (1, 3)
     if pixels.dtype != np.uint8 or not grey_or_colour:
@@ -196,12 +227,15 @@ EDITS: dict[str, _Kind] = {
     "brightness": _Kind(_on_colours(_brightness), 0, 100, "a factor"),
     "contrast": _Kind(_on_colours(_contrast), 0, 100, "a factor"),
     "saturation": _Kind(_on_colours(_saturation), 0, 100, "a factor"),
+    "warmth": _Kind(_on_colours(_warmth), 0.1, 10, "a factor of red, and of blue the inverse,"),
+    "light": _Kind(_on_colours(_light), -360, 360, "degrees counter-clockwise from the right"),
     "gamma": _Kind(_gamma, 0.05, 20, "an exponent"),
     "blur": _Kind(_blur, 0, 50, "a standard deviation in pixels"),
     "noise": _Kind(_noise, 0, 65535, "a standard deviation in grey levels"),
     "shift_x": _Kind(_moved(1), -10000, 10000, "pixels to the right"),
     "shift_y": _Kind(_moved(0), -10000, 10000, "pixels downwards"),
     "rotate": _Kind(_rotation, -360, 360, "degrees counter-clockwise"),
+    "zoom": _Kind(_zoom, 0.1, 10, "a factor"),
     "jpeg": _Kind(_jpeg, 1, 100, "a JPEG quality"),
     "swap_channels": _Kind(_swapped, 0, 1, "0 or 1 (red and blue change places)"),
 }

@@ -16,7 +16,7 @@ from recorder.bundle.manifest import Frame, Image, was_redacted
 from replay.compare.comparison import Answer
 from replay.exchange import answer_from_wire
 from replay.numerics.settings import WorkerPlan
-from replay.pipeline.edits import Edit, apply_edits
+from replay.pipeline.edits import Edit, Pixels, apply_edits
 from replay.process import Limits, ModelRefused, Worker, WorkerDied
 from replay.protocol import ProtocolError
 from replay.show.text import inert
@@ -106,8 +106,13 @@ class PipelineRunner:
         """Begin the next frame in a fresh process: what a pass left behind in the pipeline is gone."""
         self._stop()
 
-    def run(self, frame: Frame) -> Ran:
+    def run(self, frame: Frame, edits: Sequence[Edit] | None = None, *, pixels: Pixels | None = None) -> Ran:
         """Run one frame.
+
+        Args:
+            frame: of the bundle.
+            edits: what to change in its images, in place of the runner's own edits.
+            pixels: instead of its first image, of the same dtype; None: as recorded.
 
         Raises:
             BundleInvalid, BundleUnavailable: its images are not what the manifest says.
@@ -124,7 +129,7 @@ class PipelineRunner:
                 "than the service did"
             )
         try:
-            images, parts = self._images(frame.images)
+            images, parts = self._images(frame.images, self._edits if edits is None else tuple(edits), pixels)
         except (ValueError, BundleError) as error:
             return Ran(failed=inert(error, 300))
         try:
@@ -164,8 +169,14 @@ class PipelineRunner:
             self._worker.close()
         self._worker = None
 
-    def _images(self, images: Sequence[Image]) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """The images as the host gave them, for the wire."""
+    def _images(
+        self, images: Sequence[Image], edits: tuple[Edit, ...], first: Pixels | None
+    ) -> tuple[list[dict[str, Any]], list[bytes]]:
+        """The images as the host gave them, for the wire, perhaps changed, the first one perhaps replaced."""
+
+        def changed(image: Image) -> Pixels:
+            return apply_edits(self._bundle.pixels(image) if first is None or image is not images[0] else first, edits)
+
         described: list[dict[str, Any]] = []
         parts: list[bytes] = []
         offset = 0
@@ -173,14 +184,14 @@ class PipelineRunner:
             item: dict[str, Any] = {"name": image.name, "source": image.source}
             data = b""
             if image.source in ("array", "pil"):
-                pixels = apply_edits(self._bundle.pixels(image), self._edits)
+                pixels = changed(image)
                 data = pixels.tobytes()
                 item |= {"dtype": pixels.dtype.name, "shape": list(pixels.shape)}
             else:
                 suffix = _SUFFIXES.get(image.encoding, ".bin")
                 data = self._bundle.read(image.member)
-                if self._edits:
-                    data, suffix = png.encode(apply_edits(self._bundle.pixels(image), self._edits)), ".png"
+                if edits or (first is not None and image is images[0]):
+                    data, suffix = png.encode(changed(image)), ".png"
                 if image.source == "path":
                     item["path"], data = self._file(data, len(parts), suffix), b""
             described.append(item | {"offset": offset, "size_bytes": len(data)})

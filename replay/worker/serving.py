@@ -19,6 +19,7 @@ from recorder.torch_settings import write_settings
 from replay.graph.arguments import GraphRefused
 from replay.show.text import inert
 from replay.worker.arguments import NotRebuildable, rebuild
+from replay.worker.attributing import NoAttribution, attributed
 from replay.worker.comparing import compare
 from replay.worker.loading import Loaded, LoadFailed, load_model
 from replay.worker.pipeline import Pipelines
@@ -121,8 +122,12 @@ class Server:
         watcher = Watcher(request["watch"], view, self._device) if "watch" in request else None
         started = time.perf_counter()
         try:
-            with _calling(settings), watcher.watching(model) if watcher else contextlib.nullcontext():
-                output = model.call(*args, **kwargs)
+            if "attribute" in request:
+                with torch.enable_grad():
+                    output: Any = attributed(model, request["attribute"], args, kwargs)
+            else:
+                with _calling(settings), watcher.watching(model) if watcher else contextlib.nullcontext():
+                    output = model.call(*args, **kwargs)
             if self._device != "cpu":
                 torch.cuda.synchronize()
         except BaseException as error:  # noqa: BLE001 - whatever the model raises is its answer
@@ -165,7 +170,7 @@ def _why_it_cannot_run_here(error: BaseException) -> str | None:
     text = _first_line(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(text):
         return "it needs more memory than the worker has"
-    if isinstance(error, Forbidden | GraphRefused):
+    if isinstance(error, Forbidden | GraphRefused | NoAttribution):
         return text
     if isinstance(error, ImportError):
         return f"it needs a module that is not installed here: {text}"

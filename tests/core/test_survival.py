@@ -120,7 +120,7 @@ def settings(host: Host) -> SealerSettings:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_host_that_is_asked_to_end_without_a_handler_is_no_incident(tmp_path: Path, number: signal.Signals) -> None:
     with recording(tmp_path) as host:
-        host.do("signal.signal(signal.SIGINT, signal.SIG_DFL)")
+        host.do(f"signal.signal({int(number)}, signal.SIG_DFL)")  # also where the tests run under nohup
         host.do("recorder.flush(30)")
         host.process.send_signal(number)
         wait_for(lambda: not host.ring.parent.exists())  # reaped only then: before Linux 6.15 a zombie alone tells how

@@ -1,0 +1,1 @@
+"""The failure catalogue: what happened before, by cause, signature and likeness, in one SQLite file."""

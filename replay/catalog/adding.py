@@ -1,0 +1,75 @@
+"""Look into the bundles of a sink that are new; what cannot be read is counted and named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from recorder.bundle import Bundle
+from recorder.bundle.errors import BundleError
+from recorder.sinks import BundleListing
+from replay.catalog.database import Catalog
+from replay.catalog.embedding import embedding_of
+from replay.catalog.entries import Entry, entry_of
+from replay.listing import bundles_of, read_each
+from replay.opening import Opening
+from replay.show.text import inert
+
+__all__ = ["AddedBundles", "add_sink"]
+
+#: Written together; an interrupted run keeps those that were.
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedBundles:
+    """What one look at a sink gave."""
+
+    listed: int
+    new: int
+    known: int  #: not looked into again: same size and time
+    problems: tuple[tuple[str, str], ...]  #: path and why, of those looked into
+
+
+def add_sink(
+    catalog: Catalog, sink: str, opening: Opening, progress: Callable[[int, int], None] | None = None
+) -> AddedBundles:
+    """Add the incidents of a directory or bucket that the catalogue does not know.
+
+    Args:
+        catalog: open.
+        sink: a directory or ``s3://bucket/prefix``.
+        opening: how its bundles are opened.
+        progress: called with (looked into, to look into).
+
+    Raises:
+        BundleUnavailable: the sink cannot be listed.
+        CatalogInvalid: the catalogue cannot be written.
+    """
+    listed = bundles_of(sink)
+    known = catalog.known()
+    fresh = [each for each in listed if known.get(each.location) != (each.size_bytes, each.modified)]
+    new, problems = 0, []
+    for start in range(0, len(fresh), _BATCH):
+        some = fresh[start : start + _BATCH]
+        entries: list[Entry] = []
+        failed: list[tuple[str, int, float, str]] = []
+        for listing, found in zip(some, read_each(some, opening, _read), strict=True):
+            if isinstance(found, BundleError):
+                failed.append((listing.location, listing.size_bytes, listing.modified, inert(found, 400)))
+            else:
+                entries.append(_placed(found, listing))
+        new += catalog.add(entries, failed)
+        problems += [(path, why) for path, _, _, why in failed]
+        if progress is not None:
+            progress(min(start + _BATCH, len(fresh)), len(fresh))
+    return AddedBundles(listed=len(listed), new=new, known=len(listed) - len(fresh), problems=tuple(problems))
+
+
+def _read(bundle: Bundle) -> Entry:
+    vector = embedding_of(bundle)
+    return entry_of(bundle.manifest, bundle=bundle.id, path="", size_bytes=0, modified=0, vector=vector)
+
+
+def _placed(entry: Entry, listing: BundleListing) -> Entry:
+    return replace(entry, path=listing.location, size_bytes=listing.size_bytes, modified=listing.modified)

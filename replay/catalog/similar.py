@@ -1,0 +1,64 @@
+"""Have we seen this before? By signature, and by how alike the answers to the trigger frames are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from replay.catalog.database import ALIKE_COSINE, Catalog
+from replay.catalog.embedding import DIMENSIONS
+from replay.catalog.entries import Entry
+
+__all__ = ["Similar", "has_been_seen", "similar_to"]
+
+#: Incidents of the same signature that are looked at; the newest, since labels are on those.
+_SAME_SIGNATURE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Similar:
+    """An earlier incident, and in what it is alike."""
+
+    entry: Entry
+    same_signature: bool
+    cosine: float | None  #: of the vectors; None where they cannot be compared
+
+    @property
+    def score(self) -> float:
+        """From 0 to 1: half for the signature, half for the vectors."""
+        return 0.5 * self.same_signature + 0.5 * max(0.0, self.cosine or 0.0)
+
+
+def similar_to(catalog: Catalog, entry: Entry, limit: int = 10) -> list[Similar]:
+    """The incidents most like this one, best first, itself left out.
+
+    Raises:
+        CatalogInvalid: the catalogue cannot be read.
+    """
+    cosines: dict[int, float] = {}
+    same = set(catalog.of_signature(entry.signature, _SAME_SIGNATURE)) if entry.signature else set()
+    space = catalog.space(entry.vector[0]) if entry.vector is not None else None
+    if entry.vector is not None and space is not None:
+        matrix = catalog.vectors()
+        measured = matrix[:, :DIMENSIONS] @ entry.vector[1]
+        measured[matrix[:, DIMENSIONS] != np.float32(space)] = -2.0
+        count = min(limit + 1, len(measured))
+        nearest = np.argpartition(-measured, count - 1)[:count]
+        wanted = {int(each) for each in nearest} | {number - 1 for number in same if number <= len(measured)}
+        cosines = {each + 1: float(measured[each]) for each in wanted if measured[each] > -2.0}
+    ids = sorted({number for number in cosines if cosines[number] > 0} | same)
+    found = [
+        Similar(
+            entry=each, same_signature=number in same or each.signature == entry.signature, cosine=cosines.get(number)
+        )
+        for number, each in catalog.numbered(ids)
+        if each.bundle != entry.bundle
+    ]
+    found.sort(key=lambda each: (each.score, each.entry.opened_ns), reverse=True)
+    return found[:limit]
+
+
+def has_been_seen(found: list[Similar]) -> bool:
+    """Whether one of them is the same: the signature and, where they can be compared, the answer."""
+    return any(each.same_signature and (each.cosine is None or each.cosine >= ALIKE_COSINE) for each in found)

@@ -1,0 +1,62 @@
+"""The vectors of all incidents as one matrix in a file that is mapped, not read.
+
+Row i (float32) belongs to the entry with id i + 1: `DIMENSIONS` numbers and the number of the vector's space, 0 where
+there is no vector. The file holds nothing that the database lacks, and is made anew when it does not fit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from replay.catalog.embedding import DIMENSIONS
+
+__all__ = ["Matrix", "VectorFile"]
+
+Matrix = NDArray[np.float32]
+
+_ROW_BYTES = 4 * (DIMENSIONS + 1)
+
+
+class VectorFile:
+    """The file, which need not be there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._matrix: Matrix | None = None
+        self._mapped = (0, 0)  #: inode and rows of what is mapped
+
+    @property
+    def rows(self) -> int:
+        """How many whole rows it has; what an interrupted writer left behind the last does not count."""
+        try:
+            return self._path.stat().st_size // _ROW_BYTES
+        except FileNotFoundError:
+            return 0
+
+    def remove(self) -> None:
+        """Begin anew; who has the old one mapped keeps it."""
+        self._path.unlink(missing_ok=True)
+
+    def append(self, rows: Iterable[tuple[int, bytes | None]]) -> None:
+        """Append rows: number of the space, and the vector's bytes."""
+        have = self.rows
+        with self._path.open("ab") as file:
+            os.ftruncate(file.fileno(), have * _ROW_BYTES)
+            for space, vector in rows:
+                file.write((bytes(4 * DIMENSIONS) if vector is None else vector) + np.float32(space).tobytes())
+
+    def matrix(self) -> Matrix:
+        """All rows (rows, DIMENSIONS + 1), mapped."""
+        rows = self.rows
+        if not rows:
+            return np.zeros((0, DIMENSIONS + 1), np.float32)
+        mapped = (self._path.stat().st_ino, rows)
+        if self._matrix is None or self._mapped != mapped:  # kept: every new mapping costs a fault a page
+            self._matrix = np.memmap(self._path, np.float32, "r", shape=(rows, DIMENSIONS + 1))
+            self._mapped = mapped
+        return self._matrix

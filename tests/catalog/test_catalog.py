@@ -1,0 +1,263 @@
+"""The failure catalogue: built from manifests, asked whether something was seen before, labelled, exported."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from recorder.bundle import Bundle
+from recorder.bundle.manifest import Manifest
+from recorder.limits import signature_of
+from replay.catalog.adding import add_sink
+from replay.catalog.database import Catalog, CatalogInvalid
+from replay.catalog.embedding import DIMENSIONS, project
+from replay.catalog.entries import Entry, entry_of
+from replay.catalog.similar import has_been_seen, similar_to
+from replay.cli import cli
+from replay.opening import Opening
+from tests.bundles import small_bundle
+from tests.cli.conftest import rewrite
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["catalog", *map(str, arguments)])
+
+
+def told(*arguments: object, code: int = 0) -> dict[str, Any]:
+    done = run(*arguments, "--json")
+    assert done.exit_code == code, done.output
+    data: dict[str, Any] = json.loads(done.stdout)
+    return data
+
+
+@pytest.fixture(scope="module")
+def sink(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six incidents of two defects, and three files that are damaged."""
+    directory = tmp_path_factory.mktemp("sink")
+    for number in range(6):
+        source = small_bundle(directory / "source.zst", seed=number % 3)
+
+        def change(manifest: Manifest, number: int = number) -> Manifest:
+            trigger = replace(manifest.incident.triggers[0], kind="when" if number == 5 else "low_confidence")
+            incident = replace(
+                manifest.incident,
+                id=f"{number:032x}",
+                triggers=(trigger,),
+                signature=signature_of(trigger),
+                cause={"cause": "darker"} if number < 2 else None,
+                opened_ns=manifest.incident.opened_ns + number,
+            )
+            metadata = {
+                "camera": f"line-{number % 2}",
+                "ground_truth": "a/../b" if number else "cat",
+                "consent": number != 3,
+            }
+            frames = tuple(replace(frame, metadata=metadata) for frame in manifest.frames)
+            return replace(manifest, incident=incident, frames=frames)
+
+        rewrite(source, directory / f"incident-{number}.zst", change)
+    source.unlink()
+    whole = (directory / "incident-0.zst").read_bytes()
+    (directory / "torn.zst").write_bytes(whole[:-100])
+    (directory / "empty.zst").write_bytes(b"")
+    (directory / "noise.zst").write_bytes(bytes(range(256)) * 4)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def catalog(sink: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("catalog") / "catalog.db"
+    first = told("add", sink, "--db", path)
+    assert (first["listed"], first["new"], first["incidents"]) == (9, 6, 6)
+    assert sorted(Path(each["path"]).name for each in first["unreadable"]) == ["empty.zst", "noise.zst", "torn.zst"]
+    return path
+
+
+def test_what_is_known_is_not_read_again(sink: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Bundle:
+        raise AssertionError("opened again")
+
+    monkeypatch.setattr(Opening, "open", refuse)
+    again = told("add", sink, "--db", catalog)
+    assert (again["new"], again["unchanged"], again["incidents"]) == (0, 9, 6)
+
+
+def test_recurrences_are_grouped_and_counted(catalog: Path) -> None:
+    found = told("stats", "--db", catalog)
+    # Three seeds are three answers: two incidents of each defect and answer, the last of another trigger.
+    assert [group["incidents"] for group in found["groups"]] == [2, 2, 1, 1]
+    assert found["cause"] == {"": 4, "darker": 2} and found["kind"] == {"low_confidence": 5, "when": 1}
+    assert len(found["unreadable"]) == 3
+    assert max(map(len, run("stats", "--db", catalog).stdout.splitlines())) <= 80
+
+
+def test_the_incidents_are_listed_by_what_is_asked(catalog: Path) -> None:
+    assert len(told("ls", "--db", catalog)["incidents"]) == 6
+    assert len(told("ls", "--db", catalog, "--cause", "darker")["incidents"]) == 2
+    assert told("ls", "--db", catalog, "--limit", "1")["incidents"][0]["trigger"] == "when"
+    assert told("ls", "--db", catalog, "--since", "1h")["incidents"] == []
+
+
+def test_a_new_bundle_that_happened_before_is_recognised(sink: Path, catalog: Path, tmp_path: Path) -> None:
+    def later(manifest: Manifest) -> Manifest:
+        return replace(manifest, incident=replace(manifest.incident, id="f" * 32))
+
+    again = rewrite(sink / "incident-1.zst", tmp_path / "again.zst", later)
+    found = told("similar", again, "--db", catalog)
+    assert found["seen"] is True and found["compared_answers"] is True
+    best = found["similar"][0]
+    assert best["same_signature"] and best["cosine"] == pytest.approx(1, abs=1e-5)
+    assert "seen before" in run("similar", again, "--db", catalog).stdout
+
+
+def test_one_that_never_happened_is_not_recognised(sink: Path, catalog: Path, tmp_path: Path) -> None:
+    def other(manifest: Manifest) -> Manifest:
+        trigger = replace(manifest.incident.triggers[0], kind="non_finite", parameters={"part": "input"})
+        return replace(manifest, incident=replace(manifest.incident, triggers=(trigger,), signature="0" * 16))
+
+    new = rewrite(sink / "incident-1.zst", tmp_path / "new.zst", other)
+    assert told("similar", new, "--db", catalog, code=1)["seen"] is False
+
+
+def test_labels_are_kept_found_and_taken_away(catalog: Path) -> None:
+    bundle = told("ls", "--db", catalog, "--limit", "1")["incidents"][0]["bundle"]
+    labelled = told("label", bundle[:10], "--root-cause", "lamp \x1b[31mred", "--owner", "ann", "--db", catalog)
+    assert labelled["labels"] == {"owner": "ann", "root-cause": "lamp red"}
+    assert len(told("ls", "--db", catalog, "--label", "owner=ann")["incidents"]) == 1
+    assert told("label", bundle, "--owner", "", "--db", catalog)["labels"] == {"root-cause": "lamp red"}
+    assert "lamp red" in run("show", bundle[:8], "--db", catalog).stdout
+
+
+def test_samples_with_consent_are_exported_newest_first_and_older_ones_go(catalog: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "validation"
+    first = told("export", folder, "--db", catalog, "--per-class", "3")
+    assert first["classes"] == {"a-b": 3, "cat": 3} and first["left_out"] == {"no consent": 4}
+    assert sum(first["slices"].values()) == 6
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+    assert len(files) == 6 and {file.partition("/")[0] for file in files} == {"a-b", "cat"}
+    (folder / "cat" / "mine.png").write_bytes(b"kept")
+    second = told("export", folder, "--db", catalog, "--per-class", "1")
+    assert second["samples"] == 2 and second["removed"] >= 4
+    assert len(list(folder.rglob("*.png"))) == 3 and (folder / "cat" / "mine.png").exists()
+    for entry in told("ls", "--db", catalog)["incidents"]:
+        told("label", entry["bundle"], "--consent", "no", "--db", catalog)
+    assert told("export", folder, "--db", catalog)["samples"] == 0
+    for entry in told("ls", "--db", catalog)["incidents"]:
+        told("label", entry["bundle"], "--consent", "", "--db", catalog)
+
+
+def test_an_index_that_names_files_elsewhere_removes_nothing_there(catalog: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "validation"
+    folder.mkdir()
+    (tmp_path / "precious.png").write_bytes(b"kept")
+    row = {"file": "../precious.png", "class": "..", "slice": "", "time_ns": 0}
+    (folder / "samples.jsonl").write_text(json.dumps(row) + "\n[1]\nno json\n")
+    told("export", folder, "--db", catalog, "--per-class", "1")
+    assert (tmp_path / "precious.png").read_bytes() == b"kept"
+
+
+def test_what_is_no_catalogue_is_said_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("this is no database at all, however long it may be " * 40)
+    sqlite3.connect(tmp_path / "other.db").executescript("CREATE TABLE t (x);").close()
+    for name, code, said in (
+        ("text.db", 4, "cannot be used"),
+        ("other.db", 4, "is no catalogue"),
+        ("none.db", 2, "makes it"),
+    ):
+        done = run("ls", "--db", tmp_path / name)
+        assert done.exit_code == code and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "none.db").exists()
+    assert run("show", "abcdef", "--db", tmp_path / "none.db").exit_code == 2
+    with pytest.raises(CatalogInvalid):
+        Catalog(tmp_path / "text.db")
+
+
+def entry(number: int, values: np.ndarray[Any, Any] | None, signature: str = "a" * 16) -> Entry:
+    return Entry(
+        bundle=f"{number:064x}",
+        path=f"incidents/{number}.zst",
+        size_bytes=1,
+        modified=0,
+        opened_ns=number,
+        stream="",
+        kind="when",
+        reason="",
+        signature=signature,
+        cause="",
+        frames=1,
+        models="",
+        recurrences=0,
+        vector=None if values is None else project("s", values),
+    )
+
+
+def test_a_lost_or_foreign_vector_file_is_made_anew(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(20, 100))
+    with Catalog(tmp_path / "c.db", create=True) as found:
+        found.add(entry(number, vector) for number, vector in enumerate(vectors))
+        asked = entry(99, vectors[7])
+        best = similar_to(found, asked)[0]
+        assert best.entry.path == "incidents/7.zst" and has_been_seen([best])
+        for content in (b"", b"x" * 100, bytes(4 * (DIMENSIONS + 1) * 50)):
+            (tmp_path / "c.db.vectors").write_bytes(content)
+            assert similar_to(found, asked)[0].entry.path == "incidents/7.zst"
+        (tmp_path / "c.db.vectors").unlink()
+        assert similar_to(found, asked)[0].entry.path == "incidents/7.zst"
+
+
+def test_vectors_keep_angles(tmp_path: Path) -> None:
+    """Projected cosines are off by about 0.1, so that likeness is kept and strangers stay strangers."""
+    random = np.random.default_rng(1)
+    one, other = random.normal(size=(2, 5000))
+    near = one + 0.1 * other
+    (_, a), (_, b), (_, c) = (project("s", each) for each in (one, near, other))  # type: ignore[misc]
+    assert a @ b > 0.95 and abs(a @ c) < 0.4
+    assert project("s", np.full(10, 3.0)) is None and project("s", np.asarray([1.0, np.nan])) is None
+
+
+def test_incidents_without_an_answer_are_compared_by_signature(tmp_path: Path) -> None:
+    with Catalog(tmp_path / "c.db", create=True) as found:
+        found.add([entry(1, None), entry(2, None), entry(3, None, "b" * 16)])
+        best = similar_to(found, entry(9, None))
+        assert [each.entry.opened_ns for each in best] == [2, 1] and has_been_seen(best)
+        assert [count for count, _, _ in found.groups(10)] == [2, 1]
+        assert similar_to(found, entry(9, None, "")) == []
+
+
+def test_strings_of_a_bundle_are_inert_in_the_catalogue(sink: Path, tmp_path: Path) -> None:
+    def hostile(manifest: Manifest) -> Manifest:
+        trigger = replace(manifest.incident.triggers[0], reason="\x1b]0;owned\x07'; DROP TABLE entries; --\u202e")
+        return replace(manifest, incident=replace(manifest.incident, stream="\x1b[2J", triggers=(trigger,)))
+
+    path = rewrite(sink / "incident-0.zst", tmp_path / "hostile.zst", hostile)
+    with Bundle.open(path) as bundle:
+        kept = entry_of(bundle.manifest, bundle=bundle.id, path="p", size_bytes=1, modified=0)
+    assert kept.stream == "" and kept.reason == "'; DROP TABLE entries; --"
+    with Catalog(tmp_path / "c.db", create=True) as found:
+        add_sink(found, str(tmp_path), Opening())
+    for command in (["ls"], ["stats"], ["show", kept.bundle[:9]], ["similar", str(path)]):
+        done = run(*command, "--db", tmp_path / "c.db")
+        assert "\x1b" not in done.output and "\u202e" not in done.output
+        assert done.exit_code in (0, 1)
+
+
+@pytest.mark.soak
+def test_ten_thousand_bundles_of_which_fifty_are_corrupt(tmp_path: Path) -> None:
+    """Counted, named, and never fatal to the rest."""
+    kinds = [small_bundle(tmp_path / f"kind-{seed}.zst", seed=seed).read_bytes() for seed in range(10)]
+    sink = tmp_path / "sink"
+    sink.mkdir()
+    for number in range(10_000):
+        whole = kinds[number % 10]
+        torn = whole[: len(whole) - 1 - number // 200] if number % 200 == 7 else whole
+        (sink / f"incident-{number:05}.zst").write_bytes(torn)
+    added = told("add", sink, "--db", tmp_path / "c.db")
+    assert (added["listed"], added["new"], len(added["unreadable"])) == (10_000, 10, 50)
