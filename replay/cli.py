@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "report": "replay.commands.report:report",
     "extract": "replay.commands.extract:extract",
     "locate": "replay.commands.locate:locate",
+    "export": "replay.commands.export:export",
     "redact": "replay.commands.redact:redact",
     "erase": "replay.commands.erase:erase",
     "sign": "replay.commands.sign:sign",

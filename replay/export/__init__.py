@@ -1,0 +1,1 @@
+"""Recorded frames in the formats of tools that people use already."""
