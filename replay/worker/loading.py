@@ -17,7 +17,7 @@ from recorder.models.compiled import original_name, without_wrappers
 from replay.show.text import inert
 from replay.worker.sandbox import Forbidden
 
-__all__ = ["LoadFailed", "Loaded", "load_model"]
+__all__ = ["LoadFailed", "Loaded", "load_model", "moved"]
 
 
 class LoadFailed(Exception):
@@ -79,7 +79,7 @@ def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
             "state" (patterns of the tensors that are no weights),
             "add_path" (a directory to import the factory from), "options" of an ONNX session, "profile".
         graph: the graph document, where that is the source.
-        device: where the model goes.
+        device: where the model goes, all of it; an ONNX model stays on the CPU.
 
     Raises:
         LoadFailed: it cannot be had; nothing was left half-loaded.
@@ -132,7 +132,7 @@ def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], dev
         _lay_out(model, layouts, request)
     else:
         notes.append("the recorded weights are not known; the factory's own are used")
-    loaded = Loaded(model, model.to(device), notes, frozenset(request["training_modules"]), tuple(request["state"]))
+    loaded = Loaded(model, moved(model, device), notes, frozenset(request["training_modules"]), tuple(request["state"]))
     loaded.restore_training()
     return loaded
 
@@ -197,6 +197,20 @@ def _apply(model: torch.nn.Module, tensors: dict[str, torch.Tensor], request: di
         apply_weights(model, tensors, request["training_modules"], request["state"])
     except WeightsRefused as refused:
         raise LoadFailed(f"the recorded weights do not fit the model of {request['factory']}: {refused}") from refused
+
+
+def moved(model: torch.nn.Module, device: str) -> torch.nn.Module:
+    """Move every tensor of a module, those in plain attributes too, which torch's own ``to`` leaves where they are."""
+    from recorder.models import tensors_of_module
+    from replay.worker.weights import assign
+
+    model.to(device)
+    made: dict[int, torch.Tensor] = {}
+    for name, tensor in tensors_of_module(model).items():
+        there = made.setdefault(id(tensor), tensor.to(device))
+        if there is not tensor:
+            assign(model, name.split("."), there)
+    return model
 
 
 def _lay_out(model: torch.nn.Module, layouts: dict[str, TensorLayout], request: dict[str, Any]) -> None:
