@@ -32,7 +32,8 @@ REMOVED_STATE = (
 )
 NO_STATE = (
     "its model changes tensors of its own from call to call, and what they were before this call was not recorded: "
-    "they were too large (the loss state-too-large is counted); attach the part of the model without them"
+    "they were too large (the loss state-too-large is counted); attach the part of the model without them, or one "
+    "whose state takes at most 4 MiB (docs/embedding.md)"
 )
 RUNS_EAGERLY = "compile: the recorded model was compiled by torch.compile, here it runs eagerly"
 #: After so many workers have died, the rest is not tried any more.
