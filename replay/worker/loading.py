@@ -14,6 +14,7 @@ import torch
 from recorder.bundle.codec import from_json
 from recorder.bundle.manifest import TensorLayout
 from recorder.models.compiled import original_name, without_wrappers
+from recorder.models.state import StateNames, StateRefused, put_state
 from replay.show.text import inert
 from replay.worker.sandbox import Forbidden
 
@@ -32,7 +33,7 @@ class Loaded:
     module: torch.nn.Module | None = None
     notes: list[str] = field(default_factory=list)  #: sentences: what of it is not the recorded model
     training_modules: frozenset[str] = frozenset()  #: paths recorded in training mode; "" is the root
-    state: tuple[str, ...] = ()  #: patterns of the tensors that each call brings along
+    state: StateNames | None = None  #: which tensors each call brings along
 
     def put_state(self, state: dict[str, torch.Tensor]) -> None:
         """Put the model into the state that it had before a call.
@@ -40,7 +41,6 @@ class Loaded:
         Raises:
             LoadFailed: it has no place for it.
         """
-        from recorder.models.state import StateNames, StateRefused, put_state
         from replay.graph.arguments import GraphRefused
         from replay.graph.run import LoadedGraph
 
@@ -48,7 +48,7 @@ class Loaded:
             if isinstance(self.call, LoadedGraph):
                 self.call.put_state(state)
             elif self.module is not None:
-                put_state(self.module, StateNames(self.state), state)
+                put_state(self.module, self.state or StateNames(()), state)
             else:
                 raise LoadFailed("the recorded model has a state, and this one is no module that could be given it")
         except (StateRefused, GraphRefused) as refused:
@@ -90,7 +90,11 @@ def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
     if request["source"] == "onnx":
         return _from_onnx(request)
     names = {key: list(dict.fromkeys(map(original_name, request[key]))) for key in ("training_modules", "state")}
-    return _from_factory(request | names, layouts, device)
+    try:
+        state = StateNames(names["state"])
+    except StateRefused as refused:
+        raise LoadFailed(str(refused)) from refused
+    return _from_factory(request | names, layouts, device, state)
 
 
 def _from_graph(request: dict[str, Any], graph: bytes, layouts: dict[str, TensorLayout], device: str) -> Loaded:
@@ -114,7 +118,7 @@ def _from_onnx(request: dict[str, Any]) -> Loaded:
     return Loaded(call, notes=notes)
 
 
-def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], device: str) -> Loaded:
+def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], device: str, state: StateNames) -> Loaded:
     compiles: list[str] = []
     with _without_compiler(compiles):
         model = _call_factory(request["factory"], request["add_path"])
@@ -132,7 +136,7 @@ def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], dev
         _lay_out(model, layouts, request)
     else:
         notes.append("the recorded weights are not known; the factory's own are used")
-    loaded = Loaded(model, moved(model, device), notes, frozenset(request["training_modules"]), tuple(request["state"]))
+    loaded = Loaded(model, moved(model, device), notes, frozenset(request["training_modules"]), state)
     loaded.restore_training()
     return loaded
 
