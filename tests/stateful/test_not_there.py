@@ -27,7 +27,7 @@ def replayed(path: Path, **options: Any) -> ReplayResult:
 def test_a_state_that_is_too_large_is_never_a_divergence(state: Any, tmp_path: Path) -> None:
     """Named, and found: each call without it is counted, and refused with the remedy."""
     with FlightRecorder(sink=tmp_path, pre_frames=3, max_bytes=2**25, overhead_budget=1) as recorder:
-        model = recorder.attach(networks.large(), name="large", state=state)
+        model = recorder.attach(networks.large(), name="large", state=state, store=False)
         with torch.no_grad():
             if state is None:
                 with pytest.warns(RuntimeWarning, match="its state"):
@@ -53,7 +53,7 @@ def test_a_pipeline_that_begins_without_the_state_proves_nothing(tmp_path: Path)
     predict = service.Service()
     generator = np.random.default_rng(3)
     with FlightRecorder(sink=tmp_path, pre_frames=3, max_bytes=2**24, overhead_budget=1) as recorder:
-        recorder.attach(predict.model, name="stateful", state=("hidden",))
+        recorder.attach(predict.model, name="stateful", state=("hidden",), store=False)
         for _ in range(8):
             image = generator.integers(0, 255, (4, 4), dtype=np.uint8)
             with recorder.frame(image=image) as frame:
