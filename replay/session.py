@@ -32,7 +32,8 @@ REMOVED_STATE = (
 )
 NO_STATE = (
     "its model changes tensors of its own from call to call, and what they were before this call was not recorded: "
-    "they were too large (the loss state-too-large is counted); attach the part of the model without them"
+    "they were too large (the loss state-too-large is counted); attach the part of the model without them, or one "
+    "whose state takes at most 4 MiB (docs/embedding.md)"
 )
 RUNS_EAGERLY = "compile: the recorded model was compiled by torch.compile, here it runs eagerly"
 #: After so many workers have died, the rest is not tried any more.
@@ -112,14 +113,15 @@ class Session:
         """
         self._read = read
         self._plans = plans
-        self._device = device
+        self._device = "cuda:0" if device == "cuda" else device
         self._limits = limits
         self._worker: Worker | None = None
+        self._has_gpu = False  #: whether the worker may use one
         self._plan: WorkerPlan | None = None
         self._loadings: dict[tuple[Any, ...], _Loading] = {}
         self._loaded: list[int] = []
         self._deaths = 0
-        self._no_device = ""
+        self._no_device = ""  #: why the recorded device is not used, where none was asked for
         self.not_restored: dict[int, list[str]] = {}  #: sentences by context id, known once a call of it was run
         self.seconds = 0.0  #: spent in calls of models
 
@@ -153,12 +155,12 @@ class Session:
 
     def source_of(self, job: Job) -> Candidate | None:
         """The candidate that a job was run with, if any."""
-        loading = self._loadings.get(_key_of(job))
+        loading = self._loadings.get(self._key_of(job))
         return loading.chosen if loading else None
 
     def notes_of(self, job: Job) -> list[str]:
         """What of the job's model is not the recorded one."""
-        loading = self._loadings.get(_key_of(job))
+        loading = self._loadings.get(self._key_of(job))
         return loading.notes if loading else []
 
     def lacking(self, job: Job) -> list[str]:
@@ -232,13 +234,13 @@ class Session:
         known = self.not_restored.setdefault(job.context.id, [])
         for each in sentences if isinstance(sentences, list) else ():
             sentence = inert(each, 300)
-            if sentence not in known and len(known) < _MOST_LACKING:
+            if sentence and sentence not in known and len(known) < _MOST_LACKING:
                 known.append(sentence)
 
     def _must_change(self, job: Job) -> bool:
         """Whether a job needs the worker idle: another process, other flags, or a model that is not loaded."""
         plan = self._plans[job.context.id]
-        loading = self._loadings.get(_key_of(job))
+        loading = self._loadings.get(self._key_of(job))
         return self._worker is None or plan != self._plan or loading is None or loading.key not in self._loaded
 
     def _send(self, job: Job) -> Failed | None:
@@ -265,6 +267,8 @@ class Session:
             "rng": None if job.call.rng is None else outgoing.add(job.call.rng),
             "state": None if job.call.state is None else outgoing.add(job.call.state),
             "settings": to_json(job.call.settings) | {"autocast": job.call.settings.autocast},
+            "device": self._device_of(job),
+            "recorded_device": recorded_device(job.call),
             "max_answer_bytes": _answer_limit(job),
         }
         if job.watch is not None:
@@ -281,6 +285,8 @@ class Session:
         plan = self._plans[job.context.id]
         if self._worker is not None and self._plan is not None and self._plan.needs_another_process(plan):
             self._stop()
+        if self._worker is not None and not self._has_gpu and self._device_of(job) != "cpu":
+            self._stop()
         if self._worker is None:
             self._worker = self._start(plan, job)
         elif self._plan != plan:
@@ -288,27 +294,41 @@ class Session:
         self._plan = plan
         if job.context.id not in self.not_restored:
             lacking = [*plan.not_restored, *compare_surroundings(job.context.environment, self._worker.environment)]
-            self.not_restored[job.context.id] = [*lacking, *([self._no_device] if self._no_device else [])]
+            self.not_restored[job.context.id] = lacking
+        self._lack(job, [self._other_device(job)])
         if was_compiled(job.model) and RUNS_EAGERLY not in self.not_restored[job.context.id]:
             self.not_restored[job.context.id].append(RUNS_EAGERLY)
 
     def _start(self, plan: WorkerPlan, job: Job) -> Worker:
-        device = self._device or recorded_device(job.call)
-        recorded = recorded_device(job.call)
-        if device != recorded and self._device is not None:
-            self._no_device = f"device: recorded on {recorded}, run on {device}"
-        if self._device is None and device != "cpu":
-            try:
-                return Worker(plan, device=device, limits=self._limits)
-            except WorkerDied as error:
-                self._device = "cpu"
-                self._no_device = f"device: recorded on {device}, run on the CPU, because {error}"
-                device = "cpu"
-        return Worker(plan, device=device, limits=self._limits)
+        device = self._device_of(job)
+        self._has_gpu = device != "cpu"
+        try:
+            return Worker(plan, device=device, limits=self._limits)
+        except WorkerDied as error:
+            if self._device is not None or not self._has_gpu:
+                raise
+            self._device, self._has_gpu = "cpu", False
+            self._no_device = f", because {error}"
+        return Worker(plan, device="cpu", limits=self._limits)
+
+    def _device_of(self, job: Job) -> str:
+        """Where a job's model and tensors go."""
+        return self._device or recorded_device(job.call)
+
+    def _key_of(self, job: Job) -> tuple[Any, ...]:
+        graphs = tuple(candidate.graph_digest for candidate in job.candidates)
+        return job.model.id, job.variant, graphs, self._device_of(job)
+
+    def _other_device(self, job: Job) -> str:
+        """Say where the call was recorded, if that is not where it runs; else an empty string."""
+        recorded, here = recorded_device(job.call), self._device_of(job)
+        if recorded == here:
+            return ""
+        return f"device: recorded on {recorded}, run on {'the CPU' if here == 'cpu' else here}{self._no_device}"
 
     def _load(self, job: Job) -> _Loading:
         assert self._worker is not None  # noqa: S101 - settled before
-        loading = self._loadings.setdefault(_key_of(job), _Loading(key=len(self._loadings)))
+        loading = self._loadings.setdefault(self._key_of(job), _Loading(key=len(self._loadings)))
         if loading.refused or loading.key in self._loaded:
             return loading
         refusals = []
@@ -318,6 +338,7 @@ class Session:
             try:
                 profile = self._plan.profile if self._plan is not None else "here"
                 request = {**candidate.request, "model": loading.key, "drop": drop, "profile": profile}
+                request["device"] = self._device_of(job)
                 loading.notes = self._worker.load(request, candidate.graph)
             except ModelRefused as refused:
                 refusals.append(str(refused))
@@ -345,10 +366,6 @@ def was_compiled(model: Model) -> bool:
     return model.compiled or model.type.endswith("OptimizedModule")
 
 
-def _key_of(job: Job) -> tuple[Any, ...]:
-    return job.model.id, job.variant, tuple(candidate.graph_digest for candidate in job.candidates)
-
-
 def _answer_limit(job: Job) -> int:
     recorded = sum(tensor.size_bytes for _, tensor in tensors_of(job.call.output)) if job.call.output else 0
     return _ANSWER_ROOM_BYTES + 4 * recorded
@@ -366,5 +383,5 @@ def recorded_device(call: Call) -> str:
     for value in (call.args, call.kwargs):
         for _, tensor in tensors_of(value):
             if tensor.device.startswith("cuda"):
-                return tensor.device if tensor.device[5:].isdigit() or tensor.device == "cuda" else "cuda:0"
+                return tensor.device if tensor.device[5:].isdigit() else "cuda:0"
     return "cpu"

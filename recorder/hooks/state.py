@@ -11,7 +11,8 @@ from recorder.models import StateNames
 
 __all__ = ["MAX_STATE_BYTES", "StateFinder", "size_of_state"]
 
-#: A state up to this is captured before every call, which takes some 0.4 ms at the most; a larger one is counted.
+#: A state up to this is captured before every call, which takes some 0.4 ms at the most. A larger one is left out and
+#: counted, and a call without it is not replayed: from another state it would give another answer.
 MAX_STATE_BYTES = 4 * 2**20
 #: Of its own accord the recorder takes no more tensors than this for state; the deepest of the common networks have
 #: 160 batch norms with three tensors each.
@@ -63,11 +64,8 @@ def size_of_state(state: Mapping[str, torch.Tensor]) -> int:
 def _can_be_state(patterns: frozenset[str], tensors: Mapping[str, torch.Tensor]) -> bool:
     names = StateNames(sorted(patterns))
     state = {name: tensor for name, tensor in tensors.items() if name in names}
-    return (
-        len(state) <= MAX_STATE_TENSORS
-        and size_of_state(state) <= MAX_STATE_BYTES
-        and not any(isinstance(tensor, torch.nn.Parameter) for tensor in state.values())
-    )
+    trained = any(isinstance(tensor, torch.nn.Parameter) for tensor in state.values())
+    return len(state) <= MAX_STATE_TENSORS and not trained
 
 
 def _pattern(name: str, tensors: Mapping[str, torch.Tensor]) -> str:

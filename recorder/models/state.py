@@ -23,14 +23,35 @@ __all__ = ["StateNames", "StateReader", "StateRefused", "put_state"]
 _INDEX = re.compile(r"[0-9]{1,6}")
 
 
+#: The recorder itself finds at most 512 tensors (recorder.hooks.state), and a host names a few patterns. More would
+#: take seconds for each call: bundles, which hold them, are a stranger's.
+MAX_PATTERNS = 1000
+MAX_PATTERN_CHARS = 2000  #: of one; fnmatch looks for the end of each "[" anew
+MAX_ALL_CHARS = 100_000
+#: Lists in lists in dictionaries; each part of a name is one.
+MAX_NAME_PARTS = 100
+
+
 class StateRefused(ValueError):
     """A state that does not fit the module; the message is one sentence."""
 
 
 class StateNames:
-    """Which tensors of a module are state: those whose dotted name one of the patterns matches."""
+    """Which tensors of a module are state: those whose dotted name one of the patterns matches.
+
+    Each star of a pattern is matched once and for all (fnmatch makes atomic groups of them), so that no pattern takes
+    longer than its length times that of a name.
+    """
 
     def __init__(self, patterns: Sequence[str]) -> None:
+        """Compile the patterns.
+
+        Raises:
+            StateRefused: they are too many, or too long.
+        """
+        sizes = list(map(len, patterns))
+        if len(sizes) > MAX_PATTERNS or max(sizes, default=0) > MAX_PATTERN_CHARS or sum(sizes) > MAX_ALL_CHARS:
+            raise StateRefused(f"The state is named by more than {MAX_PATTERNS} patterns, or by too long ones.")
         self.patterns = tuple(patterns)
         self._expression = re.compile("|".join(fnmatch.translate(pattern) for pattern in self.patterns) or r"(?!)")
 
@@ -96,8 +117,13 @@ def put_state(module: torch.nn.Module, names: StateNames, state: Mapping[str, to
     Tensors that match and are not in the state go: an attribute becomes None, a list becomes shorter.
 
     Raises:
-        StateRefused: the module has no place for one of them, or one is named that is no state.
+        StateRefused: the module has no place for one of them, one is named that is no state, or one is no tensor.
     """
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise StateRefused(f"The recorded state {name[:100]!r} is no tensor.")
+        if name.count(".") >= MAX_NAME_PARTS:
+            raise StateRefused(f"The recorded state {name[:100]!r}… has a name of more than {MAX_NAME_PARTS} parts.")
     own = {name for name in tensors_of_module(module) if name in names}
     changes: dict[tuple[int, str], tuple[torch.nn.Module, dict[tuple[str, ...], torch.Tensor | None]]] = {}
     for name in (*sorted(own - state.keys()), *state):

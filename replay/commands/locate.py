@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +56,12 @@ _TREES_SHOWN = 3
     metavar="FILE",
     help="Other weights, a safetensors file.",
 )
+@click.option(
+    "--with",
+    "library",
+    metavar="NAME==VERSION",
+    help="Another version of a library on the other side: wheels, installed for this run only.",
+)
 @click.option("--frames", metavar="IDS", help="Only these frames. Default: the incident's first, until one differs.")
 @click.option(
     "--numerics",
@@ -74,6 +82,7 @@ def locate(
     against: tuple[str, ...],
     against_model: str | None,
     against_weights: Path | None,
+    library: str | None,
     frames: str | None,
     numerics: str,
     device: str | None,
@@ -95,10 +104,12 @@ def locate(
 
     \b
         replay locate incidents/…bundle.zst --against portable
+        replay locate incidents/…bundle.zst --with torch==2.12.0
         replay locate incidents/…bundle.zst --model app:model_v1 \\
             --against-model app:model_v2 --plot where.svg
     """
-    with open_bundle(bundle) as opened, counting("locating") as count:
+    with open_bundle(bundle) as opened, contextlib.ExitStack() as stack:
+        from replay.bisect.library import LibraryUnavailable, installed
         from replay.locate.bundle import LocateOptions, locate_bundle
 
         existing = tuple(frame.id for frame in opened.manifest.frames)
@@ -107,6 +118,7 @@ def locate(
                 against=against,
                 against_model=against_model,
                 against_weights=against_weights,
+                library=None if library is None else (library, ""),
                 frames=None if frames is None else parse_frame_ids(frames, existing),
                 numerics=numerics,
                 device=device,
@@ -115,10 +127,12 @@ def locate(
                 models=models,
                 bundle_path=place_of(bundle),
                 timeout_seconds=timeout,
-                progress=count,
             )
-            result = locate_bundle(opened, options)
-        except ValueError as error:
+            if library is not None:
+                options = replace(options, library=(library, stack.enter_context(installed(library))))
+            count = stack.enter_context(counting("locating"))
+            result = locate_bundle(opened, replace(options, progress=count))
+        except (ValueError, LibraryUnavailable) as error:
             raise click.UsageError(inert(error, 600)) from error
     if plot is not None:
         _write_plot(result, plot)

@@ -10,7 +10,7 @@ __all__ = ["Device", "Factory"]
 
 
 class Device(click.ParamType[str]):
-    """A device to run on: "cpu", "cuda" or "cuda:n"."""
+    """A device to run on: "cpu", "cuda" (the first GPU) or "cuda:n"."""
 
     name = "device"
 
@@ -18,7 +18,7 @@ class Device(click.ParamType[str]):
         """Return the value, or say what a device is."""
         if re.fullmatch(r"cpu|cuda(:\d{1,3})?", value) is None:
             self.fail(f"{value!r} is no device: cpu, cuda or cuda:0", param, ctx)
-        return value
+        return "cuda:0" if value == "cuda" else value
 
 
 class Factory(click.ParamType[str]):

@@ -35,6 +35,7 @@ class LoadedGraph:
         changing: dict[int, tuple[str, Input]] | None = None,
     ) -> None:
         self._changing = changing or {}
+        self._lacks_state = bool(changing)
         self._names = names
         self._state = state
         self._inputs = inputs
@@ -51,8 +52,9 @@ class LoadedGraph:
         if missing := [name for name, _ in self._changing.values() if name not in state]:
             raise GraphRefused(f"The recorded state lacks {missing[0][:100]!r}, which the graph uses.")
         for number, (name, expected) in self._changing.items():
-            expected.check(state[name], number)
+            expected.check(state[name], number, f"The recorded state {name[:100]!r}")
             self._state[number] = state[name]
+        self._lacks_state = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph under the thread's own settings (gradient mode, autocast, generator).
@@ -61,6 +63,8 @@ class LoadedGraph:
             GraphRefused: the call has another structure, dtype, shape or plain value than the graph was exported for.
             Exception: what an operator raises, unchanged, as the model would have.
         """
+        if self._lacks_state:
+            raise GraphRefused("The graph is one of a model with a state, and the call brings none.")
         first_input = len(self._state)
         values: list[Any] = [*self._state, *([None] * len(self._inputs))]
         _bind(self._args, args, values, "args")
@@ -102,10 +106,12 @@ class Input:
     least: tuple[int, ...]  #: each size, or the least that it may be
     most: tuple[int | None, ...]  #: each size, or the most that it may be; None: any
 
-    def check(self, value: Any, number: int) -> None:
+    def check(self, value: Any, number: int, what: str = "") -> None:
         if not isinstance(value, torch.Tensor) or value.dtype != self.dtype or not self._takes(tuple(value.shape)):
             found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
-            raise GraphRefused(f"Input {number} is {found}; this graph serves {self.dtype} {self._shape()} alone.")
+            raise GraphRefused(
+                f"{what or f'Input {number}'} is {found}; this graph serves {self.dtype} {self._shape()} alone."
+            )
 
     def _takes(self, shape: tuple[int, ...]) -> bool:
         return len(shape) == len(self.least) and all(

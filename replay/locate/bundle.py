@@ -35,6 +35,7 @@ class LocateOptions:
     against: tuple[str, ...] = ()  #: see replay.locate.sides.AGAINST
     against_model: str | None = None  #: "pkg.mod:factory" of the other side's model, typed by the user
     against_weights: Path | None = None  #: a safetensors file with the other side's weights
+    library: tuple[str, str] | None = None  #: of the other side: ("torch==2.12.0", directory it was installed into)
     frames: frozenset[int] | None = None  #: ids; None: from the incident's frame on, until one differs
     numerics: str = "faithful"  #: of the reference
     device: str | None = None  #: of the reference
@@ -55,13 +56,14 @@ class LocateOptions:
         """
         if self.numerics not in PROFILES:
             raise ValueError(f"--numerics is one of {', '.join(PROFILES)}, not {self.numerics!r}")
-        if not (self.against or self.against_model or self.against_weights):
+        if not (self.against or self.against_model or self.against_weights or self.library):
             raise ValueError(
-                "name the other side: --against portable, --against itself, --against-model pkg.mod:factory, …"
+                "name the other side: --against portable, --against itself, --against-model pkg.mod:factory, "
+                "--with torch==X, …"
             )
         check_against(self.against)
         alone = {"itself", "recorded"} & set(self.against)
-        if alone and (len(self.against) > 1 or self.against_model or self.against_weights):
+        if alone and (len(self.against) > 1 or self.against_model or self.against_weights or self.library):
             raise ValueError(f"--against {alone.pop()} goes with no other side")
 
 
@@ -132,7 +134,9 @@ def _locate(bundle: Bundle, options: LocateOptions, packed: PackedModels) -> Loc
     frames = _in_order_of_interest(manifest, chosen_frames(manifest, options.frames))
     jobs = _jobs(manifest, frames, options, packed, options.model)
     other_jobs = _other_jobs(manifest, frames, options, packed, jobs)
-    reference, other = sides(manifest, options.numerics, options.against, device=options.device)
+    reference, other = sides(
+        manifest, options.numerics, options.against, device=options.device, library=options.library
+    )
     limits = Limits(timeout_seconds=options.timeout_seconds, memory_bytes=options.memory_bytes)
     names = (f"{reference.name}{_model_name(options.model)}", f"{other.name}{_other_name(options)}")
     found: list[Located] = []

@@ -45,7 +45,14 @@ def check_against(words: Sequence[str]) -> None:
             raise ValueError(f"--against takes {', '.join(AGAINST)} or NAME=VALUE of a setting, not {word!r}")
 
 
-def sides(manifest: Manifest, numerics: str, against: Sequence[str], *, device: str | None = None) -> tuple[Side, Side]:
+def sides(
+    manifest: Manifest,
+    numerics: str,
+    against: Sequence[str],
+    *,
+    device: str | None = None,
+    library: tuple[str, str] | None = None,
+) -> tuple[Side, Side]:
     """Return the reference and what it is held against.
 
     Args:
@@ -53,6 +60,7 @@ def sides(manifest: Manifest, numerics: str, against: Sequence[str], *, device: 
         numerics: profile of the reference; of the other side too, unless ``against`` names one.
         against: words of `--against`, checked.
         device: of the reference.
+        library: ("torch==2.12.0", directory it was installed into): what the other side imports first.
 
     Raises:
         ValueError: this machine cannot run the other side.
@@ -75,6 +83,9 @@ def sides(manifest: Manifest, numerics: str, against: Sequence[str], *, device: 
         elif _DEVICE.fullmatch(word):
             other_device = word
         names.append(word)
+    if library is not None:
+        other = {number: replace(plan, library=library[1]) for number, plan in other.items()}
+        names.append(library[0])
     return (
         Side(name=numerics, plans=plans, device=device),
         Side(name=", ".join(names) or numerics, plans=other, device=other_device),

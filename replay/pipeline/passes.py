@@ -81,7 +81,7 @@ def with_stages(verdict: FrameVerdict, found: PipelineVerdict) -> FrameVerdict:
         verdict,
         level=worst(levels),
         first_difference=_first(found) or verdict.first_difference,
-        reason=verdict.reason if verdict.compared else "",
+        reason=(verdict.reason if verdict.compared else "") or found.reason,
         stages=found.stages,
         compared=True,
     )

@@ -23,6 +23,11 @@ from replay.verdict import Difference, Level, StageVerdict, worst
 
 __all__ = ["PipelineVerdict", "compare_stages"]
 
+_OTHER_STATE = (
+    "its model changes tensors of its own from call to call, and a pipeline begins without what the recorded one had; "
+    "replay without --pipeline gives it to the model"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineVerdict:
@@ -56,8 +61,9 @@ def compare_stages(
     models = {model.id: model for model in bundle.manifest.models}
     recorded = [by_id[each] for each in frame.calls if each in by_id and by_id[each].parent is None]
     stages += _models(bundle, frame, recorded, models, ran, thresholds)
+    remembers = any(models[call.model].state for call in recorded)
     if ran.raised is not None or frame.status == "raised":
-        return _exceptions(frame, ran, stages)
+        return _from_another_state(_exceptions(frame, ran, stages), remembers)
     if frame.output is not None and ran.answer is not None:
         compared = compare_answers(
             recorded_answer(frame.output, bundle.tensor_bytes), ran.answer, thresholds=thresholds, where="answer"
@@ -67,7 +73,14 @@ def compare_stages(
     if not answers:
         reason = "the pipeline called no model that was recorded, and the service's answer was not recorded"
         return PipelineVerdict(level=Level.NOT_REPLAYABLE, stages=tuple(stages), reason=reason)
-    return PipelineVerdict(level=_final(answers), stages=tuple(stages))
+    return _from_another_state(PipelineVerdict(level=_final(answers), stages=tuple(stages)), remembers)
+
+
+def _from_another_state(verdict: PipelineVerdict, remembers: bool) -> PipelineVerdict:
+    """A pipeline's model cannot be given the state that the recorded one had: its other answer proves nothing."""
+    if not remembers or verdict.level is not Level.DIVERGED:
+        return verdict
+    return replace(verdict, level=Level.INCONCLUSIVE, reason=_OTHER_STATE)
 
 
 def _final(answers: Sequence[StageVerdict]) -> Level:
@@ -111,7 +124,8 @@ def _models(
         if call.status == "open" or (item := _item_of(call, frame, again)) is None:
             continue
         stages.append(_preprocess(bundle, call, again, name, item))
-        weights = models[call.model].weights
+        # A state is among the pipeline's own tensors and not among the recorded weights.
+        weights = models[call.model].weights if not models[call.model].state else None
         note = ""
         if weights is not None and again.weights is not None and weights.digest != again.weights:
             note = f"the pipeline's model has other weights: {again.weights[:12]}…, recorded {weights.digest[:12]}…"

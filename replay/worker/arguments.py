@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import keyword
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from recorder.bundle.tensors import dense_order
 from recorder.bundle.values import DTYPES, ITEM_SIZE_BYTES, MAX_DEPTH
 from replay.show.text import inert
 
-__all__ = ["NotRebuildable", "rebuild"]
+__all__ = ["NotRebuildable", "Placing", "rebuild"]
 
 _CACHE_LINE_BYTES = 64
 
@@ -34,14 +35,29 @@ class NotRebuildable(Exception):
     """An argument that cannot be given to the model again; the message is one sentence that says which and why."""
 
 
-def rebuild(tagged: Any, payload: memoryview, *, where: str = "args", device: str = "cpu", depth: int = 0) -> Any:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """Where tensors go."""
+
+    device: str = "cpu"  #: of the model
+    from_cpu: bool = False  #: whether tensors of the CPU go there too: the call was recorded on the CPU altogether
+
+    def of(self, recorded: str) -> str:
+        """The device of a tensor that was recorded on that one."""
+        return "cpu" if recorded == "cpu" and not self.from_cpu else self.device
+
+
+_CPU = Placing()
+
+
+def rebuild(tagged: Any, payload: memoryview, *, where: str = "args", placing: Placing = _CPU, depth: int = 0) -> Any:
     """Build one value.
 
     Args:
         tagged: its tagged JSON form, tensors with ``offset`` into the payload (`recorder.capture.describe`).
         payload: the bytes of all tensors.
         where: how to name this value in an error, such as "args[0]".
-        device: where tensors that were on a GPU go; those of the CPU stay there.
+        placing: where tensors go; arrays of numpy stay what they are.
 
     Raises:
         NotRebuildable: the recording lacks a part, or building it would take the host's code.
@@ -51,30 +67,30 @@ def rebuild(tagged: Any, payload: memoryview, *, where: str = "args", device: st
     [(tag, content)] = tagged.items()
     match tag:
         case "tensor":
-            return _tensor(content, payload, where, device)
+            return _tensor(content, payload, where, placing)
         case "scalar":
             return content
         case "float":
             return _NUMBERS[content]
         case "tuple" | "list":
             items = [
-                rebuild(item, payload, where=f"{where}[{index}]", device=device, depth=depth + 1)
+                rebuild(item, payload, where=f"{where}[{index}]", placing=placing, depth=depth + 1)
                 for index, item in enumerate(content)
             ]
             return tuple(items) if tag == "tuple" else items
         case "dict":
             return {
-                key: rebuild(item, payload, where=f"{where}[{key!r}]", device=device, depth=depth + 1)
+                key: rebuild(item, payload, where=f"{where}[{key!r}]", placing=placing, depth=depth + 1)
                 for key, item in content
             }
         case "record":
-            return _record(content, payload, where, device, depth)
+            return _record(content, payload, where, placing, depth)
         case "opaque":
             raise NotRebuildable(f"{where} was an object of type {inert(content)}, which could not be recorded")
     raise NotRebuildable(f"{where} is not a value this version knows")
 
 
-def _record(content: dict[str, Any], payload: memoryview, where: str, device: str, depth: int) -> Any:
+def _record(content: dict[str, Any], payload: memoryview, where: str, placing: Placing, depth: int) -> Any:
     claimed, names = str(content["type"]), [str(name) for name, _ in content["fields"]]
     if content["form"] != "namedtuple":
         raise NotRebuildable(
@@ -90,13 +106,13 @@ def _record(content: dict[str, Any], payload: memoryview, where: str, device: st
     )
     return kind(
         *(
-            rebuild(item, payload, where=f"{where}.{name}", device=device, depth=depth + 1)
+            rebuild(item, payload, where=f"{where}.{name}", placing=placing, depth=depth + 1)
             for name, item in content["fields"]
         )
     )
 
 
-def _tensor(content: dict[str, Any], payload: memoryview, where: str, device: str) -> Any:
+def _tensor(content: dict[str, Any], payload: memoryview, where: str, placing: Placing) -> Any:
     dtype, shape, strides = content["dtype"], tuple(content["shape"]), tuple(content["strides"])
     offset, size_bytes = content["offset"], content["size_bytes"]
     if dtype not in DTYPES or len(shape) != len(strides) or any(size < 0 for size in shape):
@@ -108,8 +124,8 @@ def _tensor(content: dict[str, Any], payload: memoryview, where: str, device: st
     )
     if content["container"] == "numpy":
         return _array(memory, first, dtype, shape, strides)
-    target = device if content["device"] != "cpu" else "cpu"
-    return _torch_tensor(memory, dtype, shape, strides, content.get("alignment") or 0, target)
+    device = placing.of(content["device"])
+    return _torch_tensor(memory, dtype, shape, strides, content.get("alignment") or 0, device)
 
 
 def _laid_out(

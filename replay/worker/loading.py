@@ -14,10 +14,11 @@ import torch
 from recorder.bundle.codec import from_json
 from recorder.bundle.manifest import TensorLayout
 from recorder.models.compiled import original_name, without_wrappers
+from recorder.models.state import StateNames, StateRefused, put_state
 from replay.show.text import inert
 from replay.worker.sandbox import Forbidden
 
-__all__ = ["LoadFailed", "Loaded", "load_model"]
+__all__ = ["LoadFailed", "Loaded", "load_model", "moved"]
 
 
 class LoadFailed(Exception):
@@ -32,7 +33,7 @@ class Loaded:
     module: torch.nn.Module | None = None
     notes: list[str] = field(default_factory=list)  #: sentences: what of it is not the recorded model
     training_modules: frozenset[str] = frozenset()  #: paths recorded in training mode; "" is the root
-    state: tuple[str, ...] = ()  #: patterns of the tensors that each call brings along
+    state: StateNames | None = None  #: which tensors each call brings along
 
     def put_state(self, state: dict[str, torch.Tensor]) -> None:
         """Put the model into the state that it had before a call.
@@ -40,7 +41,6 @@ class Loaded:
         Raises:
             LoadFailed: it has no place for it.
         """
-        from recorder.models.state import StateNames, StateRefused, put_state
         from replay.graph.arguments import GraphRefused
         from replay.graph.run import LoadedGraph
 
@@ -48,7 +48,7 @@ class Loaded:
             if isinstance(self.call, LoadedGraph):
                 self.call.put_state(state)
             elif self.module is not None:
-                put_state(self.module, StateNames(self.state), state)
+                put_state(self.module, self.state or StateNames(()), state)
             else:
                 raise LoadFailed("the recorded model has a state, and this one is no module that could be given it")
         except (StateRefused, GraphRefused) as refused:
@@ -79,7 +79,7 @@ def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
             "state" (patterns of the tensors that are no weights),
             "add_path" (a directory to import the factory from), "options" of an ONNX session, "profile".
         graph: the graph document, where that is the source.
-        device: where the model goes.
+        device: where the model goes, all of it; an ONNX model stays on the CPU.
 
     Raises:
         LoadFailed: it cannot be had; nothing was left half-loaded.
@@ -90,7 +90,11 @@ def load_model(request: dict[str, Any], graph: bytes, device: str) -> Loaded:
     if request["source"] == "onnx":
         return _from_onnx(request)
     names = {key: list(dict.fromkeys(map(original_name, request[key]))) for key in ("training_modules", "state")}
-    return _from_factory(request | names, layouts, device)
+    try:
+        state = StateNames(names["state"])
+    except StateRefused as refused:
+        raise LoadFailed(str(refused)) from refused
+    return _from_factory(request | names, layouts, device, state)
 
 
 def _from_graph(request: dict[str, Any], graph: bytes, layouts: dict[str, TensorLayout], device: str) -> Loaded:
@@ -114,7 +118,7 @@ def _from_onnx(request: dict[str, Any]) -> Loaded:
     return Loaded(call, notes=notes)
 
 
-def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], device: str) -> Loaded:
+def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], device: str, state: StateNames) -> Loaded:
     compiles: list[str] = []
     with _without_compiler(compiles):
         model = _call_factory(request["factory"], request["add_path"])
@@ -132,7 +136,7 @@ def _from_factory(request: dict[str, Any], layouts: dict[str, TensorLayout], dev
         _lay_out(model, layouts, request)
     else:
         notes.append("the recorded weights are not known; the factory's own are used")
-    loaded = Loaded(model, model.to(device), notes, frozenset(request["training_modules"]), tuple(request["state"]))
+    loaded = Loaded(model, moved(model, device), notes, frozenset(request["training_modules"]), state)
     loaded.restore_training()
     return loaded
 
@@ -197,6 +201,20 @@ def _apply(model: torch.nn.Module, tensors: dict[str, torch.Tensor], request: di
         apply_weights(model, tensors, request["training_modules"], request["state"])
     except WeightsRefused as refused:
         raise LoadFailed(f"the recorded weights do not fit the model of {request['factory']}: {refused}") from refused
+
+
+def moved(model: torch.nn.Module, device: str) -> torch.nn.Module:
+    """Move every tensor of a module, those in plain attributes too, which torch's own ``to`` leaves where they are."""
+    from recorder.models import tensors_of_module
+    from replay.worker.weights import assign
+
+    model.to(device)
+    made: dict[int, torch.Tensor] = {}
+    for name, tensor in tensors_of_module(model).items():
+        there = made.setdefault(id(tensor), tensor.to(device))
+        if there is not tensor:
+            assign(model, name.split("."), there)
+    return model
 
 
 def _lay_out(model: torch.nn.Module, layouts: dict[str, TensorLayout], request: dict[str, Any]) -> None:

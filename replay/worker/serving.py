@@ -18,7 +18,7 @@ from recorder.environment import capture_environment
 from recorder.torch_settings import write_settings
 from replay.graph.arguments import GraphRefused
 from replay.show.text import inert
-from replay.worker.arguments import NotRebuildable, rebuild
+from replay.worker.arguments import NotRebuildable, Placing, rebuild
 from replay.worker.attributing import NoAttribution, attributed
 from replay.worker.comparing import compare
 from replay.worker.loading import Loaded, LoadFailed, load_model
@@ -33,6 +33,8 @@ _AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float
 _MAX_MESSAGE_CHARS = 2000
 #: How torch and onnxruntime say it, whose exceptions for it are those of any failure.
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|bad_alloc|bad allocation|Failed to allocate memory")
+#: What an operator says of tensors on two devices, those of the CPU and of the meta device included.
+_TWO_DEVICES = re.compile(r"tensors to be on the same device|is not on the expected device")
 
 Answer = tuple[dict[str, Any], Sequence[bytes | bytearray]]
 
@@ -97,7 +99,7 @@ class Server:
             self._models.pop(key, None)
         self._limit_time()
         try:
-            loaded = load_model(request, bytes(payload), self._device)
+            loaded = load_model(request, bytes(payload), request["device"])
         except LoadFailed as failed:
             return {"status": "refused", "reason": str(failed), "refused": refusals()}
         except MemoryError:
@@ -107,19 +109,21 @@ class Server:
 
     def _run(self, request: dict[str, Any], payload: bytearray) -> Answer:
         model = self._models[request["model"]]
+        placing = Placing(device=request["device"], from_cpu=request["recorded_device"] == "cpu")
         try:
             view = memoryview(payload)
-            args = rebuild(request["args"], view, where="args", device=self._device)
-            kwargs = rebuild(request["kwargs"], view, where="kwargs", device=self._device)
+            args = rebuild(request["args"], view, where="args", placing=placing)
+            kwargs = rebuild(request["kwargs"], view, where="kwargs", placing=placing)
             if request["state"] is not None:
-                model.put_state(rebuild(request["state"], view, where="state", device=self._device))
+                model.put_state(rebuild(request["state"], view, where="state", placing=placing))
         except (NotRebuildable, LoadFailed) as lacking:
             return {"status": "refused", "reason": str(lacking)}, ()
         settings = request["settings"]
+        settings["autocast"] = _on_device(settings["autocast"], request["recorded_device"], request["device"])
         model.set_training(settings["training"])
         self._limit_time()
         not_restored = [*_restore_generator(request["rng"], view), *_unknown_modes(settings)]
-        watcher = Watcher(request["watch"], view, self._device) if "watch" in request else None
+        watcher = Watcher(request["watch"], view) if "watch" in request else None
         started = time.perf_counter()
         try:
             if "attribute" in request:
@@ -128,10 +132,11 @@ class Server:
             else:
                 with _calling(settings), watcher.watching(model) if watcher else contextlib.nullcontext():
                     output = model.call(*args, **kwargs)
-            if self._device != "cpu":
+            if request["device"].startswith("cuda"):
                 torch.cuda.synchronize()
         except BaseException as error:  # noqa: BLE001 - whatever the model raises is its answer
-            return self._raised(error), ()
+            moved = request["recorded_device"] != request["device"]
+            return self._raised(error, moved), ()
         seconds = time.perf_counter() - started
         described = describe(output)
         if described.size_bytes > request["max_answer_bytes"]:
@@ -150,13 +155,13 @@ class Server:
         seen, parts = watcher.reply()
         return reply | {"seen": seen, "seen_from": len(answer)}, (answer, *parts)
 
-    def _raised(self, error: BaseException) -> dict[str, Any]:
+    def _raised(self, error: BaseException, moved: bool) -> dict[str, Any]:
         kind = type(error)
         return {
             "status": "raised",
             "type": f"{kind.__module__}.{kind.__qualname__}"[:200],
             "message": str(error)[:_MAX_MESSAGE_CHARS],
-            "cannot": _why_it_cannot_run_here(error),
+            "cannot": _why_it_cannot_run_here(error, moved),
             "refused": refusals(),
         }
 
@@ -165,18 +170,26 @@ class Server:
             limit_cpu_seconds(self._cpu_seconds)
 
 
-def _why_it_cannot_run_here(error: BaseException) -> str | None:
+def _why_it_cannot_run_here(error: BaseException, moved: bool) -> str | None:
     """A reason where an exception tells of this machine or worker and not of the model; else None."""
     text = _first_line(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(text):
         return "it needs more memory than the worker has"
     if isinstance(error, Forbidden | GraphRefused | NoAttribution):
         return text
+    if moved and _TWO_DEVICES.search(text):
+        return f"a part of it stays on another device than asked for (its own code names one?): {text}"
     if isinstance(error, ImportError):
         return f"it needs a module that is not installed here: {text}"
     if isinstance(error, NotImplementedError):
         return f"it needs an operator that this torch does not have here: {text}"
     return None
+
+
+def _on_device(autocast: dict[str, str], recorded: str, here: str) -> dict[str, str]:
+    """The autocast modes of a call that is run on another device: what was on for that one is on for this one."""
+    kinds = {recorded.partition(":")[0]: here.partition(":")[0]}
+    return {kinds.get(kind, kind): dtype for kind, dtype in sorted(autocast.items(), key=lambda mode: mode[0] in kinds)}
 
 
 @contextlib.contextmanager

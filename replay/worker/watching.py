@@ -61,16 +61,14 @@ class Watcher:
             offset, size]`` of calls that get these arguments in place of their own;
             ``sampled``: sketch as the recorder does at capture.
         payload: what the arguments' tensors point into.
-        device: where tensors that were on a GPU go.
     """
 
-    def __init__(self, request: dict[str, Any], payload: memoryview, device: str) -> None:
+    def __init__(self, request: dict[str, Any], payload: memoryview) -> None:
         self._within = _key(request["within"]) if request["within"] is not None else None
         self._keep = {_key(each) for each in request["keep"]}
         self._forced = {
             _key(key): (tagged, payload[offset : offset + size]) for key, tagged, offset, size in request["force"]
         }
-        self._device = device
         self._sampled = request["sampled"]
         self._records: list[_Record] = []
         self._stack: list[int] = []
@@ -236,8 +234,8 @@ class Watcher:
         """The reference's arguments in place of a call's own."""
         tagged, data = self._forced[key]
         with self._at_work():
-            reference = rebuild(tagged, data, where="reference", device=self._device)
-        return self._with_own_state(reference, (args, kwargs))
+            reference = rebuild(tagged, data, where="reference")
+            return self._with_own_state(reference, (args, kwargs))
 
     def _with_own_state(self, reference: Any, own: Any) -> Any:
         """The reference's tensors, but the weights of the model that runs here, and all that is no tensor."""
@@ -246,7 +244,8 @@ class Watcher:
         if type(own) is dict and isinstance(reference, dict):
             return {key: self._with_own_state(reference.get(key), item) for key, item in own.items()}
         both = isinstance(own, torch.Tensor) and isinstance(reference, torch.Tensor)
-        return reference if both and not self._name(own) else own
+        # Each goes where the layer's own argument lies: the reference may have been run on another device.
+        return reference.to(own.device) if both and not self._name(own) else own
 
     def _name(self, tensor: Any) -> str:
         """The name of the weight that a tensor is a view of; empty for anything else."""

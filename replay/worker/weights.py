@@ -18,7 +18,7 @@ from recorder.models.state import StateNames
 from recorder.models.tensors import tensors_of_module
 from recorder.models.weights_file import SAFETENSORS_DTYPES
 
-__all__ = ["WeightsRefused", "apply_weights", "laid_out", "load_weights"]
+__all__ = ["WeightsRefused", "apply_weights", "assign", "laid_out", "load_weights"]
 
 _DTYPES = {name: dtype for dtype, name in SAFETENSORS_DTYPES.items()}
 #: The header of a model with a hundred thousand tensors is about 10 MB.
@@ -101,7 +101,7 @@ def apply_weights(
     for name, tensor in tensors.items():
         # Tied weights stay tied: the first name's memory serves them all.
         new = made.setdefault(id(own[name]), _like(own[name], tensor))
-        _assign(module, name.split("."), new)
+        assign(module, name.split("."), new)
     for path, submodule in modules.items():
         submodule.training = path in training_modules
 
@@ -259,12 +259,12 @@ def _like(own: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     return torch.nn.Buffer(placed) if isinstance(own, torch.nn.Buffer) else placed
 
 
-def _assign(module: torch.nn.Module, path: list[str], tensor: torch.Tensor) -> None:
-    """Follow submodules as far as they go; the rest is an attribute, perhaps inside a list or dict."""
+def assign(module: torch.nn.Module, path: list[str], tensor: torch.Tensor) -> None:
+    """Put a tensor into a module: submodules as far as they go, then an attribute, perhaps inside a list or dict."""
     name, *rest = path
     child = module._modules.get(name)
     if rest and child is not None:
-        _assign(child, rest, tensor)
+        assign(child, rest, tensor)
     elif not rest and name in module._parameters:
         module._parameters[name] = tensor  # type: ignore[assignment]
     elif not rest and name in module._buffers:

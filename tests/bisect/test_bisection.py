@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from replay.bisect.findings import exit_code, findings
 from replay.bisect.library import LibraryUnavailable, installed, is_requirement
 from replay.load import UserConfig
 from replay.session import Session
+from tests.bisect.wheels import wheels  # noqa: F401 - a fixture
 from tests.cli.conftest import replay  # noqa: F401 - a fixture
 from tests.replay.bundles_of_calls import Recording, images
 from tests.replay.conftest import MODELS, recording  # noqa: F401 - a fixture
@@ -101,25 +101,6 @@ def test_what_cannot_be_run_is_said_with_the_remedy(recording: Recording, replay
     assert replay("bisect", path.with_name("missing.zst")).code == 2
 
 
-@pytest.fixture
-def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """pip finds one small library and nothing else."""
-    directory = tmp_path / "wheels"
-    directory.mkdir()
-    for version, offset in (("1.0", 1), ("2.0", 2)):
-        info = f"flight_recorder_test_library-{version}.dist-info"
-        with zipfile.ZipFile(directory / f"flight_recorder_test_library-{version}-py3-none-any.whl", "w") as wheel:
-            wheel.writestr("flight_recorder_test_library.py", f"OFFSET = {offset}\n")
-            wheel.writestr(
-                f"{info}/METADATA", f"Metadata-Version: 2.1\nName: flight-recorder-test-library\nVersion: {version}\n"
-            )
-            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-            wheel.writestr(f"{info}/RECORD", "")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
-    return directory
-
-
 def test_another_version_of_a_library_explains_the_bits(recording: Recording, wheels: Path) -> None:  # noqa: F811
     """Installed from a wheel for this run only, and imported by the workers that try it."""
     record = recording.attach(lambda x: x + 1.0)
@@ -134,7 +115,7 @@ def test_another_version_of_a_library_explains_the_bits(recording: Recording, wh
     assert [factor.recorded for factor in found.factors if factor.name == "library"] == [requirement]
 
 
-def test_a_version_that_is_nowhere_is_one_sentence(wheels: Path) -> None:
+def test_a_version_that_is_nowhere_is_one_sentence(wheels: Path) -> None:  # noqa: F811
     with pytest.raises(LibraryUnavailable, match=r"flight-recorder-test-library==9\.9 could not be installed here"):
         installed("flight-recorder-test-library==9.9").__enter__()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from recorder import FlightRecorder
 from recorder.bundle import Bundle
@@ -14,6 +15,7 @@ from replay.run import replay_bundle
 from replay.verdict import Level, ReplayResult
 from tests.graphs.networks import Padded
 from tests.models.networks import seeded
+from tests.waiting import WAIT_SECONDS
 
 #: Heights divisible by four and others are two branches of the model; more of the first kind than graphs are asked for.
 HEIGHTS = (16, 20, *range(24, 24 + 4 * 16, 4), 17, 18, 19)
@@ -62,3 +64,31 @@ def test_a_shape_that_no_graph_serves_asks_for_the_code(path: Path) -> None:
     levels = [frame.level for frame in result.frames]
     assert levels.count(Level.BIT_EXACT) == 1 and result.exit_code == 3
     assert any("name the model store" in frame.reason for frame in result.frames)
+
+
+class Scaled(nn.Module):
+    """Takes a plain number, for each value of which a graph is another one."""
+
+    def forward(self, x: torch.Tensor, factor: float) -> torch.Tensor:
+        return x * factor
+
+
+def test_more_kinds_of_inputs_than_graphs_serve_ask_for_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundle says so plainly, and so does the replay of each call that has no graph, with the remedy."""
+    monkeypatch.setattr("recorder.identify.MAX_GRAPHS", 1)
+    with FlightRecorder(sink=str(tmp_path), max_bytes=2**24, overhead_budget=1) as recorder:
+        model = recorder.attach(Scaled(), name="scaled")
+        for rows, factor in ((1, 0.5), (2, 1.5)):
+            model(torch.ones(rows, 4), factor)
+        sealed = recorder.trigger("look").wait(WAIT_SECONDS).path
+    assert sealed is not None
+    with Bundle.open(Path(sealed)) as bundle:
+        [recorded] = bundle.manifest.models
+    assert len(recorded.graphs) == 1
+    assert [problem for problem in recorded.problems if "more kinds of inputs than 1 graphs serve" in problem]
+    served, unserved = replayed(Path(sealed)).frames
+    assert served.level is Level.BIT_EXACT
+    assert unserved.level is Level.NOT_REPLAYABLE and "--model pkg.mod:factory" in unserved.reason
+    assert "its graphs serve calls with other shapes or arguments" in unserved.reason, unserved.reason

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
+from torch import nn
 
 from replay.show.text import cells
+from tests.bisect.wheels import wheels  # noqa: F401 - a fixture
 from tests.cli.conftest import Run, assert_one_sentence, replay  # noqa: F401 - a fixture
 from tests.locate import models_for_tests as models
 from tests.locate.conftest import MODELS
@@ -78,3 +81,32 @@ def test_wrong_arguments_are_one_sentence(recording: Any, replay: Run, arguments
     ended = replay("locate", bundle_of(recording, models.steady()), *arguments)
     assert ended.code == 2 and words in ended.err
     assert_one_sentence(ended.err)
+
+
+def test_two_versions_of_a_library_are_held_against_each_other(
+    recording: Any,
+    replay: Run,  # noqa: F811
+    wheels: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Installed for the other side alone, gone at the end; a version that is nowhere, wrong forms: one sentence."""
+    rooms = tmp_path / "rooms"
+    rooms.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(rooms))
+    recording.attach(nn.Identity(), store=False)(torch.zeros(4))
+    path = recording.write()
+    model = ("--model", "tests.bisect.models:of_library")
+    ended = replay("locate", path, "--with", "flight-recorder-test-library==2.0", *model, "--json")
+    assert ended.code == 1, ended.err
+    found = ended.json()
+    assert found["other"].startswith("flight-recorder-test-library==2.0") and found["reference"].startswith("faithful")
+    assert found["calls"][0]["first_difference"]["path"] == ""
+    assert not list(rooms.glob("replay-with-*"))
+    nowhere = replay("locate", path, "--with", "flight-recorder-test-library==9.9", *model)
+    assert nowhere.code == 2
+    assert_one_sentence(nowhere.err, ("could not be installed here from wheels",))
+    for wrong in (("--with", "torch"), ("--with", "a==1", "--against", "itself")):
+        ended = replay("locate", path, *wrong, *model)
+        assert ended.code == 2
+        assert_one_sentence(ended.err)

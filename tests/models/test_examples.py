@@ -14,11 +14,18 @@ import torch
 from click.testing import CliRunner
 from skimage import data
 
+from recorder import FlightRecorder
+from recorder.bundle import Bundle
 from recorder.models import ModelStore
 from replay.commands.model import model as model_group
 from replay.graph.document import load_graph
+from replay.load import UserConfig
+from replay.options import ReplayOptions
+from replay.run import replay_bundle
+from replay.verdict import Level
 from replay.worker.weights import load_weights
-from tests.models.support import exported, same_bits, stored
+from tests.models.support import same_bits
+from tests.waiting import WAIT_SECONDS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -78,26 +85,33 @@ def test_mtcnn_finds_the_face() -> None:
     assert mtcnn.detect(data.chelsea(), networks).shape == (0, 5)
 
 
-def test_mtcnn_detects_the_same_through_stored_graphs(tmp_path: Path) -> None:
-    """Three networks, one graph for each shape they were called with."""
+def test_an_incident_of_mtcnn_replays_from_its_stored_graphs(tmp_path: Path) -> None:
+    """Three attached networks on a face: every call bit for bit, without code, of few graphs for many sizes."""
     import mtcnn
 
-    networks = mtcnn.factory()
-    called: list[bool] = []
-
-    def through_the_store(name: str) -> Any:
-        def call(batch: torch.Tensor) -> Any:
-            graph = stored(networks[name], exported(networks[name], (batch,), {}), tmp_path)
-            answer = graph(batch)
-            called.append(same_bits(answer, networks[name](batch)))
-            return answer
-
-        return call
-
-    image = np.ascontiguousarray(data.astronaut()[40:200, 140:300])
-    faces = mtcnn.detect(image, {name: through_the_store(name) for name in networks})
-    assert len(called) >= 5 and all(called)
-    assert np.array_equal(faces, mtcnn.detect(image, networks)) and len(faces) == 1
+    with FlightRecorder(sink=tmp_path, pre_frames=8, max_bytes=2**26, overhead_budget=1) as recorder:
+        networks = {name: recorder.attach(network, name=name) for name, network in mtcnn.factory().items()}
+        image = np.ascontiguousarray(data.astronaut()[40:200, 140:300])
+        with recorder.frame(image=image) as frame:
+            faces = mtcnn.detect(image, networks)
+            frame.output = faces.tolist()
+        assert len(faces) == 1
+        assert recorder.flush(WAIT_SECONDS)
+        sealed = recorder.trigger("look").wait(WAIT_SECONDS).path
+    assert sealed is not None
+    path = Path(sealed)
+    with Bundle.open(path) as bundle:
+        models = bundle.manifest.models
+        assert [model.name for model in models] == ["pnet", "rnet", "onet"]
+        assert not any(model.problems for model in models)
+        [proposals] = [model for model in models if model.name == "pnet"]
+        served = {graph.signature for graph in proposals.graphs}
+        assert len(served) > len({graph.digest for graph in proposals.graphs}), "one graph serves several scales"
+        assert len(bundle.manifest.calls) >= 6
+        options = ReplayOptions(bundle_path=path, config=UserConfig(), repeat=1)
+        result = replay_bundle(bundle, options)
+    assert (result.verdict, result.exit_code) == (Level.BIT_EXACT, 0), result.conclusion
+    assert {frame.level for frame in result.frames} == {Level.BIT_EXACT}
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,19 @@ class Rows(nn.Module):
         return self.cell(torch.cat([x, self.hidden], 1))
 
 
+class Large(nn.Module):
+    """A bank of a little more than four megabytes, of which each answer tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 4)
+        self.register_buffer("bank", torch.zeros(1, 2**20 + 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.bank.add_(x.sum())
+        return self.head(x) - 3 * self.bank[:, :4]
+
+
 def _made(kind: type[nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     return kind()
@@ -92,6 +105,10 @@ def replaced() -> nn.Module:
 
 def norm() -> nn.Module:
     return _made(Norm)
+
+
+def large() -> nn.Module:
+    return _made(Large).eval()
 
 
 def rows() -> nn.Module:
