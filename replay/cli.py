@@ -43,6 +43,7 @@ COMMANDS: dict[str, str] = {
     "minimize": "replay.commands.minimize:minimize",
     "probe": "replay.commands.probe:probe",
     "suite": "replay.commands.suite:suite",
+    "fleet": "replay.commands.fleet:fleet",
     "catalog": "replay.commands.catalog:catalog",
     "recover": "replay.commands.recover:recover",
     "seal": "replay.commands.seal:seal",

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib import resources
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from recorder.bundle import Bundle
 from replay.probe.finding import Curve, Finding
 from replay.probe.probing import Probed
 from replay.report.pictures import picture
+from replay.show.static_page import render
 from replay.show.story import headline
 from replay.show.text import id_ranges, inert
 
@@ -33,19 +27,8 @@ def page(bundle: Bundle, probed: Probed, name: str) -> str:
         probed: what was found.
         name: of the bundle's file.
     """
-    style = resources.files("replay.probe").joinpath("page.css").read_text("utf-8")
-    environment = Environment(
-        loader=PackageLoader("replay.probe", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["inert"] = inert
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    return environment.get_template("page.html").render(
-        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        style=Markup(style),  # noqa: S704 - our own file, word for word
+    return render(
+        "replay.probe",
         headline=headline(bundle.manifest, inert),
         name=inert(name, 120),
         bundle_id=bundle.id,
