@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recorder import __version__
 from recorder.bundle import BundleWriter
@@ -27,7 +27,6 @@ from recorder.bundle.values import MappingValue, OpaqueValue, SequenceValue, Ten
 from recorder.counts import Counts
 from recorder.privacy import Level
 from recorder.records import Kind
-from recorder.sealer.diagnosing import Diagnosing
 from recorder.sealer.latched import Latched, placeholder_context
 from recorder.sealer.placing import placed
 from recorder.sealer.redacting import Redacting, image_field
@@ -35,6 +34,9 @@ from recorder.sealer.sound import finish_sound
 from recorder.sealer.stages import MALFORMED, StageRecord
 from recorder.sealer.thinning import thin
 from recorder.sealer.tracking import TrackSource
+
+if TYPE_CHECKING:
+    from recorder.sealer.diagnosing import Diagnosing
 
 __all__ = ["assemble"]
 
@@ -77,7 +79,7 @@ def assemble(
     path = scratch / "bundle.zst"
     privacy = privacy if privacy is not None else Redacting(latched.privacy)
     with BundleWriter(scratch) as writer:
-        diagnosing = Diagnosing(profile, incident, records) if profile is not None else None
+        diagnosing = None if profile is None else _diagnosing(profile, incident, records)
         draft = _Draft(writer, latched, privacy, _last_metadata(records), diagnosing)
         for record in records:
             try:
@@ -117,6 +119,13 @@ def assemble(
             manifest = thin(manifest, writer, max_bundle_bytes, annotate)
         finish_sound(writer, path, manifest, annotate)
     return path
+
+
+def _diagnosing(profile: Path, incident: Incident, records: Sequence[StageRecord]) -> Diagnosing:
+    # Imported by services with a profile alone: a sealer is to be small.
+    from recorder.sealer.diagnosing import Diagnosing
+
+    return Diagnosing(profile, incident, records)
 
 
 def _only_weights(latched: Latched, calls: Sequence[Call]) -> str | None:

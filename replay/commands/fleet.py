@@ -33,7 +33,7 @@ _COLOURS = {
 
 @click.group(short_help="Many incidents against one candidate.")
 def fleet() -> None:
-    """Replay what happened in production against a fix, before it is rolled out."""
+    """Replay what happened against a fix before it is rolled out. Example: `replay fleet run incidents/ -o tried/`."""
 
 
 @fleet.command()

@@ -150,7 +150,7 @@ def probe(
 
 def _print(probed: Probed, page: Path | None) -> None:
     frames = f"frame{'' if len(probed.frames) == 1 else 's'} {id_ranges(probed.frames)}"
-    print_line(f"{probed.task}, {frames}, {probed.runs} runs in {probed.seconds:.1f} s")
+    print_wrapped(f"{probed.task}, {frames}, {probed.runs} runs in {probed.seconds:.1f} s")
     for finding in probed.findings:
         print_line()
         print_line(_mark(finding) + "  " + styled(finding.name, bold=True))
