@@ -15,9 +15,6 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from recorder.bundle.manifest import Trigger
 from recorder.bundle.values import JsonValue
-from recorder.drift.answers import TESTS as ANSWER_TESTS
-from recorder.drift.reference import checked_rate
-from recorder.drift.watcher import Departure
 from recorder.image_signals import IMAGE_SIGNALS
 from recorder.output_shift import TESTS, ShiftTest, WindowFigures
 from recorder.quantile import StreamingQuantile
@@ -278,6 +275,8 @@ class _OutputShift:
         significance = min(max(self._per_hour * hours, MIN_SIGNIFICANCE), MAX_SIGNIFICANCE)
         known = frame.watched.watcher.normal.answers if frame.watched is not None else None
         if known is not None:
+            from recorder.drift.answers import TESTS as ANSWER_TESTS
+
             shift, before_frames, tests = known.judge(answers, significance), known.frames, ANSWER_TESTS
         else:
             before_frames, tests = stream.test.reference_frames, TESTS
@@ -313,6 +312,9 @@ class _Comparison:
     """A stream that has left its reference, by the detectors of one group."""
 
     def __init__(self, kind: str, parameters: Mapping[str, Any]) -> None:
+        from recorder.drift.reference import checked_rate
+        from recorder.drift.watcher import Departure
+
         self._kind = kind
         rate = parameters.get("frames_per_false_alarm")
         self._rate = None if rate is None else checked_rate(rate)

@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
@@ -21,12 +21,14 @@ from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
 from recorder.sealer.measuring import Measuring
 from recorder.sealer.redacting import stream_name
-from recorder.sealer.references import References
 from recorder.sealer.rules import Rules
 from recorder.sealer.stages import MALFORMED, SpooledStages, StageRecord, checked, read_stages
 from recorder.sealer.tracking import Tracking
 from recorder.sealer.window import ClosedWindow, incident_name
 from recorder.track import Row
+
+if TYPE_CHECKING:
+    from recorder.sealer.references import References
 
 __all__ = ["Follower"]
 

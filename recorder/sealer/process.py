@@ -10,7 +10,7 @@ import select
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recorder.keeper import lock_path, wake_path
 from recorder.limits import Limits, limits_path
@@ -22,7 +22,6 @@ from recorder.sealer.follower import Follower
 from recorder.sealer.leftover import salvage
 from recorder.sealer.memory import give_back
 from recorder.sealer.progress import Progress, progress_path, sealed_before
-from recorder.sealer.references import References, learnt_path
 from recorder.sealer.scratch import close_scratch, open_scratch
 from recorder.sealer.sealing import Sealing
 from recorder.sealer.tracking import Tracking
@@ -32,6 +31,9 @@ from recorder.sinks import Sink, open_sink
 from recorder.status import StatusWriter, status_path
 from recorder.track import track_path
 from recorder.trust.protection import Protection
+
+if TYPE_CHECKING:
+    from recorder.sealer.references import References
 
 __all__ = ["main", "serve"]
 
@@ -56,7 +58,7 @@ class _Served:
         sink: Sink,
         sealing: Sealing,
         limits: Limits,
-        references: References,
+        references: References | None,
     ) -> None:
         self.path = path
         self.reader = RingReader(path)
@@ -326,16 +328,25 @@ class _Sealer:
         )
         kept = self._sink.state_directory()
         self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
-        self._references = References(
-            Path(settings.profile) if settings.profile is not None else None,
-            settings.warmup_frames,
-            learnt_path(kept, directory) if kept is not None else None,
-            self._tell,
-        )
+        self._references = self._open_references(kept)
         self._refused: set[str] = set()
         self._wake = self._open_wake()
         touched, seen = settings.trigger_file, settings.trigger_file_seen
         self._file = OperatorFile(Path(touched), seen) if touched is not None else None
+
+    def _open_references(self, kept: Path | None) -> References | None:
+        """What streams are compared with; imported where there is something, since a sealer is to be small."""
+        settings = self._settings
+        if settings.profile is None and not settings.warmup_frames:
+            return None
+        from recorder.sealer.references import References, learnt_path
+
+        return References(
+            Path(settings.profile) if settings.profile is not None else None,
+            settings.warmup_frames,
+            learnt_path(kept, self._directory) if kept is not None else None,
+            self._tell,
+        )
 
     def run(self) -> None:
         empty_since = time.monotonic()

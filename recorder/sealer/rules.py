@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +12,16 @@ from recorder.bundle.codec import value_from_json
 from recorder.bundle.manifest import Trigger
 from recorder.bundle.values import TensorValue
 from recorder.counts import Counts
-from recorder.drift.scores import MAX_EMBEDDING
 from recorder.records import Kind
 from recorder.sealer.ended import EndedFrame
 from recorder.sealer.evaluators import COMPARING, EVALUATORS, Evaluator
 from recorder.sealer.latched import TriggerRule
 from recorder.sealer.placing import placed
-from recorder.sealer.references import References, Watched
 from recorder.sealer.stages import MALFORMED, StageRecord
 from recorder.track import Row
+
+if TYPE_CHECKING:
+    from recorder.sealer.references import References, Watched
 
 __all__ = ["Rules"]
 
@@ -94,6 +96,8 @@ def _embedding(stages: Sequence[StageRecord], frame: int) -> npt.NDArray[np.floa
     rows, size = tensor.shape
     frames = list(stage.head["frames"])
     row = frames.index(frame) if rows == len(frames) else 0
+    from recorder.drift.scores import MAX_EMBEDDING
+
     if not 0 < size <= MAX_EMBEDDING or row >= rows or tensor.size_bytes != 4 * rows * size:
         raise ValueError("an embedding that no host writes")
     data = stage.payload(tensor.offset + 4 * row * size, 4 * size)
