@@ -1,4 +1,4 @@
-"""What the site takes from outside of docs/: the written format stands beside its schemas, and in the site as a page."""
+"""What the site takes from outside of docs/: the written format, which stands beside its schemas."""
 
 from __future__ import annotations
 

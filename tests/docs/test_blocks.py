@@ -34,7 +34,7 @@ def test_python_blocks_run_in_order(tmp_path: Path) -> None:
     pages["README.md"].pop(0)  # test_readme runs it, and compares what its commands print
     (tmp_path / "pages.json").write_text(json.dumps(pages))
     start = "import sys; sys.stdin = open('pages.json'); from tests.docs.pages import main; main()"
-    done = run("-c", start, cwd=tmp_path)
+    done = run("-c", start, cwd=tmp_path, AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_EC2_METADATA_DISABLED="true")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("ran ") == len(pages)
 
