@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__all__ = ["FlightRecorder", "PrivacyPolicy", "Redactor", "triggers", "__version__"]
+__all__ = ["FlightRecorder", "PrivacyPolicy", "Profile", "Redactor", "triggers", "__version__"]
 
 __version__ = "0.1.0"
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from recorder import triggers
     from recorder.flight_recorder import FlightRecorder
     from recorder.privacy import PrivacyPolicy, Redactor
+    from recorder.profile import Profile
 
 
 def __getattr__(name: str) -> object:
@@ -22,6 +23,8 @@ def __getattr__(name: str) -> object:
         return importlib.import_module("recorder.flight_recorder").FlightRecorder
     if name in ("PrivacyPolicy", "Redactor"):
         return getattr(importlib.import_module("recorder.privacy"), name)
+    if name == "Profile":
+        return importlib.import_module("recorder.profile").Profile
     if name == "triggers":
         return importlib.import_module("recorder.triggers")
     raise AttributeError(f"module 'recorder' has no attribute {name!r}")

@@ -57,6 +57,7 @@ class Stats:
     payload_interval: int = 1  #: every n-th frame keeps its images and inputs; more than 1 over ``overhead_budget``
     frame_interval: int = 1  #: every n-th frame is recorded at all
     affordable_frames_per_second: float | None = None  #: in full, within the budget; None while it was never exceeded
+    references: int = 0  #: streams whose reference was learnt in a warm-up, now or before
     track_rows: int = 0  #: frames in the compact track, by a sealer that may have begun later; ten seconds behind
     track_seconds: float = 0.0  #: CPU time the sealer's process took to measure and write them
     switched_off: str | None = None  #: why the recorder gave up, None while it works
@@ -101,6 +102,10 @@ class FlightRecorder:
             at it once a second and never opens it.
         trigger_signal: the same on this signal: SIGUSR1, SIGUSR2 or a real-time one. Left alone where the host
             handles it already.
+        profile: file of what is normal (docs/drift.md), or a `recorder.Profile` that was saved to one: what `drift`,
+            `image_quality` and `output_shift` compare with.
+        warmup_frames: of a stream without a reference, learn one from its first so many frames; 0: never. A stretch
+            that drifts is not learnt from, which is counted as "warm-up-refused".
         sign_key: path of an Ed25519 private key (PEM) that bundles are signed with, read by the sealer alone. A bundle
             is sealed unsigned, counted as "not-signed", where the key cannot be used.
         encrypt_to: age recipients ("age1…"): bundles are sealed as ``….zst.age``, which only these can open. Where that
@@ -139,6 +144,8 @@ class FlightRecorder:
         max_incidents_per_day: int = 100,
         trigger_file: str | os.PathLike[str] | None = None,
         trigger_signal: int | None = None,
+        profile: str | os.PathLike[str] | None = None,
+        warmup_frames: int = 0,
         sign_key: str | os.PathLike[str] | None = None,
         encrypt_to: Sequence[str] = (),
         sink_options: Mapping[str, JsonValue] | None = None,
@@ -167,6 +174,8 @@ class FlightRecorder:
             max_bundle_bytes=max_bundle_bytes,
             ring=ring,
             notify=notify,
+            profile=profile,
+            warmup_frames=warmup_frames,
             sign_key=sign_key,
             encrypt_to=encrypt_to,
             privacy=privacy,
@@ -192,6 +201,7 @@ class FlightRecorder:
         capture_rng: bool | None = None,
         state: Sequence[str] | None = None,
         layers: bool = False,
+        embedding: str | None = None,
     ) -> M:
         """Record the calls of a model from now on; returns the same object, whose behaviour is unchanged.
 
@@ -207,11 +217,18 @@ class FlightRecorder:
                 of the weights. None: those that change again and again are found, after some calls; (): there are none.
             layers: whether what each layer of a torch module gives is digested, so that `replay locate` can compare
                 production itself. Takes up to 8 % of the time, outside of ``overhead_budget``: calls beyond go without.
+            embedding: path of a layer of a torch module, such as "features.18": what it gives is pooled to at most 512
+                numbers, on the calling thread, and compared with the reference by the `drift` trigger.
+
+        Raises:
+            ValueError: ``state`` is no sequence, or ``embedding`` names no layer of the model.
         """
         if isinstance(state, str):
             raise ValueError(f"state takes a sequence of names: state=({state!r},)")
         if not self._enabled:
             return model
+        if embedding is not None and embedding not in _layers_of(model):
+            raise ValueError(f"embedding={embedding!r} names no layer of the model; see model.named_modules()")
         try:
             from recorder.hooks.attachments import Unsupported, attachment_of
 
@@ -230,6 +247,7 @@ class FlightRecorder:
                         capture_rng=capture_rng,
                         state=None if state is None else tuple(state),
                         layers=layers,
+                        embedding=embedding,
                     )
                 except Unsupported:
                     self._errors.add("unsupported-model")
@@ -362,6 +380,7 @@ class FlightRecorder:
             payload_interval=session.governor.payload_interval,
             frame_interval=session.governor.frame_interval,
             affordable_frames_per_second=session.governor.affordable_per_second,
+            references=outcomes.references if outcomes is not None else 0,
             track_rows=outcomes.track_rows if outcomes is not None else 0,
             track_seconds=outcomes.track_seconds if outcomes is not None else 0.0,
             switched_off=self._switched_off,
@@ -451,6 +470,12 @@ class FlightRecorder:
         taken = {attached.name for attached in self._attached}
         candidates = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
         return next((candidate for candidate in candidates if candidate not in taken), name)
+
+
+def _layers_of(model: object) -> set[str]:
+    """Paths of a torch module's layers; none of anything else."""
+    named = getattr(model, "named_modules", None)
+    return {path for path, _ in named()} - {""} if callable(named) else set()
 
 
 _live: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()

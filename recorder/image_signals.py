@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from recorder.image_texture import blockiness, haze, motion, spectrum_slope
+
 __all__ = ["IMAGE_SIGNALS", "ImageSignals", "bytes_digest", "decode_reduced", "image_signals"]
 
 Array = npt.NDArray[Any]
@@ -35,6 +37,12 @@ IMAGE_SIGNALS: dict[str, str] = {
     "channel_1": "of full scale",
     "channel_2": "of full scale",
     "difference": "of full scale",
+    "anisotropy": "octaves",
+    "spectrum_slope": "octaves per octave",
+    "blockiness": "ratio",
+    "haze": "of full scale",
+    "motion_x": "pixels",
+    "motion_y": "pixels",
 }
 
 #: Longer side of the grid that means and shares are taken from: 58,000 samples of a 720p frame, whose mean is good to
@@ -52,6 +60,8 @@ _WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 _CLIP = 4 / 255
 #: Decoding more than this would hold up the sealer for a tenth of a second.
 _MAX_DECODED_PIXELS = 2**24
+#: A tenth of a grey level, squared: what has no detail has no direction either.
+_LEAST_DETAIL = np.float32((0.1 / 255) ** 2)
 #: Words of 64 bits summed at a time: 64 KiB stay in the cache.
 _DIGEST_WORDS = 8_192
 _HALF = np.uint64(32)
@@ -81,10 +91,14 @@ def image_signals(pixels: Array, previous: npt.NDArray[np.uint8] | None = None) 
     the shares within 4/255 of 0 and 1, ``channel_i`` the means, ``saturation`` the mean of (max - min) / max over the
     channels, ``difference`` the mean of abs(Y - Y of the previous frame) on a grid four times coarser.
 
+    ``haze`` is the dark channel on the same grid; ``motion_x`` and ``motion_y`` how far the picture moved as a whole,
+    in its own pixels, to the right and down; see `recorder.image_texture`.
+
     On 16 bands of three neighbouring rows at full resolution, evenly spaced: ``sharpness_x`` and ``sharpness_y`` are
     the variances of the second differences [1 -2 1] along a row and across rows (blur lowers both, motion blur one of
     them), ``noise`` is Immerkaer's estimate of sigma, sqrt(pi/2)/6 times the mean of abs(Y * [1 -2 1; -2 4 -2; 1 -2 1])
-    (J. Immerkaer, Fast Noise Variance Estimation, 1996).
+    (J. Immerkaer, Fast Noise Variance Estimation, 1996). ``anisotropy`` is the logarithm of sharpness_x / sharpness_y;
+    ``spectrum_slope`` and ``blockiness`` are taken along the bands' middle rows.
 
     Args:
         pixels: HW or HWC, uint8 or uint16; channels beyond the third are ignored, with two the first is taken.
@@ -110,30 +124,40 @@ def image_signals(pixels: Array, previous: npt.NDArray[np.uint8] | None = None) 
         values[8:11] = planes.mean(axis=(1, 2))
     else:
         plane = grid if grid.ndim == 2 else grid[:, :, 0]
-        grey = plane * scale
+        grey = darkest = plane * scale
     values[0] = grey.mean()
     values[1] = grey.std()
     values[2] = np.count_nonzero(grey <= _CLIP) / grey.size
     values[3] = np.count_nonzero(grey >= 1 - _CLIP) / grey.size
-    values[4:7] = _detail(pixels, scale)
+    values[15] = haze(darkest)
+    if min(pixels.shape[:2]) >= 3:
+        bands = _bands(pixels, scale)
+        values[4:7] = _detail(bands)
+        values[12] = np.log2(max(values[4], _LEAST_DETAIL) / max(values[5], _LEAST_DETAIL))
+        values[13:15] = spectrum_slope(bands[:, 1]), blockiness(bands[:, 1])
     small = (grey[::_SMALL_STEP, ::_SMALL_STEP] * 255 + 0.5).astype(np.uint8)
     if previous is not None and previous.shape == small.shape:
         values[11] = np.abs(small.astype(np.int16) - previous).mean() / 255
+        values[16:18] = motion(small, previous)
+        values[16:18] *= step * _SMALL_STEP
     return ImageSignals(values, small)
 
 
-def _detail(pixels: Array, scale: np.float32) -> tuple[float, float, float]:
-    """Sharpness along x and y, and noise."""
+def _bands(pixels: Array, scale: np.float32) -> Grey:
+    """(bands, 3, columns): neighbouring rows at full resolution."""
     height, width = pixels.shape[:2]
-    if height < 3 or width < 3:
-        return np.nan, np.nan, np.nan
     bands = min(_BANDS, height // 3)
     starts = (np.arange(bands) * (height - 3) // max(1, bands - 1)) if bands > 1 else np.array([(height - 3) // 2])
     left = max(0, (width - _BAND_COLUMNS) // 2)
     rows = pixels[starts[:, None] + np.arange(3), left : left + _BAND_COLUMNS]
     # Green (or the only channel) alone: it has the most of luminance, and twice the others' samples on a Bayer sensor.
     plane = rows if rows.ndim == 3 else rows[:, :, :, 1 if rows.shape[3] >= 3 else 0]
-    grey = np.ascontiguousarray(plane) * scale
+    bands_of_green: Grey = np.ascontiguousarray(plane) * scale
+    return bands_of_green
+
+
+def _detail(grey: Grey) -> tuple[float, float, float]:
+    """Sharpness along x and y, and noise."""
     across = _second_difference(grey[:, 0], grey[:, 1], grey[:, 2])
     middle = grey[:, 1]
     along = _second_difference(middle[:, :-2], middle[:, 1:-1], middle[:, 2:])

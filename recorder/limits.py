@@ -51,6 +51,7 @@ IDENTITY: dict[str, tuple[str, ...]] = {
     "non_finite": ("part", "model"),
     "low_confidence": ("source", "key"),
     "output_shift": ("what", "key"),
+    "image_quality": ("signal",),
     "process_died": ("ending",),
     "when": ("name",),
 }

@@ -35,6 +35,7 @@ class Outcomes:
         self.suppressed = Counts()
         self.failures = Counts()
         self.faults = Counts()  #: of incidents that were sealed all the same
+        self.references = 0
         self.track_rows, self.track_seconds = 0, 0.0
 
     def poll(self) -> None:
@@ -66,6 +67,8 @@ class Outcomes:
                     case "track":
                         self.track_rows = int(event.get("rows", 0))
                         self.track_seconds = float(event.get("seconds", 0.0))
+                    case "learnt":
+                        self.references = int(event.get("streams", 0))
                     case "flushed":
                         self._flushed = max(self._flushed, int(event.get("flush", 0)))
 

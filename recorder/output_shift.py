@@ -215,6 +215,8 @@ def f_tail(f: float, d1: float, d2: float) -> float:
     if f <= 0:
         return 1.0
     x, a, b = d2 / (d2 + d1 * f), d2 / 2, d1 / 2
+    if x <= 0.0 or x >= 1.0:
+        return float(x >= 1.0)  # beyond what a float can tell from none, or from certain
     if x > (a + 1) / (a + b + 2):
         return 1.0 - _beta_fraction(1 - x, b, a)
     return _beta_fraction(x, a, b)

@@ -9,6 +9,7 @@ kind     region   head
 BEGIN    frames   stream, time, monotonic, context, metadata, sensor_time, images; payload: the images
 INPUT    frames   call, model, context, frames, parent, settings, started, args, kwargs, rng; payload: the tensors
 LAYERS   frames   call, layers: what its layers gave, digested; payload: names, hashes and sketches
+EMBEDDING frames  call, frames, embedding: what a layer gave, pooled, a row for each frame; for the detectors alone
 OUTPUT   frames   call, frames, latency, output or exception; payload: the tensors
 END      frames   latency, metadata, output, exception, lost; payload: the tensors of the answer
 STAGES   frames   begin and input, or output and end: the heads of a frame that was made for one call, by stage;
@@ -58,6 +59,7 @@ class Kind(IntEnum):
     END = 4
     STAGES = 5
     LAYERS = 6
+    EMBEDDING = 7
     TRIGGER = 16
     FLUSH = 17
     LOSSES = 18

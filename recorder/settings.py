@@ -54,6 +54,8 @@ class SealerSettings:
     track_bytes: int = 0  #: size of the compact track beside each ring; 0: there is none
     history_seconds: float = 0.0  #: how far back it reaches
     max_bundle_bytes: int | None = None  #: how large a bundle may be; None: as large as its window is
+    profile: str | None = None  #: path of the file with what is normal
+    warmup_frames: int = 0  #: of each stream without a reference, from which one is learnt; 0: never
     sign_key: str | None = None  #: path of the private key that bundles are signed with
     encrypt_to: tuple[str, ...] = ()  #: age recipients that bundles are encrypted to
     python_path: tuple[str, ...] = ()  #: the host's import path, where a factory or notify must be imported
@@ -134,6 +136,8 @@ class RecorderSettings:
         max_bundle_bytes: int | None = None,
         ring: str | os.PathLike[str] | None,
         notify: str | None,
+        profile: str | os.PathLike[str] | None = None,
+        warmup_frames: int = 0,
         sign_key: str | os.PathLike[str] | None = None,
         encrypt_to: Sequence[str] = (),
         privacy: PrivacyPolicy | Mapping[str, Any] | None = None,
@@ -200,6 +204,14 @@ class RecorderSettings:
             )
         if ring is not None and not isinstance(ring, str | os.PathLike):
             raise ValueError(f"ring={ring!r} must be the path of a file that does not exist yet")
+        # A profile that was loaded or saved knows its file.
+        profile = getattr(profile, "path", profile)
+        if profile is not None and not isinstance(profile, str | os.PathLike):
+            raise ValueError("profile must be a file, or a Profile that was saved to one")
+        if not isinstance(warmup_frames, int) or isinstance(warmup_frames, bool) or not 0 <= warmup_frames <= 20_000:
+            raise ValueError(f"warmup_frames={warmup_frames!r} must be an integer between 50 and 20000, or 0 for none")
+        if 0 < warmup_frames < 50:
+            raise ValueError(f"warmup_frames={warmup_frames} is too short to tell what is normal; use 50 to 20000")
         if sign_key is not None and not isinstance(sign_key, str | os.PathLike):
             raise ValueError("sign_key must be the path of a private key in PEM, not the key itself")
         if isinstance(encrypt_to, str):
@@ -226,6 +238,8 @@ class RecorderSettings:
                 notify=notify,
                 trigger_file=str(Path(trigger_file).absolute()) if trigger_file is not None else None,
                 spool_bytes=int(max_bytes * SPOOL_SHARE),
+                profile=str(Path(profile).absolute()) if profile is not None else None,
+                warmup_frames=warmup_frames,
                 sign_key=str(Path(sign_key).absolute()) if sign_key is not None else None,
                 encrypt_to=checked_recipients(encrypt_to) if encrypt_to else (),
                 track_bytes=_track_bytes(max_bytes) if history_seconds and keeps_track else 0,

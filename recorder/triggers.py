@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Predicate",
     "Trigger",
+    "drift",
     "exception",
     "frozen_input",
+    "image_quality",
     "latency",
     "low_confidence",
     "non_finite",
@@ -179,6 +181,38 @@ def output_shift(window: int = 64, false_alarms_per_hour: float = 0.01, key: str
     return Trigger("output_shift", {**parameters, "key": key})
 
 
+def drift(frames_per_false_alarm: int | None = None) -> Trigger:
+    """Fire when a stream has left its reference: image, answer or embedding, together, by a shift or a wider spread.
+
+    What is normal comes from ``FlightRecorder(profile=…)``, or is learnt from the first ``warmup_frames`` of a stream;
+    without either it never fires. It fires once when the stream leaves, and again only after it came back.
+    The trigger says which detector fired and since which frame, by the likeliest change point (docs/drift.md).
+
+    Args:
+        frames_per_false_alarm: how many frames of a stream there shall be, on average, for one false alarm. Default:
+            the profile's, else 100,000, an hour at 30 frames a second.
+
+    Raises:
+        ValueError: it is no integer between 100 and 10**9.
+    """
+    return Trigger("drift", _rate("drift", frames_per_false_alarm))
+
+
+def image_quality(frames_per_false_alarm: int | None = None) -> Trigger:
+    """Fire when one signal of a stream's images has left its reference: darker, blurred, noisier, paler.
+
+    As `drift`, but each image signal is judged alone, so that it says which. Slow small changes of several signals at
+    once are found by `drift` first.
+
+    Args:
+        frames_per_false_alarm: as for `drift`.
+
+    Raises:
+        ValueError: it is no integer between 100 and 10**9.
+    """
+    return Trigger("image_quality", _rate("image_quality", frames_per_false_alarm))
+
+
 def when(predicate: Predicate, name: str | None = None) -> Trigger:
     """Fire when ``predicate(frame)`` is true at the end of a frame; a returned string becomes the reason.
 
@@ -190,6 +224,12 @@ def when(predicate: Predicate, name: str | None = None) -> Trigger:
     if not callable(predicate):
         raise ValueError("when() takes a function of the frame")
     return Trigger("when", {"name": name or getattr(predicate, "__name__", "predicate")}, predicate)
+
+
+def _rate(name: str, frames: int | None) -> dict[str, JsonValue]:
+    if frames is not None and (not _is_count(frames, 100) or frames > 10**9):
+        raise ValueError(f"{name}(frames_per_false_alarm={frames!r}) must be an integer between 100 and 10**9")
+    return {"frames_per_false_alarm": frames}
 
 
 def _is_number(value: object) -> bool:

@@ -48,6 +48,8 @@ COMMANDS: dict[str, str] = {
     "model": "replay.commands.model:model",
     "bisect": "replay.commands.bisect:bisect",
     "diff": "replay.commands.diff:diff",
+    "profile": "replay.commands.profile:profile",
+    "diagnose": "replay.commands.profile:diagnose",
     "doctor": "replay.commands.doctor:doctor",
 }
 

@@ -22,6 +22,7 @@ from recorder.hooks.traceless import Traceless
 from recorder.hooks.usual_call import UsualCalls
 from recorder.identify import WeightsToRead
 from recorder.layers.capture import LayerCapture
+from recorder.layers.embedding import EmbeddingCapture
 from recorder.models import (
     StateNames,
     StateReader,
@@ -74,6 +75,7 @@ class AttachedModel:
         capture_rng: bool | None,
         state: tuple[str, ...] | None = None,
         layers: bool = False,
+        embedding: str | None = None,
     ) -> None:
         self.session = session
         self.name = name
@@ -109,6 +111,8 @@ class AttachedModel:
             module.register_forward_pre_hook(BeforeCall(self), with_kwargs=True),
             module.register_forward_hook(AfterCall(self), with_kwargs=True, always_call=True),
         ]
+        if embedding is not None:
+            self._parts.append(EmbeddingCapture(module, embedding, session))
         if layers:
             capture = LayerCapture(module, session)
             self._parts.append(capture)

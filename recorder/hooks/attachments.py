@@ -58,6 +58,7 @@ def attachment_of(
     capture_rng: bool | None,
     state: tuple[str, ...] | None = None,
     layers: bool = False,
+    embedding: str | None = None,
 ) -> Attachment:
     """Attach a torch module, an onnxruntime session or a function.
 
@@ -65,7 +66,7 @@ def attachment_of(
         model: what is called.
         session: gives the recording of this process.
         name: makes a default name unique.
-        factory: see `FlightRecorder.attach`; so ``store``, ``capture_rng``, ``layers`` and ``state``.
+        factory: see `FlightRecorder.attach`; so ``store``, ``capture_rng``, ``layers``, ``embedding`` and ``state``.
 
     Raises:
         Unsupported: it is none of these.
@@ -83,6 +84,7 @@ def attachment_of(
             capture_rng=capture_rng,
             state=state,
             layers=layers,
+            embedding=embedding,
         )
     from recorder.hooks.onnx_session import AttachedSession, is_onnx_session
 

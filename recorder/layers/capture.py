@@ -1,9 +1,7 @@
 """Layer digests at capture: what the layers of an attached model gave, hashed and sketched on the calling thread.
 
 Opt-in (``attach(model, layers=True)``). Watched are the modules that own a matrix (convolution, linear, attention,
-recurrence): between two of them lies little that could go wrong unseen. They are watched by one global hook of torch
-and not by hooks of their own: torch's own layers leave their fused path when hooks are on their parts, and copies of a
-model would carry them.
+recurrence): between two of them lies little that could go wrong unseen.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from recorder.capture import describe
 from recorder.governor import Admission
 from recorder.hooks.call import OpenCall, open_calls
 from recorder.layers.digest import hash_number, is_digestible, sample_tensor
+from recorder.layers.watching import forget, watch
 from recorder.records import Kind
 
 if TYPE_CHECKING:
@@ -65,8 +64,8 @@ class LayerCapture:
         self._plain_ns = 0.0  #: what a call without digests takes, running mean; 0 before the first
         parts = {id(part): path for path, part in module.named_modules() if path and has_matrix(part)}
         self._numbers = frozenset(list(parts)[:MAX_LAYERS])
-        _watch({number: (self, parts[number]) for number in self._numbers})
-        weakref.finalize(module, _forget, self._numbers)
+        watch(self, {number: parts[number] for number in self._numbers})
+        weakref.finalize(module, forget, self, self._numbers)
         #: Run inside the recorder's own: a call is open when they do.
         self.handles = [
             module.register_forward_pre_hook(self._begin),
@@ -77,7 +76,7 @@ class LayerCapture:
         """Stop watching."""
         for handle in self.handles:
             handle.remove()
-        _forget(self._numbers)
+        forget(self, self._numbers)
 
     def see(self, path: str, output: Any) -> None:
         """Digest what a layer gave, if the call that it is part of is watched."""
@@ -143,33 +142,3 @@ def _write(session: Session, call: OpenCall, seen: list[tuple[str, int, Any]]) -
     head = {"call": call.id, "layers": described.tagged}
     if not session.records.write(Kind.LAYERS, call.key, head, described):
         session.lost.add("layers-not-recorded")
-
-
-_watched: dict[int, tuple[LayerCapture, str]] = {}
-_lock = threading.Lock()
-_handle: Any = None
-
-
-def _watch(parts: dict[int, tuple[LayerCapture, str]]) -> None:
-    global _handle
-    with _lock:
-        _watched.update(parts)
-        if _handle is None:
-            _handle = torch.nn.modules.module.register_module_forward_hook(_hook)
-
-
-def _forget(numbers: frozenset[int]) -> None:
-    """Also when a module is gone: the number of one may become another's."""
-    global _handle
-    with _lock:
-        for number in numbers:
-            _watched.pop(number, None)
-        if not _watched and _handle is not None:
-            _handle.remove()
-            _handle = None
-
-
-def _hook(module: torch.nn.Module, _args: Any, output: Any) -> None:
-    found = _watched.get(id(module))
-    if found is not None:
-        found[0].see(found[1], output)

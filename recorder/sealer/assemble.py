@@ -25,10 +25,12 @@ from recorder.bundle.manifest import (
 )
 from recorder.bundle.values import MappingValue, OpaqueValue, SequenceValue, TensorValue, Value, map_tensors
 from recorder.counts import Counts
+from recorder.privacy import Level
 from recorder.records import Kind
+from recorder.sealer.diagnosing import Diagnosing
 from recorder.sealer.latched import Latched, placeholder_context
 from recorder.sealer.placing import placed
-from recorder.sealer.redacting import Redacting
+from recorder.sealer.redacting import Redacting, image_field
 from recorder.sealer.sound import finish_sound
 from recorder.sealer.stages import MALFORMED, StageRecord
 from recorder.sealer.thinning import thin
@@ -49,6 +51,7 @@ def assemble(
     complete: bool = True,
     parent: Parent | None = None,
     max_bundle_bytes: int | None = None,
+    profile: Path | None = None,
     pace: Callable[[], None] = lambda: None,
     annotate: Callable[[bytes], Sequence[bytes]] = lambda text: (),
 ) -> Path:
@@ -67,13 +70,15 @@ def assemble(
         complete: False when the records were salvaged from a damaged source.
         parent: the bundle these were salvaged from.
         max_bundle_bytes: how large the bundle may be: payloads far from the trigger are left out. None: any size.
+        profile: by which the cause is named; None: it is not.
         pace: called between records; it may sleep.
         annotate: signs the manifest (`recorder.bundle.BundleWriter.finish`).
     """
     path = scratch / "bundle.zst"
     privacy = privacy if privacy is not None else Redacting(latched.privacy)
     with BundleWriter(scratch) as writer:
-        draft = _Draft(writer, latched, privacy, _last_metadata(records))
+        diagnosing = Diagnosing(profile, incident, records) if profile is not None else None
+        draft = _Draft(writer, latched, privacy, _last_metadata(records), diagnosing)
         for record in records:
             try:
                 draft.take(record)
@@ -85,6 +90,8 @@ def assemble(
         if track is not None and privacy.keeps_track:
             history = track.store(writer, incident.stream, draft.lost)
         frames, calls = draft.finish()
+        if diagnosing is not None:
+            incident = dataclasses.replace(incident, cause=diagnosing.name(draft.lost, _only_weights(latched, calls)))
         context_ids = sorted({frame.context for frame in frames} | {call.context for call in calls})
         for context_id in context_ids:
             if context_id not in latched.contexts:
@@ -112,6 +119,13 @@ def assemble(
     return path
 
 
+def _only_weights(latched: Latched, calls: Sequence[Call]) -> str | None:
+    """The digest of the weights in use, where the calls are of one model alone."""
+    models = {call.model for call in calls}
+    weights = latched.model(models.pop()).weights if len(models) == 1 else None
+    return weights.digest if weights is not None else None
+
+
 def _with_doubt(model: Model, unverified: int) -> Model:
     """Say of a model which of its calls nobody can vouch for."""
     if not unverified or model.weights is None:
@@ -125,8 +139,14 @@ class _Draft:
     """Frames and calls as far as their records have come."""
 
     def __init__(
-        self, writer: BundleWriter, latched: Latched, privacy: Redacting, metadata: dict[int, dict[str, Any]]
+        self,
+        writer: BundleWriter,
+        latched: Latched,
+        privacy: Redacting,
+        metadata: dict[int, dict[str, Any]],
+        diagnosing: Diagnosing | None,
     ) -> None:
+        self._diagnosing = diagnosing
         self._latched = latched
         self._privacy = privacy
         self._metadata = metadata
@@ -198,6 +218,10 @@ class _Draft:
         image = self._privacy.image(self._writer, record.key, entry, data, self._metadata.get(record.key, {}))
         if isinstance(image, ImageLeftOut) and image.reason == "redaction-failed":
             self.lost.add("image-not-redacted")
+        # What was redacted is as good as corrupted: it would name the redaction.
+        whole = self._privacy.policy.level_of(image_field(str(entry["name"]))) is Level.FULL
+        if self._diagnosing is not None and whole and isinstance(image, Image):
+            self._diagnosing.see(record.key, entry, data)
         return image
 
     def _input(self, record: StageRecord) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recorder.bundle.codec import value_from_json
 from recorder.bundle.values import Value, tensors_of
@@ -13,6 +13,9 @@ from recorder.records import Kind
 from recorder.sealer.placing import placed
 from recorder.sealer.stages import StageRecord
 from recorder.signals import confidence
+
+if TYPE_CHECKING:
+    from recorder.sealer.references import Watched
 
 __all__ = ["EndedFrame", "Part"]
 
@@ -60,6 +63,7 @@ class EndedFrame:
         stages: its records, oldest first; the last is its END.
         lost: where it is counted what is too large to be looked at.
         model_name: names a model by its id.
+        watched: its stream as compared with its reference, this frame included; None: there is none.
     """
 
     def __init__(
@@ -70,11 +74,13 @@ class EndedFrame:
         stages: Sequence[StageRecord],
         lost: Counts,
         model_name: Callable[[int], str],
+        watched: Watched | None = None,
     ) -> None:
         self.stream = stream
         self.id = id
         self.time_ns = time_ns
         self.stages = stages
+        self.watched = watched
         self._lost = lost
         self._model_name = model_name
         self._parts: dict[tuple[int, str], Part | None] = {}

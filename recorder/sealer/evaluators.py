@@ -15,6 +15,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from recorder.bundle.manifest import Trigger
 from recorder.bundle.values import JsonValue
+from recorder.drift.answers import TESTS as ANSWER_TESTS
+from recorder.drift.reference import checked_rate
+from recorder.drift.watcher import Departure
+from recorder.image_signals import IMAGE_SIGNALS
 from recorder.output_shift import TESTS, ShiftTest, WindowFigures
 from recorder.quantile import StreamingQuantile
 from recorder.records import Kind
@@ -22,7 +26,7 @@ from recorder.sealer.ended import EndedFrame
 from recorder.sealer.stages import StageRecord
 from recorder.signals import count_non_finite, top_class
 
-__all__ = ["EVALUATORS", "Evaluator"]
+__all__ = ["COMPARING", "EVALUATORS", "Evaluator"]
 
 #: Streams remembered by each trigger; a stream key made of something unique must not grow the sealer.
 MAX_STREAMS = 1_024
@@ -267,12 +271,17 @@ class _OutputShift:
         stream.window.append((measured, name))
         if len(stream.window) < self._window:
             return None
-        figures, stream.window = WindowFigures.of(stream.window), []
+        answers, stream.window = stream.window, []
+        figures = WindowFigures.of(answers)
         # The clock may jump; a false alarm more or less is all that comes of it.
         hours = max(frame.time_ns - stream.began_ns, 1) / 3.6e12 * self._window / max(self._window - 1, 1)
         significance = min(max(self._per_hour * hours, MIN_SIGNIFICANCE), MAX_SIGNIFICANCE)
-        before_frames = stream.test.reference_frames
-        shift = stream.test.judge(figures, significance)
+        known = frame.watched.watcher.normal.answers if frame.watched is not None else None
+        if known is not None:
+            shift, before_frames, tests = known.judge(answers, significance), known.frames, ANSWER_TESTS
+        else:
+            before_frames, tests = stream.test.reference_frames, TESTS
+            shift = stream.test.judge(figures, significance)
         if shift is None:
             return None
         if shift.what == "classes":
@@ -285,7 +294,7 @@ class _OutputShift:
             frame,
             f"{reason}, {before} in the {before_frames} before",
             value=shift.p,
-            threshold=significance / TESTS,
+            threshold=significance / tests,
             parameters={
                 "what": shift.what,
                 "class": shift.name or None,
@@ -294,17 +303,61 @@ class _OutputShift:
                 "window": self._window,
                 "false_alarms_per_hour": self._per_hour,
                 "reference_frames": before_frames,
+                "reference": "stream" if known is None else "profile",
                 "key": self._key,
             },
         )
 
 
+class _Comparison:
+    """A stream that has left its reference, by the detectors of one group."""
+
+    def __init__(self, kind: str, parameters: Mapping[str, Any]) -> None:
+        self._kind = kind
+        rate = parameters.get("frames_per_false_alarm")
+        self._rate = None if rate is None else checked_rate(rate)
+        self._departures = _PerStream(Departure)
+
+    def evaluate(self, frame: EndedFrame) -> Trigger | None:
+        watched = frame.watched
+        if watched is None:
+            return None
+        watcher, rate = watched.watcher, self._rate or watched.frames_per_false_alarm
+        if not self._departures.of(frame.stream).begins(watcher.excess(self._kind, rate)):
+            return None
+        alarm = watcher.alarm(self._kind, rate)
+        since = "before frame" if alarm.onset_is_earlier else "since frame"
+        most = ", ".join(f"{name} {size:+.1f} sigma" for name, size in alarm.shifts[:3]) or "no signal by much"
+        return _fired(
+            self._kind,
+            frame,
+            f"the stream has left its reference {since} {alarm.onset}: {most}",
+            value=alarm.value,
+            threshold=alarm.threshold,
+            parameters={
+                "detector": alarm.detector,
+                "signal": next((name for name, _ in alarm.shifts if name in IMAGE_SIGNALS), None),
+                "onset_frame": alarm.onset,
+                "onset_is_earlier": alarm.onset_is_earlier,
+                "frames_since_onset": alarm.frames_since,
+                "shifts": dict(alarm.shifts),
+                "frames_per_false_alarm": rate,
+                "hours_per_false_alarm": watched.hours(rate),
+                "reference_frames": watcher.normal.frames,
+            },
+        )
+
+
+#: Kinds that compare a stream with its reference.
+COMPARING = frozenset({"drift", "image_quality", "output_shift"})
 #: What `recorder.triggers.output_shift` allows.
 MAX_WINDOW_FRAMES = 10_000
 #: Beyond these the tails of the test mean nothing, and a rare frame must not make every second window an alarm.
 MIN_SIGNIFICANCE, MAX_SIGNIFICANCE = 1e-9, 1e-2
 
 EVALUATORS: dict[str, Callable[[Mapping[str, Any]], Evaluator]] = {
+    "drift": lambda parameters: _Comparison("drift", parameters),
+    "image_quality": lambda parameters: _Comparison("image_quality", parameters),
     "exception": _Exception,
     "frozen_input": _FrozenInput,
     "latency": _Latency,

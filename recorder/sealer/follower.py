@@ -15,14 +15,18 @@ from recorder.bundle.manifest import Incident, Trigger, Window
 from recorder.counts import Counts
 from recorder.incident import IncidentBook, OpenIncident, WindowPolicy
 from recorder.limits import Decision, Limits
+from recorder.privacy import Level
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.latched import Latched
+from recorder.sealer.measuring import Measuring
 from recorder.sealer.redacting import stream_name
+from recorder.sealer.references import References
 from recorder.sealer.rules import Rules
 from recorder.sealer.stages import MALFORMED, SpooledStages, StageRecord, checked, read_stages
 from recorder.sealer.tracking import Tracking
 from recorder.sealer.window import ClosedWindow, incident_name
+from recorder.track import Row
 
 __all__ = ["Follower"]
 
@@ -64,6 +68,7 @@ class Follower:
         resume: the marks a former sealer of this ring left (`settled`): up to them no trigger opens an incident again.
         tracking: notes every frame that ends; None: there is no history.
         limits: the account of the directory's incidents; None: one of this ring's own.
+        references: what streams are compared with; None: nothing.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Follower:
         resume: tuple[int, int] = (0, 0),
         tracking: Tracking | None = None,
         limits: Limits | None = None,
+        references: References | None = None,
     ) -> None:
         self.reader = reader
         self.latched = Latched()
@@ -90,6 +96,8 @@ class Follower:
         self._reached = 0  # sequence of the frame records that have been read
         self._tracking = tracking
         self._book = IncidentBook(WindowPolicy(), limits)
+        self._references = references
+        self._measuring = tracking.measuring if tracking is not None else Measuring(self.lost)
         self._rules = Rules([])
         self._open: OrderedDict[int, _Track] = OrderedDict()
         self._recent: OrderedDict[str, deque[_Track]] = OrderedDict()
@@ -206,9 +214,8 @@ class Follower:
             self.latched.take(stage.kind, stage.head)
             if stage.kind == Kind.CONFIG:
                 self._book.policy = self.latched.policy
-                self._rules = Rules(self.latched.rules, self.lost, self._model_name)
-                if self._tracking is not None:
-                    self._tracking.policy = self.latched.privacy
+                self._rules = Rules(self.latched.rules, self.lost, self._model_name, self._references)
+                self._measuring.policy = self.latched.privacy
         return busy
 
     def _model_name(self, model: int) -> str:
@@ -260,10 +267,9 @@ class Follower:
     def _end(self, track: _Track, now: float) -> None:
         track.ended = True
         is_new = track.stages[-1].source.sequence > self._resume[0]
-        if self._tracking is not None and is_new:
-            self._tracking.add(track.id, track.stream, track.stages)
+        row = self._measure(track) if is_new else None
         self._open.pop(track.id, None)
-        for trigger in self._rules.evaluate(track.stream, track.id, track.time_ns, track.stages):
+        for trigger in self._rules.evaluate(track.stream, track.id, track.time_ns, track.stages, row):
             if is_new:
                 self._fire(track.stream, trigger, self._name(track.stream, trigger.kind, track.id), now, track)
         self._book.frame_ended(track.stream, track.id)
@@ -278,6 +284,18 @@ class Follower:
             self._recent.popitem(last=False)
         for incident in self._book.due(now):
             self._hand_over(incident, "alive")
+
+    def _measure(self, track: _Track) -> Row | None:
+        """Note a frame in the track, and return what was measured; without a track, only what a trigger needs."""
+        if self._tracking is not None:
+            return self._tracking.add(track.id, track.stream, track.stages)
+        if not self._rules.needs_row or self.latched.privacy.level_of("track") is Level.DIGEST_ONLY:
+            return None
+        try:
+            return self._measuring.row(track.id, track.stream, track.stages)[0]
+        except (*MALFORMED, RecordInvalid):
+            self.lost.add("track-row-malformed")
+            return None
 
     def _take_events(self, read_up_to: int | None, now: float) -> None:
         """Carry out what the host asked for, once the frames it had recorded by then have been read."""

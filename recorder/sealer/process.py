@@ -22,6 +22,7 @@ from recorder.sealer.follower import Follower
 from recorder.sealer.leftover import salvage
 from recorder.sealer.memory import give_back
 from recorder.sealer.progress import Progress, progress_path, sealed_before
+from recorder.sealer.references import References, learnt_path
 from recorder.sealer.scratch import close_scratch, open_scratch
 from recorder.sealer.sealing import Sealing
 from recorder.sealer.tracking import Tracking
@@ -48,7 +49,15 @@ TELL_SECONDS = 10.0
 class _Served:
     """One ring and what becomes of it."""
 
-    def __init__(self, path: Path, settings: SealerSettings, sink: Sink, sealing: Sealing, limits: Limits) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: SealerSettings,
+        sink: Sink,
+        sealing: Sealing,
+        limits: Limits,
+        references: References,
+    ) -> None:
         self.path = path
         self.reader = RingReader(path)
         self.status = StatusWriter(status_path(path))
@@ -73,6 +82,7 @@ class _Served:
             resume=self._progress.found,
             tracking=self._tracking,
             limits=limits,
+            references=references,
         )
         if settings.track_bytes and self._tracking is None:
             self.follower.lost.add("track-unavailable")
@@ -186,7 +196,7 @@ class _Served:
         self._told_at = now
         if self._tracking is not None and self._tracking.frames != self._told_rows:
             self._told_rows = self._tracking.frames
-            cost = round(self._tracking.spent_seconds, 6)
+            cost = round(self._tracking.measuring.spent_seconds, 6)
             self.status.append({"event": "track", "rows": self._told_rows, "seconds": cost})
 
     def _answer_flushes(self, now: float) -> None:
@@ -309,12 +319,19 @@ class _Sealer:
             privacy_key,
             Protection(sign_key=settings.sign_key, encrypt_to=tuple(settings.encrypt_to)),
             max_bundle_bytes=settings.max_bundle_bytes,
+            profile=Path(settings.profile) if settings.profile is not None else None,
             tell=self._tell,
             # A factory's sink is made by code and options that another process does not have.
             sink_spec=settings.sink if "://" in settings.sink or settings.sink.startswith("/") else None,
         )
         kept = self._sink.state_directory()
         self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
+        self._references = References(
+            Path(settings.profile) if settings.profile is not None else None,
+            settings.warmup_frames,
+            learnt_path(kept, directory) if kept is not None else None,
+            self._tell,
+        )
         self._refused: set[str] = set()
         self._wake = self._open_wake()
         touched, seen = settings.trigger_file, settings.trigger_file_seen
@@ -383,7 +400,12 @@ class _Sealer:
                     if self._leftovers_only and not _is_leftover(self._directory / name):
                         continue
                     self._rings[name] = _Served(
-                        self._directory / name, self._settings, self._sink, self._sealing, self._limits
+                        self._directory / name,
+                        self._settings,
+                        self._sink,
+                        self._sealing,
+                        self._limits,
+                        self._references,
                     )
                 except (RingError, OSError):
                     self._refused.add(name)

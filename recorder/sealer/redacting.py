@@ -47,7 +47,7 @@ from recorder.privacy import (
     without_places,
 )
 
-__all__ = ["Redacting", "image_field", "import_functions", "stream_name"]
+__all__ = ["Redacting", "image_field", "import_functions", "pixels_of", "stream_name"]
 
 #: The sealer runs where the host runs: its name may stand in any message of a connection.
 _HOST = socket.gethostname()
@@ -152,7 +152,7 @@ class Redacting:
             return self._whole_image(writer, frame, entry, data)
         steps = self.policy.redactors_of(field)
         try:
-            pixels = redact(_pixels(entry, data), steps, metadata, self._functions)
+            pixels = redact(pixels_of(entry, data), steps, metadata, self._functions)
         except (RedactionFailed, ValueError, *DECODER_ERRORS):
             self._note(field, level, "removed")
             return self._left_out(entry, data, "redaction-failed")
@@ -228,7 +228,7 @@ class Redacting:
     ) -> Image | ImageLeftOut:
         name, source = str(entry["name"]), str(entry["source"])
         if entry["encoding"] == "pixels":
-            return self._thumbnail(writer.image(frame, name, _pixels(entry, data), source=source))
+            return self._thumbnail(writer.image(frame, name, pixels_of(entry, data), source=source))
         if self.policy.strip_location:
             try:
                 stripped = without_location(data, str(entry["encoding"]))
@@ -343,7 +343,7 @@ def _is_replaced(value: JsonValue) -> bool:
     return isinstance(value, str) and (value == REMOVED or _REPLACED.fullmatch(value) is not None)
 
 
-def _pixels(entry: Mapping[str, Any], data: bytes) -> NDArray[Any]:
+def pixels_of(entry: Mapping[str, Any], data: bytes) -> NDArray[Any]:
     """Decode an image as its record describes it."""
     if entry["encoding"] != "pixels":
         return decode_file(data, str(entry["encoding"]))

@@ -66,6 +66,7 @@ class Sealing:
         privacy_key: for pseudonyms and digests.
         protection: how bundles are signed and encrypted.
         max_bundle_bytes: see `recorder.sealer.thinning`; None: no bound.
+        profile: by which causes are named; None: they are not.
         tell: reports what concerns no single ring, such as a bundle's arrival.
         sink_spec: what names the sink, where another process can open it by that alone.
     """
@@ -80,6 +81,7 @@ class Sealing:
         protection: Protection | None = None,
         *,
         max_bundle_bytes: int | None = None,
+        profile: Path | None = None,
         tell: Callable[[dict[str, Any]], None] = lambda event: None,
         sink_spec: str | None = None,
     ) -> None:
@@ -91,6 +93,7 @@ class Sealing:
         self._filing = Filing(notify, sink_spec) if notify is not None and names_a_ticket(notify) else None
         self._scratch = scratch
         self._max_bundle_bytes = max_bundle_bytes
+        self._profile = profile
         self._quota = cpu_quota()
         self._queue: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._pending = 0
@@ -189,6 +192,7 @@ class Sealing:
                 track=window.track,
                 unverified=window.unverified_calls,
                 max_bundle_bytes=self._max_bundle_bytes,
+                profile=self._profile,
                 pace=Pace(self._quota),
                 annotate=lambda text: self._protection.annotations(text, report),
             )

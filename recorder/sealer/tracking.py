@@ -1,64 +1,31 @@
-"""Each frame that ends gets a row in the track: measured here, in the sealer, never on the host's threads."""
+"""Each frame that ends gets a row in the track."""
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
 
 from recorder.bundle import BundleWriter
-from recorder.bundle.codec import value_from_json
-from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.images import thumbnail
 from recorder.bundle.manifest import Track
-from recorder.bundle.values import tensors_of
 from recorder.counts import Counts
-from recorder.image_signals import IMAGE_SIGNALS, bytes_digest, decode_reduced, image_signals
-from recorder.privacy import Level, PrivacyPolicy, RedactionFailed, redact
-from recorder.records import Kind, RecordInvalid
+from recorder.privacy import Level, RedactionFailed, redact
+from recorder.records import RecordInvalid
 from recorder.ring import RingReader
-from recorder.sealer.placing import placed
+from recorder.sealer.measuring import CPU_SHARE, Measuring, Picture
 from recorder.sealer.redacting import image_field
 from recorder.sealer.stages import StageRecord
 from recorder.settings import SealerSettings
-from recorder.signals import AnswerSummary, summarize_answer
-from recorder.track import (
-    NO_CLASS,
-    RAISED,
-    TRACK_SIGNALS,
-    Row,
-    TrackInvalid,
-    TrackUnavailable,
-    TrackWriter,
-    track_path,
-)
+from recorder.track import Row, TrackInvalid, TrackUnavailable, TrackWriter, track_path
 from recorder.track.sealed import load_track, store_track
 
 __all__ = ["TrackSource", "Tracking"]
-
-#: Share of one core that measuring may take; frames beyond it get a row without image and answer. At 2.2 ms a frame of
-#: 720p it allows 90 frames a second.
-CPU_SHARE = 0.2
-#: The share may be overdrawn by so much: a burst after a pause is measured in full.
-BURST_SECONDS = 0.5
-#: Answers larger than this are not summarised: a map of pixels has no one confidence, and costs as much as an image.
-MAX_ANSWER_BYTES = 2**20
-#: An image larger than this is not read.
-MAX_IMAGE_BYTES = 64 * 2**20
-#: Streams whose last image is remembered, 3.6 kB each.
-MAX_STREAMS = 1_024
-
-_LARGEST = 2**62
-_FIRST_IMAGE = list(TRACK_SIGNALS).index(next(iter(IMAGE_SIGNALS)))
-_PLACES = {name: number for number, name in enumerate(TRACK_SIGNALS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +73,8 @@ class Tracking:
 
     Attributes:
         lost: rows and parts of rows that were not kept, by reason.
-        spent_seconds: CPU time spent on measuring and writing.
+        measuring: what measures the frames, and counts the CPU time.
         frames: rows written.
-        policy: what may be noted of a frame; the recording's, as soon as it is known.
     """
 
     def __init__(
@@ -125,14 +91,8 @@ class Tracking:
         self.path = path
         self.owner = owner
         self.lost = self._writer.lost
-        self.spent_seconds = 0.0
         self.frames = 0
-        self.policy = PrivacyPolicy()
-        self._cpu_share = cpu_share
-        self._clock = clock
-        self._credit = BURST_SECONDS
-        self._credited_at = clock()
-        self._before: OrderedDict[str, tuple[int, npt.NDArray[np.uint8]]] = OrderedDict()
+        self.measuring = Measuring(self.lost, cpu_share=cpu_share, clock=clock)
 
     @classmethod
     def of_ring(cls, reader: RingReader, settings: SealerSettings) -> Self | None:
@@ -157,146 +117,47 @@ class Tracking:
         """Close the file. May be called twice."""
         self._writer.close()
 
-    def add(self, frame: int, stream: str, stages: Sequence[StageRecord]) -> None:
-        """Note a frame that has ended, given its records. What cannot be measured or written is counted."""
+    def add(self, frame: int, stream: str, stages: Sequence[StageRecord]) -> Row | None:
+        """Note a frame that has ended, given its records, and return its row.
+
+        What cannot be measured or written is counted. None: it was noted before, or nothing could be measured.
+        """
         began = time.thread_time()
+        row = None
         try:
             if not self._writer.knows(frame):
-                self._add(frame, stream, stages)
+                row, picture = self.measuring.row(frame, stream, stages)
+                self._write(row, picture, stages[-1].head.get("metadata"))
         except (RecordInvalid, KeyError, TypeError, ValueError, AttributeError, OverflowError):
             self.lost.add("track-row-malformed")
         except OSError:
             self.lost.add("track-not-written")
-        spent = time.thread_time() - began
-        self.spent_seconds += spent
-        self._credit -= spent
+        self.measuring.spend(time.thread_time() - began)
+        return row
 
-    def _add(self, frame: int, stream: str, stages: Sequence[StageRecord]) -> None:
-        begin = stages[0].head
-        end = next((stage for stage in stages if stage.kind == Kind.END), None)
-        row = Row(
-            frame=frame,
-            stream=stream,
-            time_ns=_time(begin["time"]),
-            monotonic_ns=_time(begin["monotonic"]),
-            status=RAISED if any(stage.head.get("exception") for stage in stages) else 0,
-            digest=0,
-            top_class=NO_CLASS,
-            values=np.full(len(TRACK_SIGNALS), np.nan, np.float32),
-        )
-        if end is not None and isinstance(end.head["latency"], float):
-            row.values[_PLACES["latency"]] = end.head["latency"]
-        small = None
-        if self._can_afford():
-            small = self._measure_image(row, stages[0], stages[-1].head.get("metadata"))
-            self._measure_answer(row, stages)
-        else:
-            self.lost.add("track-row-not-measured")
+    def _write(self, row: Row, picture: Picture | None, metadata: object) -> None:
+        small = self._thumbnail(row, picture.entry, picture.pixels, metadata) if picture is not None else None
         self._writer.add(row)
         self.frames += 1
         if small is not None:
             self._writer.add_thumbnail(row, small)
-
-    def _can_afford(self) -> bool:
-        now = self._clock()
-        earned = max(0.0, now - self._credited_at) * self._cpu_share
-        self._credit = min(BURST_SECONDS, self._credit + earned)
-        self._credited_at = now
-        return self._credit > 0
-
-    def _measure_image(self, row: Row, stage: StageRecord, metadata: object) -> bytes | None:
-        """Fill in what the frame's first image is like; return a thumbnail when it is time for one."""
-        entry = next(iter(stage.head["images"]), None)
-        if entry is None:
-            return None
-        size_bytes = int(entry["size_bytes"])
-        if size_bytes > MAX_IMAGE_BYTES:
-            self.lost.add("track-image-too-large")
-            return None
-        data = stage.payload(int(entry["offset"]), size_bytes)
-        pixels = _pixels(entry, data) if data is not None else None
-        if data is None or pixels is None:
-            self.lost.add("track-image-overwritten" if data is None else "track-image-not-decoded")
-            return None
-        row.digest = bytes_digest(data) or 1
-        before, small = self._before.get(row.stream, (0, None))
-        measured = image_signals(pixels, small)
-        row.values[_FIRST_IMAGE : _FIRST_IMAGE + len(IMAGE_SIGNALS)] = measured.values
-        if before:
-            row.values[_PLACES["repeated"]] = float(row.digest == before)
-        self._before[row.stream] = (row.digest, measured.small)
-        self._before.move_to_end(row.stream)
-        if len(self._before) > MAX_STREAMS:
-            self._before.popitem(last=False)
-        full = self.policy.level_of(image_field(str(entry["name"]))) is Level.FULL
-        if not full or self.policy.level_of("track") is not Level.FULL:
-            row.digest = 0  # it would confirm a guess at what was under a box
-        return self._thumbnail(row, entry, pixels, metadata)
 
     def _thumbnail(self, row: Row, entry: dict[str, Any], pixels: npt.NDArray[Any], metadata: object) -> bytes | None:
         """Make a small image where one is due, redacted as the image will be; none where that takes user code."""
         if not self._writer.wants_thumbnail(row.stream, row.monotonic_ns):
             return None
         field = image_field(str(entry["name"]))
-        own = [Level(self.policy.levels.get(each, Level.FULL)) for each in ("track", "thumbnails")]
-        level = self.policy.level_of(field)
+        own = [Level(self.measuring.policy.levels.get(each, Level.FULL)) for each in ("track", "thumbnails")]
+        level = self.measuring.policy.level_of(field)
         if level is Level.DIGEST_ONLY or Level.DIGEST_ONLY in own or (level is Level.FULL and Level.REDACTED in own):
             return None
         if level is Level.REDACTED:
             if entry["encoding"] != "pixels":
                 return None  # decoded to a reduced size, in which the boxes are elsewhere
             try:
-                pixels = redact(pixels, self.policy.redactors_of(field), metadata if isinstance(metadata, dict) else {})
+                pixels = redact(
+                    pixels, self.measuring.policy.redactors_of(field), metadata if isinstance(metadata, dict) else {}
+                )
             except RedactionFailed:
                 return None
         return thumbnail(pixels)
-
-    def _is_full(self, field: str) -> bool:
-        return self.policy.level_of(field) is Level.FULL
-
-    def _measure_answer(self, row: Row, stages: Sequence[StageRecord]) -> None:
-        """Fill in what the model answered last, or, where no model was called, the service."""
-        answered = [stage for stage in stages if stage.head.get("output")]
-        calls = [stage for stage in answered if stage.kind == Kind.OUTPUT and self._is_full("model_output")]
-        answers = [stage for stage in answered if stage.kind == Kind.END and self._is_full("output")]
-        for stage in (*reversed(calls), *answers):
-            try:
-                found = _summary(stage, row.frame)
-            except (BundleInvalid, RecordInvalid, KeyError, TypeError, ValueError):
-                continue
-            if found is not None and not (math.isnan(found.confidence) and math.isnan(found.detections)):
-                for name in ("confidence", "entropy", "margin", "detections"):
-                    row.values[_PLACES[name]] = getattr(found, name)
-                if found.top_class is not None and abs(found.top_class) < 2**31:
-                    row.top_class = found.top_class
-                return
-
-
-def _pixels(entry: dict[str, Any], data: bytes) -> npt.NDArray[Any] | None:
-    if entry["encoding"] != "pixels":
-        return decode_reduced(data, str(entry["encoding"]))
-    height, width, channels = int(entry["height"]), int(entry["width"]), int(entry["channels"])
-    dtype = {"uint8": np.uint8, "uint16": np.uint16}[entry["dtype"]]
-    return np.frombuffer(data, dtype).reshape((height, width, channels) if channels else (height, width))
-
-
-def _summary(stage: StageRecord, frame: int) -> AnswerSummary | None:
-    value = value_from_json(placed(stage.head["output"]))
-    tensors, total = {}, 0
-    for path, tensor in tensors_of(value):
-        total += tensor.size_bytes
-        if total > MAX_ANSWER_BYTES:
-            return None
-        data = stage.payload(tensor.offset, tensor.size_bytes)
-        if data is not None:
-            tensors[path] = data
-    frames = stage.head.get("frames") or []
-    row = frames.index(frame) if len(frames) > 1 and frame in frames else None
-    return summarize_answer(value, tensors, row)
-
-
-def _time(value: Any) -> int:
-    """A time that fits the file; a ring may claim any number."""
-    if not isinstance(value, int) or abs(value) >= _LARGEST:
-        raise ValueError("a time beyond any clock")
-    return value

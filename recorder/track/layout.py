@@ -76,8 +76,8 @@ _STREAM_SLOT_BYTES = 1024
 THUMBNAIL_HEAD = struct.Struct("<IHHQQqq")
 _THUMBNAIL_SLOT_BYTES = 4096
 
-#: Shares of the file. A camera at 30 frames a second and an hour of history take 230 kB of rows, 230 kB of one-second,
-#: 140 kB of ten-second and 23 kB of sixty-second intervals and 740 kB of thumbnails.
+#: Shares of the file. A camera at 30 frames a second and an hour of history take 270 kB of rows, 250 kB of one-second,
+#: 150 kB of ten-second and 25 kB of sixty-second intervals and 740 kB of thumbnails.
 _SHARES = {ROWS: 0.3, INTERVALS: 0.25, INTERVALS + 1: 0.2, INTERVALS + 2: 0.05, THUMBNAILS: 0.2}
 #: One stream of the table for so many bytes of the file; more could not have an hour of it each.
 _BYTES_A_STREAM = 32 * 2**10

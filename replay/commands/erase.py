@@ -14,7 +14,8 @@ from replay.show.terminal import print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
 
 if TYPE_CHECKING:
-    from replay.erasure import Erasure, Found, Where
+    from replay.erasure.conditions import Where
+    from replay.erasure.finding import Erasure, Found, Places
 
 __all__ = ["erase"]
 
@@ -63,30 +64,24 @@ def erase(
     """Delete bundles by the metadata of their frames, with saved replays of them.
 
     A bundle in which only some frames match is replaced by one without them, without its history and without the
-    values of batches they shared. Copies elsewhere (tickets, caches, backups) are not reached. Exit code 0: nothing
-    else holds it here · 1: something may, each named: damaged or encrypted bundles, rings, copies made from an erased
-    bundle. Examples:
+    values of batches they shared. In a bucket older versions of an object go too. Copies elsewhere (tickets, caches,
+    backups) are not reached. Exit code 0: nothing else holds it here · 1: something may, each named: damaged or
+    encrypted bundles, rings, uploads, copies made from an erased bundle. Examples:
 
     \b
         replay erase incidents/ --where patient=4711
         replay erase incidents/ --where patient=4711 --spool /rings --yes
+        replay erase s3://incidents/prod --where patient=4711 --yes
     """
-    from replay.erasure import find
+    from replay.erasure.finding import find
 
-    where = _where(conditions, privacy_key)
-    directory = Path(sink)
-    if "://" in sink:
-        raise BundleUnavailable(
-            f"{sink} is no directory, and objects are not erased: delete them with the store's tools"
-        )
-    if not directory.is_dir():
-        raise BundleUnavailable(f"{sink} is no directory; name the directory of the sink")
+    where, places = _where(conditions, privacy_key), _places(sink, [Path(spool) for spool in spools])
     try:
-        erasure = find(directory, [Path(spool) for spool in spools], where, open_bundle, whole=whole)
+        erasure = find(places, where, open_bundle, whole=whole)
     except OSError as error:
         raise BundleUnavailable(f"{error.filename or sink} cannot be read: {error.strerror}") from error
     if is_meant:
-        erasure.carry_out(open_bundle, where)
+        erasure.carry_out(open_bundle, where, places)
     if as_json:
         print_json(_as_json(sink, where, erasure, is_meant))
     else:
@@ -94,9 +89,23 @@ def erase(
     context.exit(ExitCode.OK if erasure.is_complete else ExitCode.NOT_OK)
 
 
+def _places(sink: str, spools: list[Path]) -> Places:
+    from replay.erasure.files import Directories
+    from replay.opening import place_of
+
+    place = place_of(sink)
+    if not isinstance(place, Path):
+        from replay.erasure.objects import Bucket
+
+        return Bucket(place, Directories(None, spools))
+    if not place.is_dir():
+        raise BundleUnavailable(f"{sink} is no directory; name the directory of the sink, or s3://bucket/prefix")
+    return Directories(place, spools)
+
+
 def _where(conditions: tuple[str, ...], privacy_key: str | None) -> Where:
     from recorder.privacy import load_key
-    from replay.erasure import Where
+    from replay.erasure.conditions import Where
 
     parsed: dict[str, str] = {}
     for text in conditions:

@@ -25,6 +25,8 @@ __all__ = ["probe"]
 @click.command(short_help="Did the model look at the right thing?")
 @bundle_argument
 @click.option("--only", multiple=True, metavar="PROBE", help="Only this probe; may be given several times.")
+@click.option("--cause", is_flag=True, help="Confirm the incident's cause instead: take it back, and bring it about.")
+@click.option("--suspect", metavar="CAUSE", help="The same for this cause, such as darker or camera-shift.")
 @click.option("--frames", metavar="IDS", help="Only these frames: ids and ranges such as 3,7-9. Default: up to 8.")
 @click.option(
     "--budget",
@@ -59,6 +61,8 @@ def probe(
     context: click.Context,
     bundle: str,
     only: tuple[str, ...],
+    cause: bool,
+    suspect: str | None,
     frames: str | None,
     budget: float,
     task: str | None,
@@ -77,7 +81,8 @@ def probe(
     """Change what the model sees in the recorded frames, and say what its decisions rest on.
 
     Each probe is a test with a threshold: pictures without information, hidden objects and backgrounds, channel order,
-    normalisation, neighbours in the batch, light, camera and compression, occlusion, calibration.
+    normalisation, neighbours in the batch, light, camera and compression, occlusion, calibration. With --cause, whether
+    the incident's cause is the cause: answers that recover without it, or fail with it.
 
     \b
     Exit code 0: every probe that was decided passed · 1: one failed ·
@@ -86,6 +91,7 @@ def probe(
     \b
         replay probe incidents/…bundle.zst -o probes.html
         replay probe incidents/…bundle.zst --only random-input --json
+        replay probe incidents/…bundle.zst --cause -o cause.html
     """
     from replay.load import ConfigInvalid, is_factory
     from replay.probe.finding import to_json
@@ -115,6 +121,8 @@ def probe(
             models=models,
             bundle_path=place_of(bundle),
             pipeline=pipeline,
+            cause=cause,
+            suspect=suspect,
             timeout_seconds=timeout,
             progress=count,
             announce=print_note,

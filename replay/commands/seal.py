@@ -86,7 +86,7 @@ def seal(
     \b
         replay seal --watch /rings --sink /incidents
         replay seal --watch /rings --sink /incidents --once
-        replay seal --watch /rings --sink s3://incidents/prod --sink-option service=line-3
+        replay seal --watch /rings --sink s3://incidents --sink-option service=l3
     """
     from recorder.track.layout import MAX_TRACK_BYTES, MIN_TRACK_BYTES
 

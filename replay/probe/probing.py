@@ -24,6 +24,7 @@ from replay.pipeline.run import PipelineRunner
 from replay.probe import baseline, skew, steadiness, where
 from replay.probe.attribution import ATTRIBUTION, attributions
 from replay.probe.calibration import Sure, calibration
+from replay.probe.confirming import CONFIRMING, confirm, suspected
 from replay.probe.finding import Finding
 from replay.probe.reading import Reading, same
 from replay.probe.subject import CannotProbe, ModelSubject, PipelineSubject, Subject, model_frames
@@ -76,6 +77,8 @@ class ProbeOptions:
     bundle_path: Path | S3Address | None = None
     config: UserConfig | None = None
     pipeline: str | None = None  #: "pkg.mod:predict": from the raw picture
+    cause: bool = False  #: test the incident's cause by counterfactuals, instead of the probes
+    suspect: str | None = None  #: another cause than the one the bundle names
     timeout_seconds: float | None = None
     progress: Callable[[int, int], None] | None = None  #: called with (runs done, runs in all)
     announce: Callable[[str], None] | None = None  #: called once with what it will cost
@@ -145,7 +148,20 @@ def probe_bundle(bundle: Bundle, options: ProbeOptions | None = None) -> Probed:
                 asked=counter.count,
             )
             subject = stack.enter_context(model_subject)
+        if options.cause or options.suspect is not None:
+            return _confirm(bundle, subject, options, counter)
         return _probe(bundle, subject, model_subject, frames, options, counter)
+
+
+def _confirm(bundle: Bundle, subject: Subject, options: ProbeOptions, counter: _Counter) -> Probed:
+    cause, evidence = suspected(bundle.manifest, options.suspect)
+    counter.begin(CONFIRMING * len(subject.frames), len(subject.frames))
+    finding = confirm(subject, bundle.manifest, cause, evidence, truth=options.truth)
+    told = finding.evidence["frames"]
+    frames = {int(str(each["frame"])) for each in told if isinstance(each, dict)} if isinstance(told, list) else set()
+    return Probed(
+        findings=[finding], frames=tuple(sorted(frames)), task="cause", runs=counter.done, seconds=counter.seconds
+    )
 
 
 def _probe(

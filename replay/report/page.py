@@ -22,7 +22,7 @@ from replay.show.story import headline, tell
 from replay.show.text import duration, inert, size, utc
 from replay.trust import Signed
 
-__all__ = ["page"]
+__all__ = ["page", "policy"]
 
 #: Layers named in the tree of a divergence.
 _LAYERS_SHOWN = 200
@@ -58,12 +58,10 @@ def page(
     shown = content.frames_shown(bundle, result, count)
     moment = content.moment(manifest, shown)
     answers = {each.frame.id: each.answer for each in shown}
-    style, script = (
-        resources.files("replay.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
-    )
+    style, script = _own("page.css"), _own("page.js")
     template = _environment().get_template("page.html")
     return template.render(
-        policy=_policy(style, script),
+        policy=policy(),
         style=Markup(style),  # noqa: S704  our own file, word for word: the policy allows no other
         script=Markup(script),  # noqa: S704
         headline=headline(manifest, inert),
@@ -116,14 +114,21 @@ def _plain(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else inert(value, 300)
 
 
-def _policy(style: str, script: str) -> str:
+def policy() -> str:
     """Pictures inside the page, this style and this script; no address, form, frame or other script."""
-    hashes = (base64.b64encode(hashlib.sha256(each.encode()).digest()).decode("ascii") for each in (style, script))
+    hashes = (
+        base64.b64encode(hashlib.sha256(_own(name).encode()).digest()).decode("ascii")
+        for name in ("page.css", "page.js")
+    )
     of_style, of_script = (f"'sha256-{each}'" for each in hashes)
     return (
         f"default-src 'none'; img-src data:; style-src {of_style}; script-src {of_script}; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def _own(name: str) -> str:
+    return resources.files("replay.report").joinpath(name).read_text("utf-8")
 
 
 def _counts(result: Mapping[str, Any] | None) -> list[tuple[str, int]]:

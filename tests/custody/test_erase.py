@@ -16,7 +16,7 @@ from recorder.bundle.manifest import Parent
 from recorder.bundle.rewrite import rewrite
 from recorder.bundle.values import has_removed
 from recorder.privacy import PrivacyKey
-from replay.erasure import Where
+from replay.erasure.conditions import Where
 from tests.bundle.test_rewrite import raw_content
 from tests.cli.conftest import assert_one_sentence
 from tests.custody.conftest import PATIENT, Run, secretive

@@ -30,10 +30,16 @@ def _stand_ins() -> dict[str, Any]:
     torch.manual_seed(0)
     layers = (torch.nn.Conv2d(3, 4, 3, 4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 10))
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    smooth = np.kron(image[:8, :8], np.ones((12, 12, 1), np.uint8)).astype(np.float64)
+    noise = np.random.default_rng(1).normal(0, 2, (40, 96, 96, 3))
+    frames = np.clip(smooth + noise, 0, 255).astype(np.uint8)
     return {
         "model": torch.nn.Sequential(*layers).eval(),
         "image": image,
         "jpeg": image,
+        "clean_frames": list(frames),
+        "reference_frames": list(frames),
+        "frames_of_an_incident": [frame // 20 for frame in frames],
         "preprocess": lambda picture: torch.from_numpy(picture).permute(2, 0, 1)[None] / 255,
         "decode": lambda logits: {"label": int(logits.argmax())},
         "app": FastAPI(),

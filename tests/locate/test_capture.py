@@ -19,7 +19,7 @@ from torch import nn
 from recorder import FlightRecorder
 from recorder.bundle import Bundle
 from recorder.bundle.values import MappingValue, TensorValue
-from recorder.layers import capture
+from recorder.layers import capture, watching
 from recorder.layers.digest import hash_tensor
 from replay.locate.recorded import recorded_layers
 from replay.verdict import Level
@@ -107,7 +107,7 @@ def test_a_watched_model_computes_and_copies_as_before(tmp_path: Path) -> None:
         for twin in (copy.deepcopy(watched), pickle.loads(pickle.dumps(watched))):
             assert torch.equal(twin(given), bare(given)) and not twin._forward_pre_hooks
     assert not watched._forward_hooks and not watched._forward_pre_hooks
-    assert not capture._watched and capture._handle is None
+    assert not watching._watched and watching._handle is None
 
 
 @pytest.mark.usefixtures("every_call")

@@ -213,10 +213,3 @@ def test_a_model_that_is_not_what_its_name_says_is_not_kept(s3: Any, bucket: str
     assert not list((tmp_path / "cache").rglob("*.onnx")) and not list((tmp_path / "cache").rglob(".tmp-*"))
     with pytest.raises(ConfigInvalid, match="no address in S3"):
         find_locations(None, "s3://x", UserConfig(), {})
-
-
-def test_what_only_works_on_directories_says_so(location: str, replay: Run) -> None:
-    """One sentence."""
-    ended = replay("erase", location, "--where", "a=1")
-    assert ended.code == 2
-    assert_one_sentence(ended.err)

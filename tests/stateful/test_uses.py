@@ -15,7 +15,8 @@ from recorder.bundle.values import RemovedValue, tensors_of
 from recorder.environment import describe_cpu
 from recorder.models import ModelStore
 from recorder.privacy import PrivacyPolicy
-from replay.erasure import Where, without_frames
+from replay.erasure.conditions import Where
+from replay.erasure.frames import without_frames
 from replay.jobs import plan_jobs
 from replay.load import UserConfig
 from replay.locate.bundle import LocateOptions, locate_bundle

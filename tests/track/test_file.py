@@ -201,7 +201,7 @@ def test_slots_with_forged_contents_and_right_checksums_do_no_harm(tmp_path: Pat
 
 def test_the_header_page_is_all_that_names_the_geometry(tmp_path: Path) -> None:
     layout = plan(MIN_TRACK_BYTES, OWNER, TRACK_SIGNALS, 3600.0)
-    assert layout.row_type.itemsize == layout.slot_bytes[1] == 128
+    assert layout.row_type.itemsize == layout.slot_bytes[1] == 152
     assert layout.interval_type.itemsize == layout.slot_bytes[2]
     assert len(pack_header(layout)) == HEADER_BYTES
     with pytest.raises(ValueError, match="takes"):

@@ -137,7 +137,8 @@ def test_a_clock_that_jumps_back_breaks_no_interval(film: Any, seal: Any) -> Non
 def test_what_the_sealer_cannot_afford_is_left_out_and_counted(film: Any, seal: Any) -> None:
     footage = film()
     footage.play([0.0, 1.0], lambda seconds: grey(0.5))
-    footage.tracking._cpu_share, footage.tracking._credit = 0.0, 0.0
+    measuring = footage.tracking.measuring
+    measuring._cpu_share, measuring._credit = 0.0, 0.0
     footage.play([2.0, 3.0], lambda seconds: grey(0.5))
     with seal(footage.incident()) as bundle:
         rows = table(bundle, 0)

@@ -114,8 +114,30 @@ def test_the_difference_is_to_the_frame_before(scene: npt.NDArray[np.uint8]) -> 
 def test_every_image_has_signals_within_their_range(pixels: npt.NDArray[np.generic]) -> None:
     found = signals(pixels)
     assert 0 <= found["luminance"] <= 1.0001 and 0 <= found["contrast"] <= 0.5001
+    signed = {"anisotropy": 40, "spectrum_slope": 20, "motion_x": 400, "motion_y": 400, "blockiness": 1e4}
     for name, value in found.items():
-        assert np.isnan(value) or 0 <= value <= 16, name
+        most = signed.get(name, 16)
+        assert np.isnan(value) or (-most if name in signed else 0) <= value <= most, name
+
+
+def test_a_camera_that_moves_has_motion_in_its_own_pixels(scene: npt.NDArray[np.uint8]) -> None:
+    textured = np.random.default_rng(4).integers(0, 256, (45, 80), dtype=np.uint8).repeat(12, 0).repeat(12, 1)
+    first = image_signals(textured)
+    moved = signals(np.roll(textured, (24, -36), (0, 1)), previous=first.small)
+    assert moved["motion_x"] == pytest.approx(-36, abs=6) and moved["motion_y"] == pytest.approx(24, abs=6)
+    still = signals(textured, previous=first.small)
+    assert still["motion_x"] == pytest.approx(0, abs=0.1) and still["motion_y"] == pytest.approx(0, abs=0.1)
+
+
+def test_blocks_haze_and_direction_show_in_signals_of_their_own(scene: npt.NDArray[np.uint8]) -> None:
+    clean = signals(scene)
+    file = io.BytesIO()
+    Image.fromarray(scene).save(file, "JPEG", quality=8)
+    assert signals(np.asarray(Image.open(file)))["blockiness"] > clean["blockiness"] + 0.3
+    veiled = (scene * 0.5 + 110).astype(np.uint8)
+    assert signals(veiled)["haze"] > clean["haze"] + 0.2
+    assert signals(blurred(scene, 9, 1))["anisotropy"] < clean["anisotropy"] - 1
+    assert signals(blurred(scene, 5, 5))["spectrum_slope"] < clean["spectrum_slope"] - 0.5
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (3, 0, 3), (2, 2, 2, 2), (4,)])

@@ -1,0 +1,1 @@
+"""From statistics of a window of frames to a named cause, or unknown."""

@@ -1,0 +1,241 @@
+"""A camera's cause model: fitted on corruptions of its own clean frames, it names what is wrong with others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recorder.cause.corruptions import corrupted, healthy, stranger
+from recorder.cause.discriminant import Discriminant, fit_discriminant
+from recorder.cause.features import Normal, learn_normal
+from recorder.cause.pose import Pose
+from recorder.cause.statistics import Window, measure
+from recorder.cause.strangers import STRANGERS
+from recorder.cause.views import FrameRefused, Views
+from recorder.cause.vocabulary import AMOUNTS, FITTED, NONE, UNKNOWN
+
+__all__ = ["CauseModel", "Finding", "WINDOW_FRAMES", "fit_cause_model", "windows_of"]
+
+Array = npt.NDArray[np.float64]
+
+#: Neighbouring frames that are looked at together.
+WINDOW_FRAMES = 8
+#: With fewer windows neither spread nor held-out confidence can be told.
+MIN_WINDOWS = 4
+#: Clean windows that corruptions are made of; more cost time and add little.
+_SOURCES = 12
+#: Examples of each cause at each severity.
+_EXAMPLES = 6
+#: Classes: none first, unknown second, then the causes.
+CLASSES: tuple[str, ...] = (NONE, UNKNOWN, *FITTED)
+#: A cause is named when it is at least so likely.
+NAMED_FROM = 0.5
+#: A share of held-out windows that may stand farther from every example than the gate allows.
+_GATE = 0.005
+#: Nearly identical frames so many times in a row are a frozen feed.
+FROZEN_FRAMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one window says.
+
+    Attributes:
+        probabilities: of each class, summing to 1.
+        cause: that is named.
+        amount: how strong it is, in `AMOUNTS` of the cause; None where that means nothing.
+        pose: where the camera points, where it is fixed.
+        sigmas: how far each statistic is from the reference.
+        is_strange: whether it is like no example of anything.
+    """
+
+    probabilities: dict[str, float]
+    cause: str
+    amount: float | None
+    pose: Pose | None
+    sigmas: dict[str, float]
+    is_strange: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CauseModel:
+    """What one camera's faults look like.
+
+    Attributes:
+        normal: the reference.
+        scale: (features) by which differences are divided.
+        discriminant: over the classes of `CLASSES`.
+        gate: a window whose squared distance to its nearest example place is larger is like nothing known.
+        severities: (causes, features + 1): logarithm of the amount, a linear function of the scaled features.
+        shape: height and width of the frames.
+        repeats: whether clean frames repeat each other, so that a repeat says nothing.
+    """
+
+    normal: Normal
+    scale: Array
+    discriminant: Discriminant
+    gate: float
+    severities: Array
+    shape: tuple[int, int]
+    repeats: bool
+
+    def find(self, views: Views) -> Finding:
+        """Name what is wrong with a window of neighbouring frames."""
+        window = measure(views)
+        finder = self.normal.pose_finder()
+        pose = finder.find(window.mean) if finder is not None else None
+        sigmas = self.normal.sigmas(window)
+        if not self.repeats and is_frozen(views):
+            return Finding({"frozen-feed": 1.0}, "frozen-feed", None, pose, sigmas)
+        features = (self.normal.features(window, pose) / self.scale)[None]
+        if not np.isfinite(features).all():
+            raise FrameRefused("the frames cannot be measured; give images as they were recorded")
+        chances = self.discriminant.probabilities(features, len(CLASSES))[0]
+        distance = float(_nearest(self.discriminant, features)[0])
+        strange = distance > self.gate
+        best = CLASSES[int(chances.argmax())]
+        cause = best
+        if best not in (NONE, UNKNOWN) and (strange or chances.max() < NAMED_FROM):
+            cause = UNKNOWN
+        amount = None
+        if cause in AMOUNTS and AMOUNTS[cause].unit:
+            row = self.severities[FITTED.index(cause)]
+            low, high = sorted((AMOUNTS[cause].at(0.5), AMOUNTS[cause].at(5.5)))
+            amount = float(np.exp(np.clip(features[0] @ row[:-1] + row[-1], np.log(low), np.log(high))))
+        named = {name: float(chance) for name, chance in zip(CLASSES, chances, strict=True)}
+        return Finding(named, cause, amount, pose, sigmas, strange)
+
+
+def is_frozen(views: Views) -> bool:
+    """Whether the last frames are one and the same."""
+    if len(views) < FROZEN_FRAMES:
+        return False
+    last = views.part(slice(-FROZEN_FRAMES, None))
+    return bool((last.wide == last.wide[:1]).all() and (last.detail == last.detail[:1]).all())
+
+
+def windows_of(views: Views, frames: int = WINDOW_FRAMES) -> list[Views]:
+    """Cut a run of frames into disjoint windows."""
+    return [views.part(slice(start, start + frames)) for start in range(0, len(views) - frames + 1, frames)]
+
+
+def _nearest(discriminant: Discriminant, features: Array) -> Array:
+    white, places = features @ discriminant.weights, discriminant.means @ discriminant.weights
+    squares = (white**2).sum(axis=1)[:, None] + (places**2).sum(axis=1) - 2 * white @ places.T
+    made: Array = squares.min(axis=1)
+    return made
+
+
+def fit_cause_model(
+    windows: Sequence[Views], *, seed: int = 0, keep_thumbnail: bool = True, shape: tuple[int, int] = (0, 0)
+) -> CauseModel:
+    """Corrupt clean windows in every way that has a name, and learn to tell them apart.
+
+    Args:
+        windows: of one camera, in order of time.
+        seed: of the variants that are drawn.
+        keep_thumbnail: whether a small picture of the view may be kept, by which the camera's pose is found.
+        shape: height and width of the frames.
+
+    Raises:
+        FrameRefused: there are too few windows, or nothing is on them.
+    """
+    if len(windows) < MIN_WINDOWS:
+        raise FrameRefused(
+            f"a profile needs at least {MIN_WINDOWS * WINDOW_FRAMES} neighbouring frames, and has "
+            f"{sum(len(each) for each in windows)}"
+        )
+    if max(float(each.wide.std()) for each in windows) < 0.01:
+        raise FrameRefused("the frames are one colour all over; give pictures of what the camera looks at")
+    clean = [measure(each) for each in windows]
+    normal = learn_normal(clean, keep_thumbnail=keep_thumbnail)
+    rows = _Rows(normal, seed)
+    for number, window in enumerate(clean):
+        rows.add(window, NONE, 0, number)
+    chosen = np.linspace(0, len(windows) - 1, min(len(windows), _SOURCES)).astype(int)
+    for number in range(max(40, 2 * _SOURCES)):
+        source = int(chosen[number % len(chosen)])
+        rows.add(measure(healthy(windows[source], rows.draw())), NONE, 0, source)
+    for cause in FITTED:
+        for level in range(1, 6):
+            for example in range(_EXAMPLES):
+                source = int(chosen[(example * 5 + level) % len(chosen)])
+                severity = level + rows.random.uniform(-0.5, 0.5)
+                made = corrupted(windows[source], cause, severity, rows.draw())
+                rows.add(measure(made), cause, level, source, AMOUNTS[cause].at(severity))
+    for place, kind in enumerate(STRANGERS):
+        for example in range(_EXAMPLES):
+            source = int(chosen[(example * 5 + place) % len(chosen)])
+            rows.add(measure(stranger(windows[source], kind, rows.draw())), UNKNOWN, place, source)
+    still = any(is_frozen(each) for each in windows)
+    return rows.model(shape, still)
+
+
+class _Rows:
+    """Examples as they come."""
+
+    def __init__(self, normal: Normal, seed: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self._normal = normal
+        self._finder = normal.pose_finder()
+        self._features: list[Array] = []
+        self._places: list[int] = []
+        self._groups: list[int] = []
+        self._amounts: list[float] = []
+        self._numbers: dict[tuple[str, int], int] = {}
+
+    def draw(self) -> int:
+        return int(self.random.integers(2**31))
+
+    def add(self, window: Window, name: str, place: int, group: int, amount: float = np.nan) -> None:
+        pose = self._finder.find(window.mean) if self._finder is not None else None
+        self._features.append(self._normal.features(window, pose))
+        self._places.append(self._numbers.setdefault((name, place), len(self._numbers)))
+        self._groups.append(group)
+        self._amounts.append(amount)
+
+    def model(self, shape: tuple[int, int], repeats: bool) -> CauseModel:
+        features, places = np.stack(self._features), np.array(self._places)
+        groups = np.unique(np.array(self._groups), return_inverse=True)[1]
+        classes = np.array([CLASSES.index(name) for name, _ in self._numbers])
+        sums = np.zeros((len(classes), features.shape[1]))
+        np.add.at(sums, places, features)
+        means = sums / np.bincount(places)[:, None]
+        scale = np.sqrt(((features - means[places]) ** 2).mean(axis=0)) + 1e-3
+        scaled = features / scale
+        discriminant = fit_discriminant(scaled, places, classes, groups)
+        distances = _held_out_distances(scaled, places, classes, groups)
+        gate = float(np.quantile(distances[classes[places] != CLASSES.index(UNKNOWN)], 1 - _GATE))
+        severities = self._severities(scaled, classes[places])
+        return CauseModel(self._normal, scale, discriminant, gate * 1.3, severities, shape, repeats)
+
+    def _severities(self, features: Array, classes: npt.NDArray[np.int64]) -> Array:
+        """Ridge regression of the logarithm of the amount, of each cause by itself."""
+        made = np.zeros((len(FITTED), features.shape[1] + 1))
+        amounts = np.array(self._amounts)
+        for number, cause in enumerate(FITTED):
+            rows = classes == CLASSES.index(cause)
+            x, y = features[rows], np.log(np.maximum(amounts[rows], 1e-9))
+            mean, level = x.mean(axis=0), y.mean()
+            gram = (x - mean) @ (x - mean).T
+            dual = np.linalg.solve(gram + 0.1 * np.trace(gram) / len(gram) * np.eye(len(gram)) + 1e-9, y - level)
+            made[number, :-1] = (x - mean).T @ dual
+            made[number, -1] = level - mean @ made[number, :-1]
+        return made
+
+
+def _held_out_distances(
+    features: Array, places: npt.NDArray[np.int64], classes: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
+) -> Array:
+    """Return each row's squared distance to its nearest place, by a fit that never saw its clean frames."""
+    from recorder.cause.discriminant import _fit
+
+    found = np.zeros(len(features))
+    folds = groups % min(4, int(groups.max()) + 1)
+    for fold in np.unique(folds):
+        rows = folds == fold
+        found[rows] = _nearest(_fit(features[~rows], places[~rows], classes, 0.1), features[rows])
+    return found

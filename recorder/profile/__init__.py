@@ -1,0 +1,9 @@
+"""What is normal for a camera, in one small file: what drift is measured against and causes are named by."""
+
+from __future__ import annotations
+
+from recorder.profile.diagnosis import Diagnosis
+from recorder.profile.file import MAX_PROFILE_BYTES
+from recorder.profile.profile import Profile
+
+__all__ = ["MAX_PROFILE_BYTES", "Diagnosis", "Profile"]

@@ -1,0 +1,1 @@
+"""Drift: references, detectors, onsets."""
