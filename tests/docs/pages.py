@@ -20,7 +20,7 @@ import torch
 from fastapi import FastAPI
 
 import recorder as package
-from recorder import FlightRecorder
+from recorder import FlightRecorder, triggers
 
 #: Absolute paths of a server, which lie in the working directory here.
 _ELSEWHERE = re.compile(r'"(/(?:incidents|rings|run|var)\b)')
@@ -28,24 +28,22 @@ _ELSEWHERE = re.compile(r'"(/(?:incidents|rings|run|var)\b)')
 
 def _stand_ins() -> dict[str, Any]:
     torch.manual_seed(0)
-    layers = (torch.nn.Conv2d(3, 4, 3, 4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 10))
+    features = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 4), *(torch.nn.Identity() for _ in range(18)))
+    model = torch.nn.Sequential()
+    model.add_module("features", features)  # features.18 is a layer that docs/drift.md names
+    model.extend([torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 10)])
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    smooth = np.kron(image[:8, :8], np.ones((12, 12, 1), np.uint8)).astype(np.float64)
-    noise = np.random.default_rng(1).normal(0, 2, (40, 96, 96, 3))
-    frames = np.clip(smooth + noise, 0, 255).astype(np.uint8)
     return {
-        "model": torch.nn.Sequential(*layers).eval(),
+        "model": model.eval(),
         "image": image,
         "jpeg": image,
-        "clean_frames": list(frames),
-        "reference_frames": list(frames),
-        "frames_of_an_incident": [frame // 20 for frame in frames],
         "preprocess": lambda picture: torch.from_numpy(picture).permute(2, 0, 1)[None] / 255,
         "decode": lambda logits: {"label": int(logits.argmax())},
         "app": FastAPI(),
         "litserve": litserve,
         "make_recorder": lambda: FlightRecorder(sink="incidents/"),
         "FlightRecorder": FlightRecorder,
+        "triggers": triggers,
     }
 
 
