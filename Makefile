@@ -1,11 +1,11 @@
-# make demo | test | lint | bench | soak: each sets up what it needs, from the package registries alone.
+# make demo | test | lint | docs | bench | soak: each sets up what it needs, from the package registries alone.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench soak clean system
+.PHONY: demo test lint docs bench soak clean system
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/quickstart.py incidents
@@ -22,6 +22,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.dev system
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
@@ -43,8 +46,8 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt examples/packag
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[examples,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[examples,dev,docs]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist incidents .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site incidents .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
