@@ -60,7 +60,7 @@ def attributed(model: Loaded, place: dict[str, Any], args: Any, kwargs: dict[str
             raise NoAttribution("the answer holds no row of classes")
         return scores[row : row + 1].float()
 
-    chosen = picture[row : row + 1]
+    chosen = picture[row : row + 1].requires_grad_()  # Captum would do it, and warn of it
     gradients = attr.IntegratedGradients(forward)
 
     def integrated() -> torch.Tensor:
