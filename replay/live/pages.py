@@ -21,7 +21,7 @@ from replay.show.text import inert
 
 __all__ = ["Kept", "Pages"]
 
-#: Pages kept: a report is 8 MB at most. Thumbnails are 8 KB at most.
+#: Pages kept: a report is 8 MB at most. Thumbnails are 24 KB at most: noise, which is the worst, still fits.
 _PAGES_BYTES, _THUMBNAILS_BYTES = 64 * 2**20, 8 * 2**20
 _THUMBNAIL_BYTES, _THUMBNAIL_SIDE = 8_000, 256
 
