@@ -17,6 +17,7 @@ from recorder.bundle.custody import custody
 from recorder.bundle.manifest import Manifest
 from recorder.bundle.reader import Bundle
 from replay.report import content, plots
+from replay.show.cause import cause_details, cause_headline
 from replay.show.provenance import signed_sentences
 from replay.show.story import headline, tell
 from replay.show.text import duration, inert, size, utc
@@ -80,7 +81,8 @@ def page(
         start=moment.first_bad or (shown[0] if shown else None),
         shown=shown,
         left_out=len(manifest.frames) - len(shown),
-        cause=manifest.incident.cause,
+        cause=cause_headline(manifest.incident.cause, inert),
+        cause_details=cause_details(manifest.incident.cause, inert),
         changes=content.what_changed(manifest, against),
         against=against is not None,
         signals=content.signal_plots(manifest, tables, shown),

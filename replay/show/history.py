@@ -10,8 +10,8 @@ from typing import Any
 
 from recorder.bundle.manifest import Manifest
 from recorder.bundle.track import PARTS, TrackTable
-from replay.show.story import Say, Section
-from replay.show.text import duration, iso
+from replay.show.story import Section
+from replay.show.text import Say, duration, iso
 
 __all__ = ["csv_lines", "history_json", "history_section", "series", "spark"]
 

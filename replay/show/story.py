@@ -7,19 +7,17 @@ or in a page.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recorder.bundle.custody import custody
 from recorder.bundle.manifest import Frame, Image, Manifest, Model, Thinning, Trigger
 from recorder.bundle.values import JsonValue
+from replay.show.cause import cause_details, cause_headline
 from replay.show.provenance import custody_sentences
-from replay.show.text import duration, id_ranges, size, utc
+from replay.show.text import Say, duration, id_ranges, size, utc
 
-__all__ = ["Say", "Section", "headline", "near_trigger", "tell"]
-
-#: `replay.show.text.inert` or `inert_markdown`: (text, limit) to safe text.
-Say = Callable[[object, int], str]
+__all__ = ["Section", "headline", "near_trigger", "tell"]
 
 #: Frames shown around the trigger; the JSON form has all of them.
 _FRAMES_SHOWN = 40
@@ -76,7 +74,7 @@ def _what_happened(manifest: Manifest, say: Say) -> Section:
         f"Stream {say(incident.stream, 60) if incident.stream else '(none)'}, severity {say(incident.severity, 20)}, "
         f"host {say(incident.host, 20)}.",
         f"Window: {asked}; closed by {say(window.closed_by, 20)}.",
-        f"Cause: {_cause(incident.cause, say)}.",
+        f"Cause: {'; '.join([cause_headline(incident.cause, say), *cause_details(incident.cause, say)])}.",
     ]
     if incident.recurrences_since_last:
         count = incident.recurrences_since_last
@@ -108,14 +106,6 @@ def _trigger_row(trigger: Trigger, say: Say) -> tuple[str, ...]:
     numbers = ["" if number is None else f"{number:.4g}" for number in (trigger.value, trigger.threshold)]
     frame = "" if trigger.frame is None else str(trigger.frame)
     return (say(trigger.kind, 20), frame, *numbers, say(trigger.reason, 120))
-
-
-def _cause(cause: dict[str, JsonValue] | None, say: Say) -> str:
-    if not cause:
-        return "not diagnosed"
-    confidence = cause.get("confidence")
-    sure = f", confidence {confidence:.2f}" if isinstance(confidence, int | float) else ""
-    return say(cause.get("cause", "unknown"), 40) + sure
 
 
 def _frames(manifest: Manifest, answers: dict[int, str], say: Say) -> Section:

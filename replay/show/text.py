@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
-__all__ = ["cells", "duration", "fit", "id_ranges", "inert", "inert_markdown", "iso", "size", "utc"]
+__all__ = ["Say", "cells", "duration", "fit", "id_ranges", "inert", "inert_markdown", "iso", "size", "utc"]
+
+#: `inert` or `inert_markdown`: (text, limit) to safe text.
+Say = Callable[[object, int], str]
 
 #: Escape sequences go with their parameters and payload: an OSC title, a CSI colour. Each alternative stops at the next
 #: ESC, so the match stays linear in the length of the text.
