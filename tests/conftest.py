@@ -1,0 +1,16 @@
+"""What holds for every room: a process's memory of one test is no part of the next."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_client_of_another_test() -> Iterator[None]:
+    """A client for S3 keeps the credentials that it was made with."""
+    yield
+    if (source := sys.modules.get("recorder.sinks.s3.source")) is not None:
+        source.reading_client.cache_clear()
