@@ -105,6 +105,8 @@ def _write(form: str, source: Source, out: Path, location: str, truth: str, by: 
                 recordings.mcap(source, out)
             case "rrd":
                 recordings.rrd(source, out)
+    except FileExistsError:  # somebody was quicker: what stands there is theirs
+        raise
     except BaseException:
         shutil.rmtree(out, ignore_errors=True) if form in _FOLDERS else out.unlink(missing_ok=True)
         raise

@@ -158,3 +158,20 @@ def test_a_missing_package_is_named_with_the_remedy(
     ended = replay("export", str(path), "--to", "parquet", "-o", str(tmp_path / "x"))
     assert ended.code == 3 and "pip install 'vision-flight-recorder[export]'" in ended.err
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("form", ["coco", "mcap", "rrd"])
+def test_what_appears_meanwhile_is_left_alone(path: Path, tmp_path: Path, form: str) -> None:
+    """The place was free when the command looked."""
+    from replay.commands.export import _write
+    from replay.export.source import Exported, Source
+
+    out = tmp_path / "out"
+    if form == "coco":
+        out.mkdir()
+        (out / "theirs").write_text("keep")
+    else:
+        out.write_text("keep")
+    with Bundle.open(path) as bundle, pytest.raises(FileExistsError):
+        _write(form, Source(bundle, None, Exported()), out, str(path), "ground_truth", "truth")
+    assert (out / "theirs" if form == "coco" else out).read_text() == "keep"
