@@ -97,7 +97,9 @@ def test_under_a_steady_load_the_interval_settles(rate: float, full: float, thin
     service.run(180)
     service.intervals.clear()
     share = service.run(60)
-    assert sum(a != b for a, b in pairwise(service.intervals)) <= 1, service.intervals
+    # A load on the border between two intervals goes to and fro between them.
+    steps = sum(a != b for a, b in pairwise(service.intervals))
+    assert steps <= 1 or max(service.intervals) - min(service.intervals) <= 1, service.intervals
     if len(set(service.intervals)) == 1:
         assert share <= budget * 1.02 or (service.intervals[0] == 1 and share <= budget * (1 + 1 / WINDOW_SECONDS))
 

@@ -120,7 +120,7 @@ def test_the_command_prints_findings_writes_a_page_and_ends_with_one_where_a_pro
         (["--mean", "0.5"], "go together"),
         (["--mean", "a", "--std", "1"], "numbers with commas"),
         (["--pipeline", "nonsense"], "pkg.mod:predict"),
-        (["--frames", "999"], "no frame 999"),
+        (["--frames", "999999999"], "no frame 999999999"),
         (["-o", "/nowhere/page.html"], "no directory"),
     ],
 )
