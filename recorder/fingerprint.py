@@ -88,7 +88,7 @@ def _find_readers(torch: Any) -> tuple[Callable[[], JsonValue], ...]:
         with contextlib.suppress(RuntimeError):  # refused just now; may be told later
             try:
                 setting.read(torch)
-            except (AttributeError, NotImplementedError):
+            except (AttributeError, NotImplementedError):  # not in this torch, or not on this machine: never will be
                 continue
         native = getattr(torch._C, setting.getter or "", None)
         quick = setting.quick(torch) if setting.quick is not None else None

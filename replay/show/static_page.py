@@ -16,13 +16,14 @@ __all__ = ["render"]
 
 
 def render(package: str, **values: Any) -> str:
-    """Return ``page.html`` of a package with its ``page.css`` inside.
+    """Return ``page.html`` of a package with the style of all such pages and its own ``page.css`` inside.
 
     Args:
         package: such as "replay.probe".
         values: for the template, besides ``style`` and ``policy``; the filter ``inert`` is there.
     """
-    style = resources.files(package).joinpath("page.css").read_text("utf-8")
+    files = (resources.files("replay.show").joinpath("static_page.css"), resources.files(package).joinpath("page.css"))
+    style = "".join(file.read_text("utf-8") for file in files)
     environment = Environment(
         loader=PackageLoader(package, "."),
         autoescape=True,
