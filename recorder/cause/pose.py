@@ -17,6 +17,8 @@ Grey = npt.NDArray[np.float32]
 THUMBNAIL_SIDE = 96
 #: Turns that are tried, in degrees; between them a parabola tells.
 _TURNS = np.arange(-15.0, 15.1, 1.0)
+#: Over which local mean and contrast are taken.
+_NEAR = disk_kernel(8.0, soft=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,8 @@ class PoseFinder:
 
 def _flattened(luminance: Grey) -> Grey:
     """Take out what light does: local mean and local contrast."""
-    kernel = disk_kernel(8.0, soft=True)
-    flat = luminance - blurred(luminance[None, :, :, None], kernel)[0, :, :, 0]
-    strength = np.sqrt(blurred((flat**2)[None, :, :, None], kernel)[0, :, :, 0].clip(0)) + np.float32(0.01)
+    flat = luminance - blurred(luminance[None, :, :, None], _NEAR)[0, :, :, 0]
+    strength = np.sqrt(blurred((flat**2)[None, :, :, None], _NEAR)[0, :, :, 0].clip(0)) + np.float32(0.01)
     made: Grey = flat / strength
     return made
 
