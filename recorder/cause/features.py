@@ -21,13 +21,17 @@ _LEAST_SPREAD = 0.02
 _LEAST_CELL_SPREAD = 0.04
 #: A camera whose view fits its thumbnail within this share of the width, nine times in ten, stands fixed.
 FIXED_SHIFT, FIXED_DEGREES, FIXED_FIT = 0.015, 1.0, 0.25
+#: Standing still explains so much of the best fit: in a plain scene the best turn is an accident.
+_UNMOVED = 0.85
 #: Features that the pose of a fixed camera adds.
-POSE_FEATURES = 8
+POSE_FEATURES = 12
+#: A cast goes any way between the channels, so its size is told, in shadows, overall and in lights.
+CASTS = (("ratio_low_01", "ratio_low_21"), ("ratio_01", "ratio_21"), ("ratio_high_01", "ratio_high_21"))
 
 
 def feature_count(statistics: int) -> int:
     """Return how many features so many statistics make, without those of the pose."""
-    return 2 * statistics + 2 * (5 * 3 + 4 * 3) + 1
+    return 2 * statistics + 2 * len(CASTS) + 2 * (5 * 3 + 4 * 3) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,10 @@ class Normal:
         sigmas = np.arcsinh(delta / self.spread)
         cells = window.cells - self.cells
         cell_sigmas = np.arcsinh(cells / self.cells_spread)
-        found = [delta, sigmas]
+        pairs = [[self.names.index(name) for name in pair] for pair in CASTS]
+        casts = np.linalg.norm(delta[pairs], axis=1)
+        cast_sigmas = np.arcsinh(casts / np.linalg.norm(self.spread[pairs], axis=1))
+        found = [delta, sigmas, np.log(casts + _LEAST_SPREAD), cast_sigmas]
         for each in (cells, cell_sigmas):
             flat = each.reshape(3, -1)
             ordered = np.sort(np.abs(flat - np.median(flat, axis=1, keepdims=True)), axis=1)
@@ -68,13 +75,23 @@ class Normal:
         likeness = ((a - a.mean()) * (b - b.mean())).mean() / (a.std() * b.std() + 1e-4)
         found.append(np.array([likeness]))
         if self.thumb is not None:
-            found.append(_pose_features(pose))
+            found += [_pose_features(pose), self._changed(window)]
         return np.concatenate(found)
 
-    def sigmas(self, window: Window) -> dict[str, float]:
+    def _changed(self, window: Window) -> Array:
+        """How much of the picture is not what the camera looks at, whatever the light."""
+        given = thumbnail(window.mean)
+        if self.thumb is None or given.shape != self.thumb.shape:
+            return np.zeros(POSE_FEATURES - 8)
+        change = given - self.thumb
+        change = np.abs(change - np.median(change))
+        areas = [np.log((change > level).mean() + 3e-3) for level in (0.05, 0.12)]
+        return np.array([*areas, *np.log(np.quantile(change, (0.9, 0.97)) + 5e-3)])
+
+    def sigmas(self, window: Window) -> Array:
         """Return how many spreads each statistic is away."""
-        away = (window.values - self.centre) / self.spread
-        return {name: float(value) for name, value in zip(self.names, away, strict=True)}
+        away: Array = (window.values - self.centre) / self.spread
+        return away
 
 
 def _pose_features(pose: Pose | None) -> Array:
@@ -119,5 +136,9 @@ def is_fixed(thumb: npt.NDArray[np.float32], windows: Sequence[Window]) -> bool:
     """Whether the camera stands still: registration means something only then."""
     finder = PoseFinder(thumb)
     poses = [finder.find(window.mean) for window in windows]
-    still = [pose.fit > FIXED_FIT and pose.shift < FIXED_SHIFT and abs(pose.degrees) < FIXED_DEGREES for pose in poses]
+    still = [
+        pose.fit > FIXED_FIT
+        and (pose.unmoved > _UNMOVED * pose.fit or (pose.shift < FIXED_SHIFT and abs(pose.degrees) < FIXED_DEGREES))
+        for pose in poses
+    ]
     return sum(still) >= 0.9 * len(still)

@@ -26,9 +26,9 @@ WINDOW_FRAMES = 8
 #: With fewer windows neither spread nor held-out confidence can be told.
 MIN_WINDOWS = 4
 #: Clean windows that corruptions are made of; more cost time and add little.
-_SOURCES = 12
+_SOURCES = 24
 #: Examples of each cause at each severity.
-_EXAMPLES = 6
+_EXAMPLES = 10
 #: Classes: none first, unknown second, then the causes.
 CLASSES: tuple[str, ...] = (NONE, UNKNOWN, *FITTED)
 #: A cause is named when it is at least so likely.
@@ -41,15 +41,16 @@ FROZEN_FRAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one window says.
+    """What the windows of an incident say.
 
     Attributes:
         probabilities: of each class, summing to 1.
         cause: that is named.
         amount: how strong it is, in `AMOUNTS` of the cause; None where that means nothing.
-        pose: where the camera points, where it is fixed.
+        pose: where the camera points in the last window, where it is fixed.
         sigmas: how far each statistic is from the reference.
         is_strange: whether it is like no example of anything.
+        windows, agreeing: how many were looked at, and how many say the same by themselves.
     """
 
     probabilities: dict[str, float]
@@ -58,6 +59,8 @@ class Finding:
     pose: Pose | None
     sigmas: dict[str, float]
     is_strange: bool = False
+    windows: int = 1
+    agreeing: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,31 +85,54 @@ class CauseModel:
     shape: tuple[int, int]
     repeats: bool
 
-    def find(self, views: Views) -> Finding:
-        """Name what is wrong with a window of neighbouring frames."""
-        window = measure(views)
+    def find(self, windows: Sequence[Views]) -> Finding:
+        """Name what is wrong with one incident, of which these are windows, oldest first.
+
+        Their features are averaged: the scene varies from window to window, the fault does not. Where the earlier half
+        is healthy by itself, the fault began later, and the later half is asked alone.
+        """
+        measured = [measure(each) for each in windows]
+        if measured[0].names != self.normal.names:
+            raise FrameRefused("the profile holds other statistics than this program measures; make it again")
         finder = self.normal.pose_finder()
-        pose = finder.find(window.mean) if finder is not None else None
-        sigmas = self.normal.sigmas(window)
-        if not self.repeats and is_frozen(views):
-            return Finding({"frozen-feed": 1.0}, "frozen-feed", None, pose, sigmas)
-        features = (self.normal.features(window, pose) / self.scale)[None]
-        if not np.isfinite(features).all():
+        poses = [finder.find(each.mean) if finder is not None else None for each in measured]
+        frozen = 0 if self.repeats else sum(map(is_frozen, windows))
+        count = len(windows)
+        if 2 * frozen >= count:
+            away = self._sigmas(measured)
+            return Finding({"frozen-feed": 1.0}, "frozen-feed", None, poses[-1], away, False, count, frozen)
+        rows = np.stack([self.normal.features(each, pose) for each, pose in zip(measured, poses, strict=True)])
+        rows /= self.scale
+        if not np.isfinite(rows).all():
             raise FrameRefused("the frames cannot be measured; give images as they were recorded")
-        chances = self.discriminant.probabilities(features, len(CLASSES))[0]
-        distance = float(_nearest(self.discriminant, features)[0])
-        strange = distance > self.gate
-        best = CLASSES[int(chances.argmax())]
-        cause = best
-        if best not in (NONE, UNKNOWN) and (strange or chances.max() < NAMED_FROM):
-            cause = UNKNOWN
-        amount = None
-        if cause in AMOUNTS and AMOUNTS[cause].unit:
-            row = self.severities[FITTED.index(cause)]
-            low, high = sorted((AMOUNTS[cause].at(0.5), AMOUNTS[cause].at(5.5)))
-            amount = float(np.exp(np.clip(features[0] @ row[:-1] + row[-1], np.log(low), np.log(high))))
+        half = count // 2
+        if half and self._answer(rows[:half])[0] == NONE:
+            rows, measured = rows[half:], measured[half:]
+        cause, chances, strange = self._answer(rows)
+        agreeing = sum(self._answer(row[None])[0] == cause for row in rows)
         named = {name: float(chance) for name, chance in zip(CLASSES, chances, strict=True)}
-        return Finding(named, cause, amount, pose, sigmas, strange)
+        amount = self._amount(cause, rows.mean(axis=0))
+        return Finding(named, cause, amount, poses[-1], self._sigmas(measured), strange, count, agreeing)
+
+    def _answer(self, rows: Array) -> tuple[str, Array, bool]:
+        """The cause, the probability of each class, and whether it is like nothing known."""
+        features = rows.mean(axis=0, keepdims=True)
+        chances = self.discriminant.probabilities(features, len(CLASSES))[0]
+        strange = bool(_nearest(self.discriminant, features)[0] > self.gate)
+        best = CLASSES[int(chances.argmax())]
+        unsure = best not in (NONE, UNKNOWN) and (strange or chances.max() < NAMED_FROM)
+        return UNKNOWN if unsure else best, chances, strange
+
+    def _amount(self, cause: str, features: Array) -> float | None:
+        if cause not in AMOUNTS or not AMOUNTS[cause].unit:
+            return None
+        row = self.severities[FITTED.index(cause)]
+        low, high = sorted((AMOUNTS[cause].at(0.5), AMOUNTS[cause].at(5.5)))
+        return float(np.exp(np.clip(features @ row[:-1] + row[-1], np.log(low), np.log(high))))
+
+    def _sigmas(self, measured: Sequence[Window]) -> dict[str, float]:
+        away = np.mean([self.normal.sigmas(each) for each in measured], axis=0)
+        return {name: float(value) for name, value in zip(self.normal.names, away, strict=True)}
 
 
 def is_frozen(views: Views) -> bool:
@@ -156,13 +182,13 @@ def fit_cause_model(
     for number, window in enumerate(clean):
         rows.add(window, NONE, 0, number)
     chosen = np.linspace(0, len(windows) - 1, min(len(windows), _SOURCES)).astype(int)
-    for number in range(max(40, 2 * _SOURCES)):
+    for number in range(80):
         source = int(chosen[number % len(chosen)])
         rows.add(measure(healthy(windows[source], rows.draw())), NONE, 0, source)
     for cause in FITTED:
         for level in range(1, 6):
             for example in range(_EXAMPLES):
-                source = int(chosen[(example * 5 + level) % len(chosen)])
+                source = int(chosen[(example * 5 + level * 3) % len(chosen)])
                 severity = level + rows.random.uniform(-0.5, 0.5)
                 made = corrupted(windows[source], cause, severity, rows.draw())
                 rows.add(measure(made), cause, level, source, AMOUNTS[cause].at(severity))

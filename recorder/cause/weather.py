@@ -27,6 +27,8 @@ def fog(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     if kind == 2:
         share = share * (1 + 0.5 * _veil(height, width, rng))
     share = np.clip(share, 0, 0.97)[None, :, :, None]
+    if rng.random() < 0.35:  # droplets scatter forward, too: what is far loses its edges
+        pixels = blurred(pixels, disk_kernel(rng.uniform(1, 4) * amount / scale, soft=True))
     made: Pixels = pixels * (1 - share) + air * share
     return made
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from recorder.cause.discriminant import Discriminant
-from recorder.cause.features import POSE_FEATURES, Normal, feature_count
+from recorder.cause.features import CASTS, POSE_FEATURES, Normal, feature_count
 from recorder.cause.model import CLASSES, CauseModel
 from recorder.cause.pose import THUMBNAIL_SIDE
 from recorder.cause.statistics import CELLS
@@ -61,6 +61,8 @@ def _model(given: dict[str, Any]) -> CauseModel:
         raise ValueError("the profile's names are none; make it again")
     if not 0 < len(names) <= MAX_STATISTICS or len(set(names)) != len(names) or not 1 < len(classes) <= MAX_PLACES:
         raise ValueError("the profile has more parts than any this program makes")
+    if not {name for pair in CASTS for name in pair} <= set(names):
+        raise ValueError("the profile lacks a part, or has one that cannot be; make it again")
     if not set(classes) <= set(CLASSES):
         raise ValueError("the profile names causes that this program does not know; update it")
     k, cells = len(names), (3, CELLS, CELLS)

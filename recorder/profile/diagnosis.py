@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from recorder.cause.model import Finding
+from recorder.cause.model import NAMED_FROM, Finding
 from recorder.cause.vocabulary import AMOUNTS, NONE, UNKNOWN
 
 __all__ = ["Diagnosis"]
@@ -59,35 +58,26 @@ class Diagnosis:
         return cls(UNKNOWN, 0.0, (), {"reason": reason})
 
     @classmethod
-    def of(cls, findings: list[Finding], width: int) -> Diagnosis:
-        """Put together what windows say; the last ones are nearest to the incident, all count alike.
+    def of(cls, finding: Finding, width: int) -> Diagnosis:
+        """Say what was found.
 
         Args:
-            findings: of one or more windows.
+            finding: of an incident's windows.
             width: of the frames, by which a shift becomes pixels.
         """
-        sums: dict[str, float] = {}
-        for finding in findings:
-            for name, chance in finding.probabilities.items():
-                sums[name] = sums.get(name, 0.0) + chance / len(findings)
-        votes = {name: sum(each.cause == name for each in findings) for name in {each.cause for each in findings}}
-        cause = max(votes, key=lambda name: (votes[name], sums.get(name, 0.0)))
-        confidence = sums.get(cause, 0.0)
+        chances, cause = finding.probabilities, finding.cause
+        confidence = chances.get(cause, 0.0)
         if cause == UNKNOWN:  # also what is like nothing that has a name, or like two of them
-            strange = sum(finding.is_strange for finding in findings) / len(findings)
-            confidence = max(confidence, strange, 1 - max(sums.values()))
-        telling = [finding for finding in findings if finding.cause == cause]
+            confidence = max(confidence, NAMED_FROM if finding.is_strange else 0.0, 1 - max(chances.values()))
         ranking = sorted(
-            ((name, chance) for name, chance in sums.items() if chance >= _LEAST), key=lambda each: -each[1]
+            ((name, chance) for name, chance in chances.items() if chance >= _LEAST), key=lambda each: -each[1]
         )
-        return cls(cause, min(1.0, confidence), tuple(ranking), _evidence(cause, telling, width, len(findings)))
+        return cls(cause, min(1.0, confidence), tuple(ranking), _evidence(finding, width))
 
 
-def _evidence(cause: str, telling: list[Finding], width: int, windows: int) -> dict[str, Any]:
-    first = telling[0]
-    found: dict[str, Any] = {"windows": windows, "windows_agreeing": len(telling)}
-    amounts = [each.amount for each in telling if each.amount is not None]
-    pose = first.pose
+def _evidence(finding: Finding, width: int) -> dict[str, Any]:
+    cause, amount, pose = finding.cause, finding.amount, finding.pose
+    found: dict[str, Any] = {"windows": finding.windows, "windows_agreeing": finding.agreeing}
     if pose is not None and pose.fit > 0:
         found["pose"] = {
             "right_px": round(pose.right * width, 1),
@@ -95,8 +85,7 @@ def _evidence(cause: str, telling: list[Finding], width: int, windows: int) -> d
             "degrees": round(pose.degrees, 1),
             "fit": round(pose.fit, 2),
         }
-    if amounts:
-        amount = math.exp(sum(math.log(each) for each in amounts) / len(amounts))
+    if amount is not None:
         found["severity"], found["unit"] = float(f"{amount:.3g}"), AMOUNTS[cause].unit
         if cause == "camera-shift":
             size = pose.shift if pose is not None and pose.fit > 0 else amount
@@ -104,6 +93,6 @@ def _evidence(cause: str, telling: list[Finding], width: int, windows: int) -> d
         if cause == "camera-rotation" and pose is not None and pose.fit > 0:
             found["severity"] = round(abs(pose.degrees), 1)
     if cause != NONE:
-        farthest = sorted(first.sigmas.items(), key=lambda each: -abs(each[1]))[:_SIGNALS]
+        farthest = sorted(finding.sigmas.items(), key=lambda each: -abs(each[1]))[:_SIGNALS]
         found["signals"] = [[name, float(f"{value:.3g}")] for name, value in farthest]
     return found

@@ -23,7 +23,7 @@ from recorder.profile.steady import require_steady
 
 __all__ = ["Profile"]
 
-FORMAT, VERSION = "vision-flight-recorder profile", 1
+FORMAT, VERSION = "vision-flight-recorder profile", 2
 #: Cameras in one profile.
 MAX_CAMERAS = 64
 #: Frames of a camera that are looked at; more are thinned to so many windows' worth.
@@ -213,10 +213,10 @@ class Profile:
             if (views.width, views.wide.shape[1:3]) != (model.shape[1], reduced_shape(*model.shape)):
                 raise FrameRefused(f"the frames are of another size than the {model.shape[1]}x{model.shape[0]} learnt")
             windows = windows_of(views) or [views]
-            findings = [model.find(each) for each in windows]
+            finding = model.find(windows)
         except FrameRefused as error:
             return Diagnosis.unknown(str(error))
-        return Diagnosis.of(findings, views.width)
+        return Diagnosis.of(finding, views.width)
 
 
 def _joined(parts: list[Views]) -> Views:
