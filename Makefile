@@ -50,4 +50,4 @@ $(VENV)/.dev: $(VENV)/.demo
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist site incidents .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site incidents .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache

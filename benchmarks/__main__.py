@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import bundle, drift, forward, layers, per_frame, replaying, sealing, soak
+from benchmarks import bundle, causes, causes_page, drift, forward, layers, per_frame, replaying, sealing, soak
 from benchmarks.results import Section
 
 _BUSY = (
@@ -37,9 +37,9 @@ def main() -> None:
         "replaying": lambda: replaying.measure(32),
         "soak": lambda: soak.measure(options.frames),
     }
-    unknown = set(options.only or ()) - {*sections, "drift"}
+    unknown = set(options.only or ()) - {*sections, "drift", "causes"}
     if unknown:
-        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(sections)}, drift")
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(sections)}, drift, causes")
     found = []
     for name, measure in sections.items():
         if not options.only or name in options.only:
@@ -49,6 +49,8 @@ def main() -> None:
         write(found)
     if not options.only or "drift" in options.only:
         drift.write(drift.measure())
+    if not options.only or "causes" in options.only:
+        causes_page.write(causes.measure())
 
 
 def write(sections: list[Section]) -> None:

@@ -1,7 +1,7 @@
-"""Corruptions made by albumentations: written by others, on full frames, so no relation of what a profile is fitted on.
+"""Corruptions made by albumentations: written by others, on full frames, no kin of what a profile is fitted on.
 
-Each kind has a mild and a strong form. What stands still in a real fault (a blur's direction, a shift) is drawn once for
-an incident; noise, rain and snow fall anew on every frame.
+Each kind has a mild and a strong form. What stands still in a real fault (a blur's direction, a shift) is drawn once
+for an incident; noise, rain and snow fall anew on every frame.
 """
 
 from __future__ import annotations

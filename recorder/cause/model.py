@@ -17,7 +17,7 @@ from recorder.cause.strangers import STRANGERS
 from recorder.cause.views import FrameRefused, Views
 from recorder.cause.vocabulary import AMOUNTS, FITTED, NONE, UNKNOWN
 
-__all__ = ["CauseModel", "Finding", "WINDOW_FRAMES", "fit_cause_model", "windows_of"]
+__all__ = ["CauseModel", "Finding", "Look", "WINDOW_FRAMES", "fit_cause_model", "windows_of"]
 
 Array = npt.NDArray[np.float64]
 
@@ -64,6 +64,23 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What was measured of a window.
+
+    Attributes:
+        features: scaled differences from the reference.
+        pose: where the camera points, where it is fixed.
+        sigmas: how many spreads each statistic is away.
+        is_frozen: whether its last frames are one and the same.
+    """
+
+    features: Array
+    pose: Pose | None
+    sigmas: Array
+    is_frozen: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CauseModel:
     """What one camera's faults look like.
 
@@ -91,32 +108,47 @@ class CauseModel:
         Their features are averaged: the scene varies from window to window, the fault does not. Where the earlier half
         is healthy by itself, the fault began later, and the later half is asked alone.
         """
-        measured = [measure(each) for each in windows]
-        if measured[0].names != self.normal.names:
-            raise FrameRefused("the profile holds other statistics than this program measures; make it again")
-        finder = self.normal.pose_finder()
-        poses = [finder.find(each.mean) if finder is not None else None for each in measured]
-        frozen = 0 if self.repeats else sum(map(is_frozen, windows))
-        count = len(windows)
-        if 2 * frozen >= count:
-            away = self._sigmas(measured)
-            return Finding({"frozen-feed": 1.0}, "frozen-feed", None, poses[-1], away, False, count, frozen)
-        rows = np.stack([self.normal.features(each, pose) for each, pose in zip(measured, poses, strict=True)])
-        rows /= self.scale
-        if not np.isfinite(rows).all():
-            raise FrameRefused("the frames cannot be measured; give images as they were recorded")
-        half = count // 2
-        if half and self._answer(rows[:half])[0] == NONE:
-            rows, measured = rows[half:], measured[half:]
-        cause, chances, strange = self._answer(rows)
-        agreeing = sum(self._answer(row[None])[0] == cause for row in rows)
-        named = {name: float(chance) for name, chance in zip(CLASSES, chances, strict=True)}
-        amount = self._amount(cause, rows.mean(axis=0))
-        return Finding(named, cause, amount, poses[-1], self._sigmas(measured), strange, count, agreeing)
+        return self.judge(self.look(windows))
 
-    def _answer(self, rows: Array) -> tuple[str, Array, bool]:
+    def look(self, windows: Sequence[Views]) -> list[Look]:
+        """Measure windows."""
+        finder, made = self.normal.pose_finder(), []
+        for views in windows:
+            window = measure(views)
+            if window.names != self.normal.names:
+                raise FrameRefused("the profile holds other statistics than this program measures; make it again")
+            pose = finder.find(window.mean) if finder is not None else None
+            features = self.normal.features(window, pose) / self.scale
+            if not np.isfinite(features).all():
+                raise FrameRefused("the frames cannot be measured; give images as they were recorded")
+            frozen = not self.repeats and is_frozen(views)
+            made.append(Look(features, pose, self.normal.sigmas(window), frozen))
+        return made
+
+    def judge(self, looks: Sequence[Look]) -> Finding:
+        """Do as `find` does, with what `look` measured."""
+        count, frozen = len(looks), sum(each.is_frozen for each in looks)
+        if 2 * frozen >= count:
+            return self._finding("frozen-feed", {"frozen-feed": 1.0}, looks, False, count, frozen)
+        half = count // 2
+        if half and self._answer(looks[:half])[0] == NONE:
+            looks = looks[half:]
+        cause, chances, strange = self._answer(looks)
+        agreeing = sum(self._answer([each])[0] == cause for each in looks)
+        named = {name: float(chance) for name, chance in zip(CLASSES, chances, strict=True)}
+        return self._finding(cause, named, looks, strange, count, agreeing)
+
+    def _finding(
+        self, cause: str, chances: dict[str, float], looks: Sequence[Look], strange: bool, count: int, agreeing: int
+    ) -> Finding:
+        away = np.mean([each.sigmas for each in looks], axis=0)
+        sigmas = {name: float(value) for name, value in zip(self.normal.names, away, strict=True)}
+        amount = self._amount(cause, np.mean([each.features for each in looks], axis=0))
+        return Finding(chances, cause, amount, looks[-1].pose, sigmas, strange, count, agreeing)
+
+    def _answer(self, looks: Sequence[Look]) -> tuple[str, Array, bool]:
         """The cause, the probability of each class, and whether it is like nothing known."""
-        features = rows.mean(axis=0, keepdims=True)
+        features = np.mean([each.features for each in looks], axis=0)[None]
         chances = self.discriminant.probabilities(features, len(CLASSES))[0]
         strange = bool(_nearest(self.discriminant, features)[0] > self.gate)
         best = CLASSES[int(chances.argmax())]
@@ -129,10 +161,6 @@ class CauseModel:
         row = self.severities[FITTED.index(cause)]
         low, high = sorted((AMOUNTS[cause].at(0.5), AMOUNTS[cause].at(5.5)))
         return float(np.exp(np.clip(features @ row[:-1] + row[-1], np.log(low), np.log(high))))
-
-    def _sigmas(self, measured: Sequence[Window]) -> dict[str, float]:
-        away = np.mean([self.normal.sigmas(each) for each in measured], axis=0)
-        return {name: float(value) for name, value in zip(self.normal.names, away, strict=True)}
 
 
 def is_frozen(views: Views) -> bool:
