@@ -77,8 +77,8 @@ def write(results: Sequence[dict[str, Any]]) -> None:
         "foreign": _foreign(held),
         "clips": _clips(results),
         "kinds": _kinds(held),
-        "development": ", ".join(DEVELOPMENT),
-        "held_out": ", ".join(HELD_OUT),
+        "development": ", ".join(each["clip"] for each in results if each["clip"] in DEVELOPMENT),
+        "held_out": ", ".join(each["clip"] for each in results if each["clip"] in HELD_OUT),
     }
     page = Path(__file__).with_name("causes_page.md").read_text()
     for name, text in parts.items():

@@ -210,7 +210,7 @@ def fit_cause_model(
     for number, window in enumerate(clean):
         rows.add(window, NONE, 0, number)
     chosen = np.linspace(0, len(windows) - 1, min(len(windows), _SOURCES)).astype(int)
-    for number in range(80):
+    for number in range(8 * _EXAMPLES):
         source = int(chosen[number % len(chosen)])
         rows.add(measure(healthy(windows[source], rows.draw())), NONE, 0, source)
     for cause in FITTED:
