@@ -311,7 +311,7 @@ class _Sealer:
         self._scratch = open_scratch(directory)
         self._directory = directory
         self._settings = settings
-        self._sink = open_sink(settings.sink, **settings.sink_options)
+        self._sink = open_sink(settings.sink, **settings.sink_options).apart()
         self._rings: dict[str, _Served] = {}
         self._sealing = Sealing(
             self._sink,
