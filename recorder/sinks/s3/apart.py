@@ -132,7 +132,7 @@ class ApartS3Sink(Sink):
                 continue
             try:
                 code: int | str = self._serve()
-            except OSError as error:  # no process, no memory
+            except Exception as error:  # noqa: BLE001  # no process, no memory, nobody left to report to
                 code = type(error).__name__
             if self._stopping.is_set():
                 return

@@ -11,8 +11,10 @@ import json
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
+from recorder.sinks.base import SinkUnavailable
 from recorder.sinks.s3.sink import S3Sink
 
 __all__ = ["main"]
@@ -54,16 +56,19 @@ class _Child:
         self._sink.close()
 
     def _obey(self) -> None:
-        for line in sys.stdin:
-            order = line.strip()
-            if order == "told":
-                self._told.release()
-            elif order == "sweep":
-                self._sink.sweep()
-            else:
-                self._sink.wake()
-        self._ended.set()
-        self._told.release()  # nobody will say so any more
+        try:
+            for line in sys.stdin:
+                order = line.strip()
+                if order == "told":
+                    self._told.release()
+                elif order == "sweep":
+                    with suppress(SinkUnavailable):  # the upload will tell
+                        self._sink.sweep()
+                else:
+                    self._sink.wake()
+        finally:
+            self._ended.set()
+            self._told.release()  # nobody will say so any more
 
     def _arrived(self, location: str) -> None:
         # The spooled file goes when this returns: not before the sealer has heard.
