@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from typing import Any
 
 from recorder.bundle.errors import BundleUnavailable
 
@@ -42,7 +43,8 @@ class Place:
             raise BundleUnavailable(
                 f"--host {host} is no address of this machine: {why}; leave it out to listen on 127.0.0.1"
             ) from error
-        self.family, _, _, _, self.address = found[0]
+        self.family: socket.AddressFamily = found[0][0]
+        self.address: tuple[Any, ...] = found[0][4]
         self._named = named.encode("idna").decode("ascii") if not named.isascii() else named
         self._ip = ipaddress.ip_address(str(self.address[0]))
 

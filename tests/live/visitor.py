@@ -41,12 +41,12 @@ class Visitor:
         """Of the incidents listed."""
         return re.findall(r'href="/incident/([0-9a-f]+)"', self.ask("/")[2])
 
-    def sentence(self, path: str) -> tuple[int, str]:
-        """Status and text of a page that says one sentence."""
-        status, headers, body = self.ask(path)
-        assert headers["Content-Type"].startswith("text/html") and "Traceback" not in body
-        found = re.findall(r"<p>(.+)</p>", body)
-        return status, found[0]
+    def sentence(self, path: str, status: int = 404) -> str:
+        """The one sentence that a page with this status says."""
+        got, headers, body = self.ask(path)
+        assert got == status and headers["Content-Type"].startswith("text/html") and "Traceback" not in body
+        [said] = re.findall(r"<p>([^<]+)</p>", body)
+        return said
 
 
 def _report(bundle: Bundle, location: str) -> bytes:
