@@ -9,8 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from unittest import mock
 
+import click
+
 from recorder.bundle import Bundle
-from replay.live import incidents
+from replay.commands.options import parse_since
+from replay.live import incidents, pages
 from replay.live.pages import Pages
 from replay.live.server import Server
 from replay.opening import Opening
@@ -54,7 +57,10 @@ def _report(bundle: Bundle, location: str) -> bytes:
 
 
 def _since(text: str) -> int:
-    raise ValueError(text)
+    try:
+        return parse_since(text)
+    except click.BadParameter as error:
+        raise ValueError(text) from error
 
 
 @contextlib.contextmanager
@@ -64,6 +70,7 @@ def served(
     """Serve a sink that is looked through at every request, each of which waits for that."""
     with (
         mock.patch.multiple(incidents, _DIRECTORY_SECONDS=0.0, _BUCKET_SECONDS=0.0, _PATIENCE_SECONDS=patience),
+        mock.patch.object(pages, "_DIRECTORY_SECONDS", 0.1),  # an open list asks so often
         Server(Pages(sink, Opening(), report, _since), host, 0) as server,
     ):
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
