@@ -107,7 +107,7 @@ def _serve(sink: str, host: str, port: int, as_json: bool) -> None:
             raise ValueError(str(error)) from error
 
     bundles_of(sink)  # a sink that is none is an error now, not a line in the list
-    with Server(Pages(sink, asked, made, since), host, port) as server:
+    with contextlib.suppress(KeyboardInterrupt), Server(Pages(sink, asked, made, since), host, port) as server:
         if server.place.is_everywhere:
             print_note(f"From elsewhere, open it by an IP address of this machine in place of {server.place.shown}.")
         if not server.place.is_here:
@@ -116,8 +116,7 @@ def _serve(sink: str, host: str, port: int, as_json: bool) -> None:
             print_json({"address": server.address})
         else:
             print_line(f"{server.address}  (Ctrl-C ends)")
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever(poll_interval=0.2)
+        server.serve_forever(poll_interval=0.2)
 
 
 def _result(bundle: str, bundle_id: str) -> tuple[dict[str, Any] | None, str]:

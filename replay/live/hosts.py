@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 from recorder.bundle.errors import BundleUnavailable
+from replay.show.text import inert
 
 __all__ = ["Place"]
 
@@ -39,9 +40,9 @@ class Place:
                 raise OSError(None, "it is empty")
             found = socket.getaddrinfo(named, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
+            why = getattr(error, "strerror", None) or "it is no name"
             raise BundleUnavailable(
-                f"--host {host} is no address of this machine: {why}; leave it out to listen on 127.0.0.1"
+                f"--host {inert(host, 60)} is no address of this machine: {why}; leave it out to listen on 127.0.0.1"
             ) from error
         self.family: socket.AddressFamily = found[0][0]
         self.address: tuple[Any, ...] = found[0][4]

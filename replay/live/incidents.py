@@ -72,6 +72,7 @@ class Listed:
     rows: list[Row]  #: newest first
     left_out: int  #: incidents beyond `MAX_INCIDENTS`
     unread: int  #: listed, but not looked into yet
+    is_complete: bool  #: not while the sink is listed for the first time, or while some are unread
     problem: str  #: why the sink could not be listed the last time; the rows are those known before
 
 
@@ -101,7 +102,13 @@ class Incidents:
             looking.join(_PATIENCE_SECONDS)
         with self._lock:
             rows = sorted(self._rows.values(), key=lambda row: (row.summary.opened_ns, row.key), reverse=True)
-            return Listed(rows=rows, left_out=self._left_out, unread=self._unread, problem=self._problem)
+            return Listed(
+                rows=rows,
+                left_out=self._left_out,
+                unread=self._unread,
+                is_complete=self._unread == 0 and (self._looking is None or bool(rows)),
+                problem=self._problem,
+            )
 
     def find(self, key: str) -> Row | None:
         """Return the incident of a key that came from outside; None where none has it."""

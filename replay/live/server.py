@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import socket
 import socketserver
@@ -17,6 +18,8 @@ __all__ = ["Server"]
 
 #: Connections at a time; a browser opens six. More are closed at once, and come again.
 _CONNECTIONS = 24
+
+_REMEDIES = {errno.EADDRINUSE: "--port 0 takes a free one", errno.EACCES: "take a port from 1024"}
 
 
 class Server(ThreadingHTTPServer):
@@ -39,8 +42,9 @@ class Server(ThreadingHTTPServer):
         try:
             super().__init__(self.place.address[:2], Handler)
         except OSError as error:
+            remedy = _REMEDIES.get(error.errno or 0, "leave --host and --port out to listen on 127.0.0.1")
             raise BundleUnavailable(
-                f"{host} port {port} cannot be listened on: {error.strerror or error}; --port 0 takes a free one"
+                f"{host} port {port} cannot be listened on: {error.strerror or error}; {remedy}"
             ) from error
 
     def server_bind(self) -> None:
