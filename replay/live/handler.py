@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from recorder.bundle.errors import BundleError
+from replay.live.incidents import Row
 from replay.live.kept import Busy
 from replay.report.page import policy
 from replay.show.text import inert
@@ -114,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._say(404, f"The incident cannot be shown: {row.problem}", known=True)
         return _Answer(status=200, body=pages.report(row), policy=policy())
 
-    def _thumbnail(self, row: Any) -> _Answer:
+    def _thumbnail(self, row: Row) -> _Answer:
         try:  # a list without one of its pictures is a list all the same
             picture = b"" if row.problem else self.server.pages.thumbnail(row)
         except (BundleError, Busy):

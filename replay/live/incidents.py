@@ -29,6 +29,9 @@ _DIRECTORY_SECONDS, _BUCKET_SECONDS = 1.0, 10.0
 #: So long a list waits for what is new; what takes longer is in a later one.
 _PATIENCE_SECONDS = 1.0
 
+#: What takes longer than this to list is said to; most buckets take a second.
+_LONG_SECONDS = 30.0
+
 #: As many connections as the S3 client keeps.
 _READERS = 8
 
@@ -85,6 +88,7 @@ class Incidents:
         self._rows: dict[BundleListing, Row] = {}
         self._left_out = self._unread = 0
         self._problem = ""
+        self._began = 0.0
         self._looked: float | None = None
         self._looking: threading.Thread | None = None
 
@@ -96,18 +100,19 @@ class Incidents:
             if self._looking is None and due:
                 thread = threading.Thread(target=self._look, name="incidents", daemon=True)
                 thread.start()
-                self._looking = thread
+                self._looking, self._began = thread, time.monotonic()
             looking = self._looking
         if looking is not None:
             looking.join(_PATIENCE_SECONDS)
         with self._lock:
             rows = sorted(self._rows.values(), key=lambda row: (row.summary.opened_ns, row.key), reverse=True)
+            hangs = self._looking is not None and time.monotonic() - self._began > _LONG_SECONDS and not self._unread
             return Listed(
                 rows=rows,
                 left_out=self._left_out,
                 unread=self._unread,
                 is_complete=self._unread == 0 and (self._looking is None or bool(rows)),
-                problem=self._problem,
+                problem="Listing takes long: this is what was known before" if hangs and rows else self._problem,
             )
 
     def find(self, key: str) -> Row | None:
