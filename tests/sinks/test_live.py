@@ -39,13 +39,12 @@ def test_a_bucket_is_listed_filtered_and_opened(s3: Any, bucket: str, put: Put) 
     s3.put_object(Bucket=bucket, Key="p/broken.zst", Body=b"\x28\xb5\x2f\xfd broken")
     s3.put_object(Bucket=bucket, Key="p/models/abc.onnx", Body=b"a model")
     with served(f"s3://{bucket}/p") as visitor:
-        [one] = visitor.keys()
         _, _, body = visitor.ask("/")
+        [one] = _keys(body)
         assert ">2 in" in body and "cannot be read" in body and "broken.zst" in body and "abc.onnx" not in body
         put("two", 1)
-        assert len(visitor.keys()) == 2
-        assert "two.zst" in visitor.ask("/?stream=line-3&text=TWO")[2]
-        assert "No incident matches" in visitor.ask("/?stream=elsewhere")[2]
+        body = visitor.ask("/?stream=line-3&text=TWO")[2]
+        assert "two.zst" in body and "one.zst" not in body
         status, _, body = visitor.ask(f"/incident/{one}")
         assert status == 200 and "one.zst" in body and "confidence 0.31 is below 0.5" in body
         assert visitor.ask(f"/thumbnail/{one}")[1]["Content-Type"] == "image/jpeg"
@@ -84,7 +83,8 @@ def test_credentials_that_expire_are_a_sentence_until_they_are_renewed(
         body = visitor.ask("/")[2]
         assert "expired" not in body and "access is denied" in body and "new.zst" in body
         proxy.fault = lambda request: None
-        assert len(visitor.keys()) == 2 and "cannot be read" not in visitor.ask("/")[2]
+        body = visitor.ask("/")[2]
+        assert len(_keys(body)) == 2 and "cannot be read" not in body
 
 
 def test_a_bucket_that_hangs_holds_only_who_asked_for_it(bucket: str, put: Put, proxy: FaultyProxy) -> None:
