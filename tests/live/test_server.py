@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from replay.cli import cli
+from replay.live import incidents
 from replay.live.kept import Kept
-from tests.attacks.bundles import attack_bundle
+from tests.attacks.bundles import REFUSED, attack_bundle
 from tests.bundles import small_bundle
 from tests.live.visitor import Visitor, served
 
@@ -127,6 +128,22 @@ def test_what_is_kept_is_bounded() -> None:
     for number in (4, 3, 0):
         kept.get((number,), lambda number=number: make(number))  # type: ignore[misc]
     assert made == [0]
+
+
+def test_a_directory_of_attacks_is_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a line, opens or says why not; more files than are listed are counted."""
+    names = ["strings-in-everything", *sorted(REFUSED)[::4]]
+    for number, name in enumerate(names):
+        (tmp_path / f"{number}.zst").write_bytes(attack_bundle(name))
+    with served(str(tmp_path)) as visitor:
+        body = visitor.ask("/")[2]
+        assert body.count("<li id=") == len(names)
+        for key in re.findall(r"/incident/([0-9a-f]{24})", body):
+            assert {visitor.ask(f"/{kind}/{key}")[0] for kind in ("incident", "thumbnail")} <= {200, 404}
+        monkeypatch.setattr(incidents, "MAX_INCIDENTS", 5)
+        body = visitor.ask("/")[2]
+        assert body.count("<li id=") == 5
+        assert f"5 of {len(names)} in" in body and f"{len(names) - 5} older ones are not" in body
 
 
 def test_wrong_options_are_a_sentence(tmp_path: Path) -> None:
