@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from recorder.sinks.s3.source import reading_client
 from tests.bundles import small_bundle
 from tests.live.visitor import served
 from tests.sinks.proxy import FaultyProxy, Request
@@ -75,7 +76,9 @@ def test_credentials_that_expire_are_a_sentence_until_they_are_renewed(
     with served(f"s3://{bucket}/p") as visitor:
         [old] = visitor.keys()
         proxy.fault = lambda request: "400 ExpiredToken"
+        before = reading_client()
         status, _, body = visitor.ask("/")
+        assert reading_client() is not before  # a client keeps the credentials that it was made with
         assert status == 200 and "the credentials have expired; renew them" in body and "old.zst" in body
         assert "credentials have expired" in visitor.sentence(f"/incident/{old}")
         proxy.fault = lambda request: "403 AccessDenied" if request.method == "HEAD" else None
