@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image as pil
 
 from recorder.bundle import png
+from replay.compare.reading import Reading
 from replay.export.source import Shot, Source, to_eight_bits
-from replay.probe.reading import Reading
 from replay.show.text import inert, iso
 
 __all__ = ["coco", "imagefolder"]

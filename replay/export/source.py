@@ -15,8 +15,8 @@ from recorder.bundle import Bundle, PixelsDiffer
 from recorder.bundle.errors import BundleError
 from recorder.bundle.manifest import Frame, Image, was_redacted
 from recorder.bundle.values import Value
+from replay.compare.reading import Reading, read_answer
 from replay.exchange import recorded_answer
-from replay.probe.reading import Reading, read_answer
 
 __all__ = ["CannotExport", "Exported", "Shot", "Source", "to_eight_bits"]
 
