@@ -19,6 +19,10 @@ __all__ = ["ClassNames", "answers_of", "listed_in", "read_labels", "told_by"]
 _MAX_LABELS_BYTES = 8 * 2**20
 
 
+#: Below all of 32 bits: labels of detectors are indices, with -1 for none.
+_INVENTED = -(2**40)
+
+
 class ClassNames:
     """Classes as they are called: an index, a name, or both."""
 
@@ -28,6 +32,8 @@ class ClassNames:
         self._by_index: dict[int, str] = {}
         for name, index in by_name.items():
             self._by_index.setdefault(index, name)
+        self._invented: dict[str, int] = {}
+        self._called: dict[int, str] = {}
 
     def __iter__(self) -> Iterator[int]:
         """The indices that have a name."""
@@ -39,6 +45,18 @@ class ClassNames:
         if text in self._by_name:
             return self._by_name[text]
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 and str(int(text)) == text else text
+
+    def number(self, name: str) -> int:
+        """The index of a name; of one without an index, a number that no model gives and `key_of` takes back."""
+        key = self.key(name)
+        if isinstance(key, str):
+            key = self._invented.setdefault(name, _INVENTED - len(self._invented))
+            self._called[key] = name
+        return key
+
+    def key_of(self, number: int) -> int | str:
+        """What `number` has made an index of."""
+        return self._called.get(number, number)
 
     def text(self, key: int | str) -> str:
         """The name of a class; its index in digits where it has none."""

@@ -13,7 +13,7 @@ from replay.compare.comparison import Answer
 from replay.compare.layout import Array, real_tensor
 from replay.compare.scores import class_map, classify
 
-__all__ = ["Reading", "agreement", "read_answer", "same"]
+__all__ = ["Reading", "agreement", "read_answer", "reading_of_boxes", "same"]
 
 #: At least this share of boxes (F1) or mask (mean IoU) has to agree for the decision to be called the same.
 SAME_SHARE = 0.8
@@ -57,7 +57,7 @@ def read_answer(answer: Answer | None, row: int | None, task: str | None = None)
     item = row or 0
     if task in (None, "detection") and any(box_groups(answer.value, "")):
         boxes = boxes_of(answer, row)
-        return None if boxes is None else _boxes(boxes)
+        return None if boxes is None else reading_of_boxes(boxes)
     for path, tensor in tensors_of(answer.value):
         if "float" not in tensor.dtype or math.prod(tensor.shape) == 0:
             continue
@@ -129,15 +129,17 @@ def _mask(scores: Array) -> Reading:
         p = scores[0] if inside else 1 / (1 + np.exp(-np.clip(scores[0], -500, 500)))
         sure = np.maximum(p, 1 - p)
     else:
-        peak = np.exp(scores - scores.max(axis=0, keepdims=True))
-        sure = peak.max(axis=0) / peak.sum(axis=0)
+        with np.errstate(all="ignore"):  # of infinite scores nothing is known
+            peak = np.exp(scores - scores.max(axis=0, keepdims=True))
+            sure = peak.max(axis=0) / peak.sum(axis=0)
     classes, counts = np.unique(mask, return_counts=True)
     parts = sorted(zip(counts.tolist(), classes.tolist(), strict=True), reverse=True)[:3]
     label = ", ".join(f"class {each} {count / mask.size:.0%}" for count, each in parts)
     return Reading(task="segmentation", label=label, confidence=float(sure.mean()), mask=mask, sureness=sure)
 
 
-def _boxes(found: Boxes) -> Reading:
+def reading_of_boxes(found: Boxes) -> Reading:
+    """The decision that boxes are, with all of them."""
     count = len(found.above(LEAST_SCORE))
     best = float(found.scores.max()) if len(found) else None
     return Reading(task="detection", label=f"{count} box{'' if count == 1 else 'es'}", confidence=best, found=found)

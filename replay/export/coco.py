@@ -7,6 +7,7 @@ from. Predictions have one, and all of them are there: an average precision need
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,8 @@ def _predicted(shot: Shot, image: Image) -> Iterator[_Object]:
             boxes.corners.tolist(), boxes.scores.tolist(), boxes.labels.tolist(), strict=True
         ):
             left, top, right, bottom = corners
-            yield _Object(key=int(label), box=[left, top, right - left, bottom - top], score=score)
+            key = shot.source.options.names.key_of(int(label))
+            yield _Object(key=key, box=[left, top, right - left, bottom - top], score=score)
     placed = placed_mask(shot, image)
     if placed is not None:
         shot.source.exported.left_out["mask of class 0, the background"] += bool((placed[0] == 0).any())
@@ -184,4 +186,5 @@ def _masks(mask: Array, sureness: Array) -> Iterator[_Object]:
         inside = mask == each
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         box = [float(columns[0]), float(rows[0]), float(np.ptp(columns) + 1), float(np.ptp(rows) + 1)]
-        yield _Object(key=int(each), box=box, score=float(sureness[inside].mean()), inside=inside)
+        score = float(sureness[inside].mean())
+        yield _Object(key=int(each), box=box, score=score if math.isfinite(score) else None, inside=inside)

@@ -102,8 +102,9 @@ class _Writer:
                     self._log(entity, self._rr.EncodedImage(contents=picture, media_type="image/png"))
                 if not number:
                     self._decided(shot, image, entity)
-            if shot.reading is not None and shot.reading.confidence is not None:
-                self._log(f"{place}/confidence", self._rr.Scalars([shot.reading.confidence]))
+            confidence = told(shot)["confidence"]
+            if confidence is not None:
+                self._log(f"{place}/confidence", self._rr.Scalars([confidence]))
             if shot.frame.latency_seconds is not None:
                 self._log(f"{place}/latency_seconds", self._rr.Scalars([shot.frame.latency_seconds]))
             self._log(f"{place}/frame", self._rr.TextDocument(json.dumps(told(shot), indent=1)))
@@ -127,7 +128,7 @@ class _Writer:
             sure = boxes.above(options.least_score)
             self._source.exported.left_out[f"box below the score {options.least_score:g}"] += len(boxes) - len(sure)
             if len(sure):
-                names = [options.names.text(int(label)) for label in sure.labels.tolist()]
+                names = [options.names.text(options.names.key_of(int(label))) for label in sure.labels.tolist()]
                 labels = [
                     f"{'class ' if name.isdigit() else ''}{inert(name, 60)} {score:.2f}"
                     for name, score in zip(names, sure.scores.tolist(), strict=True)

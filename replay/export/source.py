@@ -13,9 +13,10 @@ from recorder.bundle.manifest import Call, Frame, Image, was_redacted
 from recorder.bundle.values import Value, has_removed, tensors_of
 from replay.class_names import ClassNames
 from replay.compare.boxes import LEAST_SCORE
-from replay.compare.reading import Reading, read_answer
+from replay.compare.reading import Reading, read_answer, reading_of_boxes
 from replay.exchange import recorded_answer
 from replay.export.names import plain_name, sample_name
+from replay.export.plain_boxes import plain_boxes
 from replay.probe.tensor_image import image_size
 from replay.show.text import inert
 
@@ -161,7 +162,7 @@ class Source:
         for value, call in candidates:
             removed = removed or has_removed(value)
             row = call.frames.index(frame.id) if call is not None and frame.id in call.frames else None
-            reading = self._reading(value, row)
+            reading = self._reading(value, row, call is None)
             if reading is not None:
                 size = None if call is None else _input_size(call, row)
                 return Shot(source=self, frame=frame, reading=reading, by_service=call is None, input_size=size)
@@ -171,10 +172,13 @@ class Source:
             self.exported.left_out["answer without a class, boxes or a mask"] += 1
         return Shot(source=self, frame=frame, reading=None)
 
-    def _reading(self, value: Value | None, row: int | None) -> Reading | None:
+    def _reading(self, value: Value | None, row: int | None, by_service: bool) -> Reading | None:
         if value is None or has_removed(value):
             return None
         try:
+            boxes = plain_boxes(value, self.bundle.tensor_bytes, self.options.names.number) if by_service else None
+            if boxes is not None:
+                return reading_of_boxes(boxes)
             return read_answer(recorded_answer(value, self.bundle.tensor_bytes), row)
         except (ValueError, BundleError):
             self.exported.left_out["answer that cannot be read"] += 1

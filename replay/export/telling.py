@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from recorder.bundle.manifest import Image
@@ -23,6 +24,7 @@ def picture_name(image: Image) -> str:
 def told(shot: Shot) -> dict[str, Any]:
     """What is known of a frame besides its picture, as JSON."""
     frame, reading = shot.frame, shot.reading
+    sure = None if reading is None else reading.confidence
     return {
         "bundle": shot.source.bundle.id,
         "frame": frame.id,
@@ -30,6 +32,6 @@ def told(shot: Shot) -> dict[str, Any]:
         "status": frame.status,
         "latency_seconds": frame.latency_seconds,
         "decision": None if reading is None else reading.label,
-        "confidence": None if reading is None else reading.confidence,
+        "confidence": sure if sure is not None and math.isfinite(sure) else None,
         "metadata": frame.metadata,
     }

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from recorder.bundle.manifest import Manifest
+from recorder.bundle.values import MappingValue, ScalarValue, SequenceValue
 from recorder.bundle.writer import BundleWriter
 from tests.bundles import store_array
 from tests.cli.conftest import Run, replay
@@ -158,3 +159,47 @@ def test_a_mask_of_a_letterboxed_input_is_cut_to_the_picture(tmp_path: Path, rep
     data = COCO(str(tmp_path / "set" / "annotations.json"))
     [mask] = data.dataset["annotations"]
     assert mask["category_id"] == 2 and mask["bbox"] == [0, 0, 32, 8] and data.annToMask(mask).sum() == 32 * 8
+
+
+def test_a_services_boxes_may_be_lists_of_numbers_and_names(tmp_path: Path, replay: Run) -> None:
+    """They are taken before the model's, whose place in the picture nobody knows."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return MappingValue(items=tuple((key, plain(item)) for key, item in value.items()))
+        if isinstance(value, list):
+            return SequenceValue(form="list", items=tuple(plain(item) for item in value))
+        return ScalarValue(value=value)
+
+    def change(manifest: Manifest, writer: BundleWriter) -> Manifest:
+        only = detected(writer, manifest, (64, 64), np.ones((3, 4), np.float32))
+        found = {"boxes": [[1, 2, 11.5, 22], [3, 3, 9, 9]], "scores": [0.8, 0.7], "labels": ["scratch", "a/b"]}
+        return replace(only, frames=(replace(only.frames[0], output=plain({"result": [found]})),))
+
+    told = exported(replay, made(tmp_path / "b" / "a.zst", change), tmp_path / "set")
+    data = COCO(str(tmp_path / "set" / "annotations.json"))
+    assert told["left_out"] == {} and [each["bbox"] for each in data.dataset["annotations"]] == [
+        [1, 2, 10.5, 20],
+        [3, 3, 6, 6],
+    ]
+    named = [data.cats[each["category_id"]]["name"] for each in data.dataset["annotations"]]
+    assert named == ["scratch", "a/b"] and set(data.cats) == {1, 2}
+
+
+def test_scores_that_are_not_finite_break_nothing(tmp_path: Path, replay: Run) -> None:
+    """Neither boxes nor masks: what has no score is no prediction, and files hold no NaN."""
+
+    def change(manifest: Manifest, writer: BundleWriter) -> Manifest:
+        mask = np.full((1, 3, 48, 64), -np.inf, np.float32)
+        mask[0, 2] = np.inf
+        boxes = {**FOUND, "scores": np.asarray([np.nan, np.inf], np.float32)}
+        outputs = [mapping(writer, boxes), store_array(writer, mask)]
+        frames = [replace(frame, output=output) for frame, output in zip(manifest.frames, outputs, strict=True)]
+        return replace(manifest, frames=tuple(frames))
+
+    bundle = made(tmp_path / "b" / "a.zst", change, frames=2)
+    told = exported(replay, bundle, tmp_path / "set")
+    assert told["left_out"] == {"box that is not finite": 2, "prediction without a score, which results need": 1}
+    for form in ("mcap", "rrd", "parquet"):
+        assert replay("export", bundle, "--to", form, "-o", tmp_path / form).code == 0
+    assert b"NaN" not in (tmp_path / "mcap").read_bytes()
