@@ -128,7 +128,7 @@ def _print(exported: Exported, out: Path, as_json: bool) -> None:
         return
     print_line(f"{exported.frames} frames, {exported.images} pictures   {out}")
     if exported.labels:
-        print_line("labels: " + ", ".join(f"{count} by {origin}" for origin, count in exported.labels.most_common()))
+        print_line("labels: " + ", ".join(f"{origin} {count}" for origin, count in exported.labels.most_common()))
     for name, title in (("left_out", "left out"), ("changed", "not as recorded")):
         if counted[name]:
             print_line(f"{title}:")

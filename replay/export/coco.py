@@ -70,8 +70,8 @@ def coco(sources: Sequence[Source], out: Path) -> None:
                 if number:
                     source.exported.left_out["objects of a frame's further pictures, which nothing tells apart"] += 1
                     continue
-                found = list(_predicted(shot, image))
-                predictions += [(len(images), each) for each in found]
+                found = _predicted(shot, image)
+                predictions += [(len(images), each) for each in found or ()]
                 labels += [(len(images), origin, each) for origin, each in _labelled(shot, image, found)]
     names = sources[0].options.names
     numbers = _numbers([*names, *(each.key for _, _, each in labels), *(each.key for _, each in predictions)])
@@ -140,8 +140,8 @@ def _result(kind: str, each: _Object, numbers: dict[int | str, int]) -> dict[str
     return {"category_id": numbers[each.key], "segmentation": outline, "score": each.score}
 
 
-def _labelled(shot: Shot, image: Image, found: Sequence[_Object]) -> Iterator[tuple[str, _Object]]:
-    """What goes into the annotations, with where it is from."""
+def _labelled(shot: Shot, image: Image, found: Sequence[_Object] | None) -> Iterator[tuple[str, _Object]]:
+    """What goes into the annotations, with where it is from. ``found`` is None where nothing could be told."""
     options, exported = shot.source.options, shot.source.exported
     known = label_of(shot, image)
     if known.is_known:
@@ -151,7 +151,7 @@ def _labelled(shot: Shot, image: Image, found: Sequence[_Object]) -> Iterator[tu
         for key, (left, top, right, bottom) in known.boxes:
             yield "truth", _Object(key=key, box=[left, top, right - left, bottom - top])
         return
-    if options.by == "truth-only" or shot.reading is None:
+    if options.by == "truth-only" or shot.reading is None or found is None:
         exported.labels["none"] += 1
         return
     exported.labels["prediction"] += 1
@@ -162,22 +162,26 @@ def _labelled(shot: Shot, image: Image, found: Sequence[_Object]) -> Iterator[tu
             yield "prediction", each
 
 
-def _predicted(shot: Shot, image: Image) -> Iterator[_Object]:
-    boxes = placed_boxes(shot, image)
-    if boxes is not None:
-        for corners, score, label in zip(
-            boxes.corners.tolist(), boxes.scores.tolist(), boxes.labels.tolist(), strict=True
-        ):
-            left, top, right, bottom = corners
-            key = shot.source.options.names.key_of(int(label))
-            yield _Object(key=key, box=[left, top, right - left, bottom - top], score=score)
+def _predicted(shot: Shot, image: Image) -> list[_Object] | None:
+    """What was found in a picture; None where nobody looked, or where in the picture cannot be told."""
+    reading = shot.reading
+    if reading is not None and reading.winner is not None:
+        whole = [0.0, 0.0, float(image.width), float(image.height)]
+        return [_Object(key=reading.winner, box=whole, score=reading.confidence)]
     placed = placed_mask(shot, image)
     if placed is not None:
         shot.source.exported.left_out["mask of class 0, the background"] += bool((placed[0] == 0).any())
-        yield from _masks(*placed)
-    if shot.reading is not None and shot.reading.winner is not None:
-        whole = [0.0, 0.0, float(image.width), float(image.height)]
-        yield _Object(key=shot.reading.winner, box=whole, score=shot.reading.confidence)
+        return list(_masks(*placed))
+    boxes = placed_boxes(shot, image)
+    if boxes is None:
+        return None
+    keys = [shot.source.options.names.key_of(int(label)) for label in boxes.labels.tolist()]
+    return [
+        _Object(key=key, box=[left, top, right - left, bottom - top], score=score)
+        for key, (left, top, right, bottom), score in zip(
+            keys, boxes.corners.tolist(), boxes.scores.tolist(), strict=True
+        )
+    ]
 
 
 def _masks(mask: Array, sureness: Array) -> Iterator[_Object]:

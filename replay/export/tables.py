@@ -51,7 +51,8 @@ def _frames(source: Source) -> Iterator[dict[str, Any]]:
     for shot in source.shots():
         known = _row(shot, levels.get(shot.frame.id))
         metadata = {f"metadata.{key}": _plain(value) for key, value in shot.frame.metadata.items()}
-        yield {**signals.get(shot.frame.id, {}), **known, **metadata}
+        measured = {name: value for name, value in signals.get(shot.frame.id, {}).items() if name not in known}
+        yield known | measured | metadata
 
 
 def _row(shot: Shot, level: str | None) -> dict[str, Any]:

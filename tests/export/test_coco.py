@@ -128,6 +128,7 @@ def test_a_models_boxes_are_placed_or_left_out(
     assert found == ([] if expected is None else [expected])
     unplaced = [count for reason, count in told["left_out"].items() if "--boxes-in" in reason]
     assert unplaced == ([1] if expected is None else [])
+    assert told["labels"] == {"prediction" if expected else "none": 1}
     assert (told["changed"] != {}) == (size == (32, 24) or size == (128, 128))
 
 
