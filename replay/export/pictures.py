@@ -94,7 +94,10 @@ class Screen:
 def _pixels(bundle: Bundle, image: Image, exported: Exported) -> NDArray[Any] | None:
     """HW or HWC, uint8 or uint16; None where they cannot be had here, which is counted."""
     try:
-        return np.asarray(bundle.pixels(image))
+        pixels = np.asarray(bundle.pixels(image))
+        if pixels.size:
+            return pixels
+        exported.left_out["picture without pixels"] += 1
     except PixelsDiffer:
         exported.left_out["picture that decodes otherwise here"] += 1
     except (BundleInvalid, BundleUnavailable):

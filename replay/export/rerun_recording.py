@@ -97,9 +97,10 @@ class _Writer:
             for number, image in enumerate(shot.images):
                 entity = f"{place}/{picture_name(image)}"
                 picture = screen.png(shot.frame.stream, image)
-                if picture is not None:
-                    self._source.exported.images += 1
-                    self._log(entity, self._rr.EncodedImage(contents=picture, media_type="image/png"))
+                if picture is None:
+                    continue
+                self._source.exported.images += 1
+                self._log(entity, self._rr.EncodedImage(contents=picture, media_type="image/png"))
                 if not number:
                     self._decided(shot, image, entity)
             confidence = told(shot)["confidence"]

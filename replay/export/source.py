@@ -136,10 +136,11 @@ class Source:
 
     def _count_pictures(self, frame: Frame) -> None:
         left_out = self.exported.left_out
+        unsaid = "thinned" if frame.id in self._thinned else "too large or too fast"
         for each in frame.images_left_out:
-            left_out[f"picture not in the bundle: {inert(each.reason, 40) or 'too large or too fast'}"] += 1
+            left_out[f"picture not in the bundle: {inert(each.reason, 40) or unsaid}"] += 1
         if not frame.images and not frame.images_left_out:
-            left_out["frame without a picture" + (": thinned" if frame.id in self._thinned else "")] += 1
+            left_out["frame without a picture"] += 1
         for image in frame.images:
             if image.name in self.redacted:
                 self.exported.changed["picture redacted for privacy"] += 1

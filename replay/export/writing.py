@@ -10,7 +10,7 @@ from replay.export.coco import coco
 from replay.export.foxglove import mcap
 from replay.export.imagefolder import imagefolder
 from replay.export.rerun_recording import rrd
-from replay.export.source import CannotExport, Source
+from replay.export.source import Source
 from replay.export.tables import parquet
 
 __all__ = ["write_export"]
@@ -28,18 +28,18 @@ def write_export(form: str, sources: Sequence[Source], out: Path) -> None:
 
     Args:
         form: a folder of "coco", "imagefolder" or "parquet", or a file of "mcap" or "rrd".
-        sources: of different bundles, at least one; they are written in the order of their time.
+        sources: at least one, of each bundle the first; they are written in the order of their time.
         out: where nothing stands.
 
     Raises:
-        CannotExport: a package is missing, or the same bundle is there twice.
+        CannotExport: a package is missing.
         FileExistsError: something stands there, which is left alone.
         BundleError: a bundle is damaged.
         OSError: it cannot be written.
     """
-    if len({source.bundle.id for source in sources}) < len(sources):
-        raise CannotExport("the same bundle is named twice; name each once")
-    ordered = sorted(sources, key=lambda source: (source.began_ns, source.bundle.id))
+    different = {source.bundle.id: source for source in reversed(sources)}  # a signed copy has the id of the original
+    sources[0].exported.left_out["bundle that is there a second time"] += len(sources) - len(different)
+    ordered = sorted(different.values(), key=lambda source: (source.began_ns, source.bundle.id))
     try:
         if form in _FOLDERS:
             out.mkdir()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.class_names import ClassNames
 from replay.export.names import NO_CLASS, plain_name, with_unit
 
 
+@settings(max_examples=40)
 @given(st.lists(st.text() | st.from_regex(r"[a-z/ .]{1,4}(-[0-9a-f]{10})?", fullmatch=True), unique=True))
 def test_distinct_names_stay_distinct_and_lead_nowhere(names: list[str]) -> None:
     """Also those that look like what another becomes."""
