@@ -1,13 +1,9 @@
 """What was decided in pixels of the recorded picture: boxes and masks come in coordinates of the model's input.
 
-A model sees a picture that was resized, and nothing in a bundle says how. Where that picture has the size of the
-recorded one, coordinates are the same; where it has its aspect, it is taken for the whole picture, scaled. Anything
-else is a matter of the preprocessing: without being told (`Options.boxes_in`), nothing is placed.
+What cannot be placed (`replay.placing`) without being told how (`Options.boxes_in`) is left out and counted.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,27 +11,12 @@ from recorder.bundle.manifest import Image
 from replay.compare.boxes import Boxes
 from replay.compare.layout import Array
 from replay.export.source import Shot
+from replay.placing import Placing, placing_of
 
-__all__ = ["Placing", "placed_boxes", "placed_mask"]
-
-#: Sides are whole pixels: 1280 x 720 becomes 341 x 192.
-_SAME_ASPECT = 0.01
+__all__ = ["placed_boxes", "placed_mask"]
 
 #: Boxes within so much are fractions of the picture; of detectors' raw answers some lie a bit outside.
 _FRACTIONS_UP_TO = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Placing:
-    """``given = picture * scale + offset``, of x and y."""
-
-    scale: tuple[float, float]
-    offset: tuple[float, float] = (0.0, 0.0)
-
-    def corners(self, boxes: Array) -> Array:
-        """Boxes (N, 4: x1 y1 x2 y2) in pixels of the picture."""
-        result: Array = (boxes - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
-        return result
 
 
 def placed_boxes(shot: Shot, image: Image) -> Boxes | None:
@@ -106,16 +87,9 @@ def _of_boxes(shot: Shot, image: Image, boxes: Boxes) -> Placing | str:
 
 
 def _of_input(shot: Shot, size: tuple[int, int], image: Image, said: str | None) -> Placing | str:
-    """How a picture of ``size`` that was made of the recorded one lies on it."""
-    scale = (size[0] / image.width, size[1] / image.height)
-    if size == (image.width, image.height) or said == "input-stretched":
-        return Placing(scale=scale)
-    if said is None:
-        if abs(scale[0] / scale[1] - 1) > _SAME_ASPECT:
-            return "in the model's input, which has another aspect than the picture: say how it was made, --boxes-in"
+    placing = placing_of(size, (image.width, image.height), said)
+    if placing is None:
+        return "in the model's input, which has another aspect than the picture: say how it was made, --boxes-in"
+    if said is None and size != (image.width, image.height):
         shot.source.exported.changed["answer scaled from a model's input that has the picture's aspect"] += 1
-        return Placing(scale=scale)
-    fitted = min(scale)
-    room = 0.5 if said == "input-letterboxed" else 0.0  # padded: all of it at the right and the bottom
-    free = (size[0] - image.width * fitted, size[1] - image.height * fitted)
-    return Placing(scale=(fitted, fitted), offset=(free[0] * room, free[1] * room))
+    return placing

@@ -10,14 +10,14 @@ from functools import cached_property
 from recorder.bundle import Bundle
 from recorder.bundle.errors import BundleError
 from recorder.bundle.manifest import Call, Frame, Image, was_redacted
-from recorder.bundle.values import Value, has_removed, tensors_of
+from recorder.bundle.values import Value, has_removed
 from replay.class_names import ClassNames
 from replay.compare.boxes import LEAST_SCORE
 from replay.compare.reading import Reading, read_answer, reading_of_boxes
 from replay.exchange import recorded_answer
 from replay.export.names import plain_name, sample_name
 from replay.export.plain_boxes import plain_boxes
-from replay.probe.tensor_image import image_size
+from replay.placing import input_size
 from replay.show.text import inert
 
 __all__ = ["BOXES_IN", "CannotExport", "Exported", "Options", "Shot", "Source"]
@@ -165,7 +165,7 @@ class Source:
             row = call.frames.index(frame.id) if call is not None and frame.id in call.frames else None
             reading = self._reading(value, row, call is None)
             if reading is not None:
-                size = None if call is None else _input_size(call, row)
+                size = None if call is None else input_size(call, row)
                 return Shot(source=self, frame=frame, reading=reading, by_service=call is None, input_size=size)
         if removed:
             self.exported.left_out["answer removed for privacy"] += 1
@@ -184,13 +184,3 @@ class Source:
         except (ValueError, BundleError):
             self.exported.left_out["answer that cannot be read"] += 1
             return None
-
-
-def _input_size(call: Call, row: int | None) -> tuple[int, int] | None:
-    """Of the first tensor that can hold pictures; of one a picture, the frame's."""
-    shapes = [tensor.shape for part in (call.args, call.kwargs) for _, tensor in tensors_of(part)]
-    shapes = [shape for shape in shapes if image_size(shape) is not None]
-    if not shapes:
-        return None
-    single = len(shapes[0]) == 3 and row is not None and row < len(shapes)
-    return image_size(shapes[row if single and row is not None else 0])
