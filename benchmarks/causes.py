@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from benchmarks import unseen
 from benchmarks.causes_page import write
-from benchmarks.clips import DEVELOPMENT, HELD_OUT, clip, fetched
+from benchmarks.clips import DEVELOPMENT, HELD_OUT, LongFootageMissing, clip, fetched
 from benchmarks.foreign import FOREIGN, made_by_others
 from recorder.cause.corruptions import corrupted
 from recorder.cause.model import WINDOW_FRAMES, Look, fit_cause_model, windows_of
@@ -175,7 +175,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder where reduced clips are kept")
     parser.add_argument("--results", type=Path, help="folder where each clip's answers are kept, and taken from")
     options = parser.parse_args()
-    found = measure(options.footage, cache=options.cache, results=options.results, names=options.clips)
+    try:
+        found = measure(options.footage, cache=options.cache, results=options.results, names=options.clips)
+    except LongFootageMissing as error:
+        parser.exit(2, f"{error}\n")
     if not options.clips:
         write(found)
 
