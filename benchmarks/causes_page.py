@@ -77,6 +77,7 @@ def write(results: Sequence[dict[str, Any]]) -> None:
         "foreign": _foreign(held),
         "clips": _clips(results),
         "kinds": _kinds(held),
+        "misses": _misses(held),
         "development": ", ".join(each["clip"] for each in results if each["clip"] in DEVELOPMENT),
         "held_out": ", ".join(each["clip"] for each in results if each["clip"] in HELD_OUT),
     }
@@ -92,7 +93,7 @@ def _goals(results: Sequence[dict[str, Any]]) -> str:
     rows = []
     for label, names in (("held out", HELD_OUT), ("development", DEVELOPMENT)):
         mine = [row for each in results if each["clip"] in names for row in each["answers"]]
-        for unit in ("incident", "window"):
+        for unit in ("incident", "window") if mine else ():
             found = summarise(mine, unit)
             wrong, clean = int(found["clean_misnamed"]), int(found["clean"])
             rows.append(
@@ -158,6 +159,23 @@ def _kinds(held: Sequence[Answer]) -> str:
         taken = ", ".join(f"{name} {count}" for name, count in wrong.most_common(3))
         rows.append([kind, f"{sum(map(_is_right, each))}/{len(each)}", taken])
     return Table(["kind", "called unknown", "else taken for"], rows).markdown()
+
+
+def _misses(held: Sequence[Answer]) -> str:
+    own = [row for row in held if row[1] == "own" and row[3] == "incident"]
+    said = []
+    for label, mine in (
+        ("1 and 2", [row for row in own if row[2] <= 2]),
+        ("3 and up", [row for row in own if row[2] >= 3]),
+    ):
+        wrong = [row for row in mine if not _is_right(row)]
+        none, unknown = (sum(row[4] == name for row in wrong) for name in (NONE, UNKNOWN))
+        most = ", ".join(f"{name} ({count})" for name, count in Counter(row[0] for row in wrong).most_common(4))
+        said.append(
+            f"Of {len(mine)} incidents at severity {label}, {len(wrong)} were not named: {none} were called none, "
+            f"{unknown} unknown and {len(wrong) - none - unknown} by another name; most of them {most}."
+        )
+    return " ".join(said)
 
 
 def _clips(results: Sequence[dict[str, Any]]) -> str:
