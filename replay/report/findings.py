@@ -20,6 +20,7 @@ _CALLS_SHOWN = 3
 
 _SETTINGS_SHOWN = _TRIED_SHOWN = 60
 _EVIDENCE_SHOWN = 12
+_FAILED_NAMED = 4
 
 #: Points of a curve; probes try a dozen amounts.
 _POINTS_SHOWN = 200
@@ -80,6 +81,16 @@ class Found:
     bisected: Bisected | None = None
     probed: tuple[Probed, ...] = ()  #: failed ones first
 
+    @property
+    def probes(self) -> str:
+        """How many came to what: "2 fail (background, batch), 5 pass"."""
+        said = []
+        for mark in ("fail", "undecided", "pass"):
+            names = [each.name for each in self.probed if each.mark == mark]
+            shown = ", ".join(names[:_FAILED_NAMED]) + ", …" * (len(names) > _FAILED_NAMED)
+            said += [f"{len(names)} {mark}" + (f" ({shown})" if mark == "fail" else "")] if names else []
+        return ", ".join(said)
+
 
 def found(result: Mapping[str, Any] | None) -> Found:
     """Return what a saved result holds besides the verdict.
@@ -131,6 +142,7 @@ def _located(saved: list[Mapping[str, Any]]) -> tuple[Located, ...]:
 def _bisected(saved: Mapping[str, Any]) -> Bisected:
     whole, *factors = saved["findings"]
     evidence = whole["evidence"]
+    outcome = inert(evidence.get("outcome", ""), 60)
     needed = set(evidence.get("settings", ()))
     settings: list[tuple[str, str, str, str, bool]] = []
     skipped: list[tuple[str, str]] = []
@@ -147,8 +159,8 @@ def _bisected(saved: Mapping[str, Any]) -> Bisected:
     return Bisected(
         stamp=_stamp(saved["found"]),
         explained=whole["passed"],
-        outcome=inert(evidence.get("outcome", ""), 60),
-        conclusion=inert(evidence.get("conclusion", ""), 900),
+        outcome=outcome,
+        conclusion=inert(evidence.get("conclusion", ""), 900).removeprefix(f"{outcome}: "),
         settings=tuple(settings[:_SETTINGS_SHOWN]),
         tried=tuple(_cell(cell) for cell in evidence.get("cells", ())[:_TRIED_SHOWN]),
         skipped=tuple(skipped[:_SETTINGS_SHOWN]),

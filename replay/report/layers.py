@@ -99,7 +99,7 @@ class _Tree:
     def _module(self, layer: Mapping[str, Any], name: str, below: Rows, is_open: bool = True) -> Row:
         is_root = self._is_root(layer)
         inside = self._operators(self._inside) if is_root else ()
-        row = self._row(layer, name, inert(layer["kind"], 60))
+        row = self._row(layer, (layer["path"] if is_root else "") or name, inert(layer["kind"], 60))
         return replace(row, children=inside + below, is_open=is_open or is_root)
 
     def _children(self, node: _Node, depth: int) -> Rows:

@@ -18,6 +18,7 @@ from recorder.bundle.manifest import Manifest
 from recorder.bundle.reader import Bundle
 from replay.report import content, plots
 from replay.report.findings import found
+from replay.report.lanes import timeline
 from replay.show.cause import cause_details, cause_headline
 from replay.show.provenance import signed_sentences
 from replay.show.story import headline, tell
@@ -88,7 +89,7 @@ def page(
         cause_details=cause_details(manifest.incident.cause, inert),
         changes=content.what_changed(manifest, against),
         against=against is not None,
-        signals=content.signal_plots(manifest, tables, shown),
+        timeline=timeline(manifest, tables, shown),
         history=content.history_plots(manifest, tables),
         column=plots.COLUMN,
         plot_height=plots.HEIGHT,
