@@ -23,8 +23,9 @@ __all__ = ["bisected", "located", "merged", "probed"]
 #: Pairs of sides that are kept of `locate`, the latest ones.
 _LOCATED_KEPT = 8
 
-#: Calls of one `locate`, and layers of one call: ten times what a large network has. Of more, those around the root.
-_CALLS_KEPT, _LAYERS_KEPT = 16, 4000
+#: Calls of one `locate`, and layers of all of them: four times what a large network has; a reader takes 16 MB. Of more,
+#: those around the root.
+_CALLS_KEPT, _LAYERS_KEPT = 16, 2000
 
 _PROBES_KEPT = 64
 
@@ -32,7 +33,10 @@ _PROBES_KEPT = 64
 def located(form: Mapping[str, Any]) -> dict[str, Any]:
     """Return findings of `replay locate`, from the object it prints; calls that differ come first."""
     calls = sorted(form["calls"], key=lambda call: not call["differs"])
-    kept = [_thinned(call) for call in calls[:_CALLS_KEPT]]
+    kept, room = [], _LAYERS_KEPT
+    for call in calls[:_CALLS_KEPT]:
+        kept.append(_thinned(call, room))
+        room -= len(kept[-1]["layers"]) + len(kept[-1]["operators"])
     about = {name: form[name] for name in ("reference", "other", "not_restored", "conclusion")}
     return _plain({"locate": [{"found": _found(), **about, "calls": kept, "calls_left_out": len(calls) - len(kept)}]})
 
@@ -75,16 +79,19 @@ def _found() -> dict[str, str]:
     }
 
 
-def _thinned(call: Mapping[str, Any]) -> dict[str, Any]:
-    thinned = dict(call)
-    root = call["first_difference"]
-    for part in ("layers", "operators"):
-        layers = call[part]
-        if len(layers) > _LAYERS_KEPT:
-            at = next((number for number, layer in enumerate(layers) if root and layer["path"] == root["path"]), 0)
-            begin = min(max(0, at - _LAYERS_KEPT // 2), len(layers) - _LAYERS_KEPT)
-            thinned[part] = layers[begin : begin + _LAYERS_KEPT]
-    return {**thinned, "layers_left_out": len(call["layers"]) - len(thinned["layers"])}
+def _thinned(call: Mapping[str, Any], room: int) -> dict[str, Any]:
+    """A call with as many of its layers as there is room for, the operators inside the root first."""
+    operators = _around(call["operators"], call["first_difference"], room // 2)
+    layers = _around(call["layers"], call["first_difference"], room - len(operators))
+    return {**call, "layers": layers, "operators": operators, "layers_left_out": len(call["layers"]) - len(layers)}
+
+
+def _around(layers: list[dict[str, Any]], root: Mapping[str, Any] | None, room: int) -> list[dict[str, Any]]:
+    if len(layers) <= room:
+        return layers
+    at = next((number for number, layer in enumerate(layers) if root and layer["path"] == root["path"]), 0)
+    begin = min(max(0, at - room // 2), len(layers) - room)
+    return layers[begin : begin + room]
 
 
 def _plain(findings: dict[str, Any]) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def _turn(path: Path) -> Iterator[None]:
 def _write(data: dict[str, Any], path: Path) -> None:
     from recorder.bundle.schema import validate
 
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, indent=2)
+    text = _readable(data)
     validate(json.loads(text), "replay")
     scratch = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
@@ -181,6 +181,22 @@ def _write(data: dict[str, Any], path: Path) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             scratch.unlink()
+
+
+def _readable(data: dict[str, Any]) -> str:
+    """The text; while it is longer than `read_result` takes, the oldest trees of layers go."""
+    from recorder.bundle.errors import BundleInvalid
+    from recorder.bundle.strictjson import loads
+
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, indent=2)
+    try:
+        loads(text.encode("ascii"))
+    except BundleInvalid:
+        found = data.get("findings", {})
+        if not found.get("locate"):
+            return text
+        return _readable({**data, "findings": {**found, "locate": found["locate"][1:]}})
+    return text
 
 
 def _frame(frame: FrameVerdict) -> dict[str, Any]:
