@@ -106,10 +106,10 @@ class Chromium:
 
 
 class Page:
-    """A tab with one file in it."""
+    """A tab with one page in it: a file, or an address of a server."""
 
     def __init__(
-        self, browser: Chromium, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False,
+        self, browser: Chromium, place: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False,
         script: bool = True, calm: bool = True, fragment: str = "", media: str = "",
     ) -> None:  # fmt: skip
         self._browser = browser
@@ -122,18 +122,22 @@ class Page:
         features = [("prefers-color-scheme", "dark" if dark else "light"), ("prefers-reduced-motion", "reduce" * calm)]
         emulated = [{"name": name, "value": value} for name, value in features]
         self.send("Emulation.setEmulatedMedia", media=media, features=emulated)
+        self._script = script
         self.send("Emulation.setScriptExecutionDisabled", value=not script)
-        self.send("Page.navigate", url=path.as_uri() + fragment)
+        self.send("Page.navigate", url=(place if isinstance(place, str) else place.as_uri()) + fragment)
         browser.wait_for("Page.loadEventFired")
-        self.send("Emulation.setScriptExecutionDisabled", value=False)  # for the test; the page's own has had its turn
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command to the tab."""
         return self._browser.send(method, self._session, **parameters)
 
     def value(self, expression: str) -> Any:
-        """Evaluate JavaScript in the page."""
+        """Evaluate JavaScript in the page; where its own is switched off, that stays so."""
+        if not self._script:
+            self.send("Emulation.setScriptExecutionDisabled", value=False)
         result = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if not self._script:
+            self.send("Emulation.setScriptExecutionDisabled", value=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
