@@ -11,6 +11,10 @@
     if (seen(e) && !e.closest(".tracks, .scroll, svg") && (box.right > wide + 1 || box.left < -1))
       bad.push(`${named(e)} reaches from ${box.left | 0} to ${box.right | 0}`);
   }
+  for (const e of every(".tracks figcaption, .lane-name, .lane > details > summary").filter(seen)) { // they stay while the strip is scrolled
+    const box = e.getBoundingClientRect(), room = document.querySelector(".tracks").getBoundingClientRect();
+    if (box.left < room.left - 1 || box.right > room.right + 1) bad.push(`${named(e)} is cut off by the edge of the filmstrip`);
+  }
 
   // WCAG 2.2, 1.4.3: relative luminance of a text's colour against that of the nearest ground that is painted.
   const paint = (text) => { const [r, g, b, a = 1] = text.match(/[0-9.]+/g).map(Number); return { rgb: [r, g, b], a }; };
