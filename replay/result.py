@@ -68,6 +68,8 @@ def read_result(path: Path) -> dict[str, Any]:
     from recorder.bundle.schema import validate
     from recorder.bundle.strictjson import loads
 
+    if path.exists() and not path.is_file():  # a pipe would keep a reader waiting
+        raise BundleUnavailable(f"{path} is no regular file; remove it")
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_RESULT_BYTES + 1)

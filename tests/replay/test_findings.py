@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from recorder.bundle import Bundle, strictjson
-from recorder.bundle.errors import BundleInvalid
+from recorder.bundle.errors import BundleInvalid, BundleUnavailable
 from recorder.bundle.schema import load_schema
 from replay.findings import bisected, located, probed
 from replay.result import read_result, result_path, save_findings, save_result
@@ -68,6 +69,16 @@ def test_what_is_of_another_bundle_or_unsound_is_void(there: str, tmp_path: Path
     save_findings(located(location()), ID, path)
     data = read_result(path)
     assert (data["bundle"], data["verdict"], list(data["findings"])) == (ID, None, ["locate"])
+
+
+def test_a_pipe_in_the_place_of_a_result_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """It is refused when read, and gives way when something is saved."""
+    path = tmp_path / "x.replay.json"
+    os.mkfifo(path)
+    with pytest.raises(BundleUnavailable, match="no regular file"):
+        read_result(path)
+    save_findings(located(location()), ID, path)
+    assert read_result(path)["findings"]
 
 
 def test_those_who_save_at_once_lose_nothing(tmp_path: Path) -> None:

@@ -106,6 +106,14 @@ def test_keys_change_the_lane_at_the_same_moment(whole: Path, browser: Chromium)
     tab.key("ArrowUp")
     assert tab.value(now)[0] == "Stream line-3"
     assert tab.value("document.querySelector('.frame.current').dataset.id") == tab.value(now)[2]
+    tab.value("document.querySelector('#tracks').scrollIntoView()")
+    place = tab.value(
+        "(() => { const b = document.querySelector('.strip a[data-id=\"14\"]').getBoundingClientRect();"
+        " return [b.x + b.width / 2, b.y + b.height / 2] })()"
+    )
+    for kind in ("mousePressed", "mouseReleased"):  # the mouse takes the lane that it is over
+        tab.send("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+    assert tab.value(now)[::2] == ["Stream line-1", "14"]
     assert tab.complaints() == []
     tab.close()
 
