@@ -17,6 +17,7 @@ from recorder.bundle.custody import custody
 from recorder.bundle.manifest import Manifest
 from recorder.bundle.reader import Bundle
 from replay.report import content, plots
+from replay.report.affected import affected_slices
 from replay.show.cause import cause_details, cause_headline
 from replay.show.provenance import signed_sentences
 from replay.show.story import headline, tell
@@ -83,6 +84,7 @@ def page(
         left_out=len(manifest.frames) - len(shown),
         cause=cause_headline(manifest.incident.cause, inert),
         cause_details=cause_details(manifest.incident.cause, inert),
+        affected=affected_slices(manifest, tables),
         changes=content.what_changed(manifest, against),
         against=against is not None,
         signals=content.signal_plots(manifest, tables, shown),
