@@ -24,6 +24,8 @@ __all__ = ["MOST_SAID", "Sliced", "finding", "sentences", "slice_incidents", "sl
 
 #: Frames before the onset by which a stream's normal is known.
 MIN_BEFORE = 8
+#: Frames to both sides of the onset that count as neither before nor since.
+_GUARD = 2
 #: Labels of one frame that are looked at.
 _MAX_LABELS = 24
 #: Nothing lies farther from normal than this, whatever a stranger's track says.
@@ -88,8 +90,11 @@ class Sliced:
         identities = [
             (stream, int(frame), int(time)) for frame, time in zip(columns["frame"], columns["time_ns"], strict=True)
         ]
-        fresh = [number for number, each in enumerate(identities) if each not in self._seen]
-        since = np.array([identities[number][1] >= onset for number in fresh], bool)
+        # To a frame or two the onset is not known, and one good frame among the bad would hide how alike these are.
+        first = next((number for number, each in enumerate(identities) if each[1] >= onset), len(identities))
+        sure = [number for number in range(len(identities)) if not first - _GUARD <= number < first + _GUARD]
+        fresh = [number for number in sure if identities[number] not in self._seen]
+        since = np.array([number >= first for number in fresh], bool)
         if (~since).sum() < MIN_BEFORE or not since.any():
             return False
         self._seen.update(identities)
