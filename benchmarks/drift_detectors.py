@@ -20,7 +20,7 @@ PROMISED = 10_000
 class Ours:
     """The product's watcher, as the `drift` trigger uses it."""
 
-    name, slower = "this recorder", 1
+    name = "this recorder"
 
     def __init__(self, names: tuple[str, ...] = NAMES) -> None:
         self._names = names
@@ -45,8 +45,6 @@ class Ours:
 
 class Own:
     """A rival written for the page."""
-
-    slower = 1
 
     def __init__(self, name: str, make: Callable[[np.ndarray, int], Rival]) -> None:
         self.name = name

@@ -23,8 +23,8 @@ __all__ = ["Case", "Library", "libraries"]
 
 #: A reference and the stream after it, (frames, signals) each.
 Case = tuple[np.ndarray, np.ndarray]
-#: Detectors that are given a part of the streams and frames: half a second a window, twelve seconds to learn.
-SLOW = {"alibi-detect MMDDrift": 2, "alibi-detect MMDDriftOnline": 2}
+#: Detectors that take too long for streams of ten thousand frames.
+KERNEL = ("alibi-detect MMDDrift", "alibi-detect MMDDriftOnline")
 
 
 class Library:
@@ -33,7 +33,6 @@ class Library:
     def __init__(self, python: Path, name: str) -> None:
         self._python = python
         self.name = name
-        self.slower = SLOW.get(name, 1)
 
     def alarms(self, cases: Sequence[Case]) -> list[list[int]]:
         """Return the frames of each stream at which it raised an alarm."""
@@ -47,9 +46,9 @@ class Library:
         return answer["alarms"]
 
 
-def libraries(python: Path | None) -> list[Library]:
-    """Return the detectors, none without an interpreter that has them."""
-    return [] if python is None else [Library(python, name) for name in DETECTORS]
+def libraries(python: Path | None, *, kernel: bool = False) -> list[Library]:
+    """Return the fast detectors, or the kernel tests; none without an interpreter that has them."""
+    return [] if python is None else [Library(python, name) for name in DETECTORS if (name in KERNEL) == kernel]
 
 
 def versions(python: Path) -> dict[str, str]:

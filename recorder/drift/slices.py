@@ -166,7 +166,7 @@ class _Compared:
         spread = energy.sum(axis=1) / np.maximum((self.count * share).sum(axis=1), 1e-12)
         # A noisy slice has its own spread; of a few frames that look quiet nobody knows it.
         variance = np.maximum(own, spread[:, None]) * (self.count > 0)
-        self._differences = (self.count[:, 2:] >= MIN_INDEPENDENT).all(axis=1)
+        self._differences: Mask = np.asarray((self.count[:, 2:] >= MIN_INDEPENDENT).all(axis=1))
         sign = np.array([1.0, -1.0, -1.0, 1.0])[:, None] * np.ones(x.shape[1])
         sign = np.where(self._differences[:, None] | (np.arange(4) < 2)[:, None], sign, 0.0)
         weights = sign * np.sqrt(variance) / least
@@ -174,7 +174,7 @@ class _Compared:
         # Never less than of independent frames: where slice and rest alternate, memory is no reason to be surer.
         within = np.maximum(independent, contrast_variance(cells, finite, runs, memory, weights))
         self._worth = self.count * (independent / np.maximum(within, 1e-300))[:, None]
-        self._testable = (self._worth[:, :2] >= MIN_INDEPENDENT).all(axis=1)
+        self._testable: Mask = np.asarray((self._worth[:, :2] >= MIN_INDEPENDENT).all(axis=1))
         counted = np.where(sign != 0, self._worth, 0.0).sum(axis=1) - (sign != 0).sum(axis=1)
         between, freedom = run_variance(filled, finite, runs, cells[:, :2], self.mean[:, :2])
         self._variance = np.maximum(within, between)
