@@ -24,6 +24,7 @@ from benchmarks.payload import natural_frames, scratch, use_examples
 from benchmarks.results import Table, quantile
 from tests.sinks.proxy import FaultyProxy, Request
 from tests.sinks.server import ACCESS_KEY, SECRET_KEY, S3Server
+from tests.waiting import sealers_of
 
 __all__ = ["FAULTS", "main", "matrix"]
 
@@ -33,6 +34,8 @@ _BEGIN = "<!-- written by `python -m benchmarks.s3_faults`, never by hand -->"
 _END = "<!-- end of what is written -->"
 _BUCKET = "faults"
 _PATIENCE_SECONDS = 120
+#: When a burst is over, the sealer has given back what it took.
+_CALM_SECONDS = 15
 
 #: What is done to the way, and what the proxy is told; None: it refuses connections; "": the server is killed.
 FAULTS: dict[str, str | None] = {
@@ -120,8 +123,12 @@ def serve() -> None:
             print(json.dumps(told), file=answers, flush=True)
 
 
-def matrix(directory: Path, frames: int, rounds: int, faults: dict[str, str | None]) -> Table:
-    """Put each fault on the way and take it off, ``rounds`` times; an incident and ``frames`` frames each time."""
+def matrix(directory: Path, frames: int, rounds: int, faults: dict[str, str | None]) -> tuple[Table, float]:
+    """Put each fault on the way and take it off, ``rounds`` times; an incident and ``frames`` frames each time.
+
+    Returns:
+        The table, and what the sealer holds for itself alone after all of it, in MiB.
+    """
     (directory / "s3").mkdir()
     server = S3Server(directory / "s3")
     rows = []
@@ -140,13 +147,17 @@ def matrix(directory: Path, frames: int, rounds: int, faults: dict[str, str | No
                 for name, told in faults.items():
                     rows.append(_row(name, told, frames, rounds, host, proxy, server, client))
                     print(" | ".join(rows[-1]), flush=True)
+                time.sleep(_CALM_SECONDS)
+                (sealer,) = sealers_of(directory)
+                sealer_mib = _private_mib(sealer)
+                print(f"the sealer afterwards: {sealer_mib:.0f} MiB", flush=True)
             finally:
                 host.end()
                 client.close()
     finally:
         server.kill()
     columns = ["fault", "sent", "arrived", "lost", "doubled", "requests harmed", "host p99, fault : none"]
-    return Table(columns, rows)
+    return Table(columns, rows), sealer_mib
 
 
 def _row(
@@ -200,6 +211,12 @@ def _harm(told: str | None, proxy: FaultyProxy, server: S3Server) -> Iterator[An
             server.start()
 
 
+def _private_mib(process: int) -> float:
+    """What a process holds that no other maps."""
+    rolled = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in rolled if line.startswith("Private_")) / 1024
+
+
 def _incident(location: str) -> str:
     """The part of a name that is the incident's own, without a suffix of the sink."""
     return "-".join(location.rpartition("/")[2].removesuffix(".zst").split("-")[:2])
@@ -226,13 +243,14 @@ def main() -> None:
         serve()
         return
     with scratch() as directory:
-        table = matrix(directory, options.frames, options.rounds, FAULTS)
+        table, sealer_mib = matrix(directory, options.frames, options.rounds, FAULTS)
     cpus, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     busy = "; **the machine was busy with other work**, so single ratios say little" if load > cpus else ""
     text = (
         f"{options.rounds} rounds for each fault: an incident and {options.frames} frames of MobileNetV2 without it, "
         "then as many while it hits every request (slow: every one takes 0.3 s more); the server is SeaweedFS, on the "
-        f"same {cpus} cores (load {load:.1f}{busy}).\n\n"
+        f"same {cpus} cores (load {load:.1f}{busy}). {_CALM_SECONDS} s after the last bundle had arrived, the sealer "
+        f"held {sealer_mib:.0f} MiB of its own (goal: 48).\n\n"
     )
     page = _PAGE.read_text()
     head, _, rest = page.partition(_BEGIN)

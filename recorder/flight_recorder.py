@@ -9,10 +9,8 @@ import inspect
 import os
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -26,6 +24,7 @@ from recorder.outcomes import Incident
 from recorder.privacy import PrivacyPolicy
 from recorder.session import Session
 from recorder.settings import RecorderSettings
+from recorder.stats import Stats, stats_of
 from recorder.triggers import Trigger
 
 if TYPE_CHECKING:
@@ -39,28 +38,6 @@ M = TypeVar("M")
 
 #: How long interpreter exit may wait for incidents that were triggered and are not sealed: the sealer outlives us.
 EXIT_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
-    """What the recorder has done so far. Reasons are short fixed names."""
-
-    frames_recorded: int
-    frames_lost: dict[str, int] = field(default_factory=dict)  #: parts or whole records that were not kept, by reason
-    incidents_sealed: int = 0
-    incidents_suppressed: dict[str, int] = field(
-        default_factory=dict
-    )  #: "cooldown", "duplicate", "hour-cap", "day-cap", "signature-cap"
-    ring_bytes: int = 0  #: size of the mapped file; 0: nothing is recorded
-    overhead_fraction: float = 0.0  #: share of wall time spent in the recorder on calling threads
-    errors: dict[str, int] = field(default_factory=dict)  #: faults that were caught, by reason
-    payload_interval: int = 1  #: every n-th frame keeps its images and inputs; more than 1 over ``overhead_budget``
-    frame_interval: int = 1  #: every n-th frame is recorded at all
-    affordable_frames_per_second: float | None = None  #: in full, within the budget; None while it was never exceeded
-    references: int = 0  #: streams whose reference was learnt in a warm-up, now or before
-    track_rows: int = 0  #: frames in the compact track, by a sealer that may have begun later; ten seconds behind
-    track_seconds: float = 0.0  #: CPU time the sealer's process took to measure and write them
-    switched_off: str | None = None  #: why the recorder gave up, None while it works
 
 
 class FlightRecorder:
@@ -354,37 +331,8 @@ class FlightRecorder:
         session = self._session
         if session is None:
             return self._last_stats or Stats(frames_recorded=0, errors=self._errors.snapshot())
-        outcomes = session.outcomes
-        errors, suppressed, sealed = Counts(), {}, 0
-        errors.update(self._errors.snapshot())
-        errors.update(session.errors.snapshot())
-        if outcomes is not None:
-            outcomes.poll()
-            suppressed, sealed = outcomes.suppressed.snapshot(), outcomes.sealed
-            for reason, number in outcomes.failures.snapshot().items():
-                errors.add(f"not-sealed: {reason}", number)
-            errors.update(outcomes.faults.snapshot())
-        lost = session.losses()
         unseen = max((attached.unseen_graphs for attached in self._attached), default=0)
-        if unseen:
-            lost["inside-compiled-graph"] = unseen
-        elapsed_ns = max(1, time.perf_counter_ns() - session.started_ns)
-        return Stats(
-            frames_recorded=session.frames_recorded,
-            frames_lost=lost,
-            incidents_sealed=sealed,
-            incidents_suppressed=suppressed,
-            ring_bytes=session.ring_bytes,
-            overhead_fraction=session.spent_ns / elapsed_ns,
-            errors=errors.snapshot(),
-            payload_interval=session.governor.payload_interval,
-            frame_interval=session.governor.frame_interval,
-            affordable_frames_per_second=session.governor.affordable_per_second,
-            references=outcomes.references if outcomes is not None else 0,
-            track_rows=outcomes.track_rows if outcomes is not None else 0,
-            track_seconds=outcomes.track_seconds if outcomes is not None else 0.0,
-            switched_off=self._switched_off,
-        )
+        return stats_of(session, self._errors, unseen, self._switched_off)
 
     def disable(self) -> None:
         """Stop recording: hooks are removed, the ring is closed; every further call is a no-op."""

@@ -49,7 +49,7 @@ class _Collector:
 
     def describe(self) -> Iterator[Any]:
         """Name the metrics, so that a second collector of the same names is refused."""
-        from recorder.flight_recorder import Stats
+        from recorder.stats import Stats
 
         return self._metrics(Stats(frames_recorded=0))
 

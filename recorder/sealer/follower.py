@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,13 @@ from recorder.limits import Decision, Limits
 from recorder.privacy import Level
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
+from recorder.sealer.copies import WindowCopies
 from recorder.sealer.latched import Latched
 from recorder.sealer.measuring import Measuring
 from recorder.sealer.redacting import stream_name
 from recorder.sealer.rules import Rules
-from recorder.sealer.stages import MALFORMED, SpooledStages, StageRecord, checked, read_stages
+from recorder.sealer.seen import SeenFrame, SeenFrames
+from recorder.sealer.stages import MALFORMED, StageRecord, checked, read_stages
 from recorder.sealer.tracking import Tracking
 from recorder.sealer.window import ClosedWindow, incident_name
 from recorder.track import Row
@@ -34,28 +35,12 @@ __all__ = ["Follower"]
 
 #: A record that is reserved and not committed for so long belongs to a thread that hangs or died: go past it.
 PENDING_SECONDS = 2.0
-#: Streams whose last frames are remembered at a time.
-MAX_STREAMS = 1_024
-#: An operator outside the process cannot say which stream looks wrong; so many of the latest are sealed.
+#: From outside the process: it cannot say which stream looks wrong.
 EVERYWHERE_KINDS = frozenset({"operator_file", "signal"})
-MAX_STREAMS_ASKED = 16
 #: What names an incident's files; `recorder.session` gives such ids.
 _INCIDENT = re.compile(r"[0-9a-f]{32}")
 #: How often the host is told what was suppressed.
 REPORT_SECONDS = 1.0
-#: Open frames remembered at a time; more means that frames are begun and never ended.
-MAX_OPEN_FRAMES = 1_024
-
-
-@dataclass(slots=True)
-class _Track:
-    """A frame as far as its records have come."""
-
-    id: int
-    stream: str
-    time_ns: int
-    stages: list[StageRecord] = field(default_factory=list)
-    ended: bool = False
 
 
 class Follower:
@@ -89,8 +74,6 @@ class Follower:
         self.reader = reader
         self.latched = Latched()
         self.lost = Counts()
-        self._directory = directory
-        self._spool_bytes = spool_bytes
         self._report = report
         self._seal = seal
         self._after = {CONTEXTS: 0, EVENTS: 0}
@@ -101,18 +84,14 @@ class Follower:
         self._references = references
         self._measuring = tracking.measuring if tracking is not None else Measuring(self.lost)
         self._rules = Rules([])
-        self._open: OrderedDict[int, _Track] = OrderedDict()
-        self._recent: OrderedDict[str, deque[_Track]] = OrderedDict()
-        self._spools: dict[str, SpooledStages] = {}
-        self._spooled: list[SpooledStages] = []
-        self._window_losses: dict[str, Counts] = {}
+        self._frames = SeenFrames()
+        self._copies = WindowCopies(reader, directory, spool_bytes)
         self._host_losses: dict[str, int] = {}
         self._waiting: deque[StageRecord] = deque()
         self._resume = resume
         self._at = (0, 0)  # sequence and number of the frame record and of the event that are being looked at
         self._opened_at: dict[str, tuple[int, int]] = {}
         self._pending_since: float | None = None
-        self._last_stream = ""
         self._suppressed = Counts()
         self._reported_at = 0.0
 
@@ -152,7 +131,7 @@ class Follower:
         triggers = []
         for incident in self._book.close_all("death", time.monotonic()):
             triggers += incident.triggers
-            self._drop(incident)
+            self._copies.drop(incident.id)
         return triggers
 
     def admit_death(self, death: Incident, now: float) -> bool:
@@ -174,8 +153,8 @@ class Follower:
 
     def ask(self, kind: str, reason: str, now: float) -> None:
         """Fire a trigger that comes from outside the host, on every stream, as far as its frames have been read."""
-        for stream in self._latest_streams():
-            about = self._find(None, stream)
+        for stream in self._frames.latest_streams():
+            about = self._frames.find(None, stream)
             trigger = Trigger(
                 kind=kind, reason=reason, frame=about.id if about is not None else None, time_ns=time.time_ns()
             )
@@ -247,54 +226,38 @@ class Follower:
             if stage.kind == Kind.BEGIN:
                 self._begin(stage)
                 return
-            frames = stage.head.get("frames") or [stage.key]
-            tracks = [track for number in frames if (track := self._open.get(number)) is not None]
-            for track in tracks:
-                track.stages.append(stage)
-            self._spool_for(tracks, stage)
-            if stage.kind == Kind.END and tracks:
-                self._end(tracks[0], now)
+            frames = self._frames.add(stage)
+            self._copy(frames, stage)
+            if stage.kind == Kind.END and frames:
+                self._end(frames[0], now)
         except MALFORMED:
             self.lost.add("record-malformed")
 
     def _begin(self, stage: StageRecord) -> None:
-        track = _Track(stage.key, stream_name(str(stage.head["stream"])), int(stage.head["time"]), [stage])
-        self._open[track.id] = track
-        if len(self._open) > MAX_OPEN_FRAMES:
-            self._open.popitem(last=False)
-        self._last_stream = track.stream
-        self._book.frame_began(track.stream, track.id)
-        self._spool_for([track], stage)
+        frame = self._frames.begin(stage)
+        self._book.frame_began(frame.stream, frame.id)
+        self._copy([frame], stage)
 
-    def _end(self, track: _Track, now: float) -> None:
-        track.ended = True
-        is_new = track.stages[-1].source.sequence > self._resume[0]
-        row = self._measure(track) if is_new else None
-        self._open.pop(track.id, None)
-        for trigger in self._rules.evaluate(track.stream, track.id, track.time_ns, track.stages, row):
+    def _end(self, frame: SeenFrame, now: float) -> None:
+        is_new = frame.stages[-1].source.sequence > self._resume[0]
+        row = self._measure(frame) if is_new else None
+        self._frames.end(frame)
+        for trigger in self._rules.evaluate(frame.stream, frame.id, frame.time_ns, frame.stages, row):
             if is_new:
-                self._fire(track.stream, trigger, self._name(track.stream, trigger.kind, track.id), now, track)
-        self._book.frame_ended(track.stream, track.id)
-        recent = self._recent.get(track.stream)
-        kept = self._book.policy.pre_frames + self._book.policy.post_frames + 1
-        if recent is None or recent.maxlen != kept:
-            recent = deque(recent or (), maxlen=kept)
-        recent.append(track)
-        self._recent[track.stream] = recent
-        self._recent.move_to_end(track.stream)
-        if len(self._recent) > MAX_STREAMS:
-            self._recent.popitem(last=False)
+                self._fire(frame.stream, trigger, self._name(frame.stream, trigger.kind, frame.id), now, frame)
+        self._book.frame_ended(frame.stream, frame.id)
+        self._frames.remember(frame, self._book.policy.pre_frames + self._book.policy.post_frames + 1)
         for incident in self._book.due(now):
             self._hand_over(incident, "alive")
 
-    def _measure(self, track: _Track) -> Row | None:
+    def _measure(self, frame: SeenFrame) -> Row | None:
         """Note a frame in the track, and return what was measured; without a track, only what a trigger needs."""
         if self._tracking is not None:
-            return self._tracking.add(track.id, track.stream, track.stages)
+            return self._tracking.add(frame.id, frame.stream, frame.stages)
         if not self._rules.needs_row or self.latched.privacy.level_of("track") is Level.DIGEST_ONLY:
             return None
         try:
-            return self._measuring.row(track.id, track.stream, track.stages)[0]
+            return self._measuring.row(frame.id, frame.stream, frame.stages)[0]
         except (*MALFORMED, RecordInvalid):
             self.lost.add("track-row-malformed")
             return None
@@ -335,11 +298,11 @@ class Follower:
         kind, frame, name = str(head["kind"]), head["frame"], str(head["incident"])
         if not _INCIDENT.fullmatch(name):
             raise ValueError("an incident's id that the host never gives")  # it names files
-        streams = [stream_name(str(head["stream"])) if head["stream"] is not None else self._last_stream]
+        streams = [stream_name(str(head["stream"])) if head["stream"] is not None else self._frames.last_stream]
         if kind in EVERYWHERE_KINDS:
-            streams = self._latest_streams() or streams
+            streams = self._frames.latest_streams() or streams
         for stream in streams:
-            about = self._find(frame, stream)
+            about = self._frames.find(frame, stream)
             trigger = Trigger(
                 kind=kind,
                 reason=str(head["reason"]),
@@ -351,21 +314,8 @@ class Follower:
             self._fire(stream, checked(trigger), name, now, about, has_handle=kind == "manual")
             name = self._name(name, stream)
 
-    def _latest_streams(self) -> list[str]:
-        """The streams of the last frames, those among them whose first frame is still in flight."""
-        in_flight = [track.stream for track in self._open.values() if track.stream not in self._recent]
-        return list(dict.fromkeys([*self._recent, *in_flight]))[-MAX_STREAMS_ASKED:]
-
-    def _find(self, frame: int | None, stream: str) -> _Track | None:
-        recent = self._recent.get(stream, ())
-        if frame is None:
-            # Frames of several threads end in another order than they began: the newest is the one that began last.
-            known = [*recent, *(track for track in self._open.values() if track.stream == stream)]
-            return max(known, key=lambda track: track.id, default=None)
-        return self._open.get(frame) or next((track for track in recent if track.id == frame), None)
-
     def _fire(
-        self, stream: str, trigger: Trigger, name: str, now: float, about: _Track | None, *, has_handle: bool = False
+        self, stream: str, trigger: Trigger, name: str, now: float, about: SeenFrame | None, *, has_handle: bool = False
     ) -> None:
         decision, incident = self._book.fire(stream, trigger, name, now)
         if incident is None:
@@ -390,64 +340,35 @@ class Follower:
             self._report({"event": "suppressed", "reason": reason, "count": number})
         self._suppressed = Counts()
 
-    def _open_window(self, incident: OpenIncident, about: _Track | None) -> None:
+    def _open_window(self, incident: OpenIncident, about: SeenFrame | None) -> None:
         """Copy what lies before the trigger, oldest first: it is what will be overwritten next."""
         self._opened_at[incident.id] = (max(0, self._at[0] - 1), max(0, self._at[1] - 1))
-        self._window_losses[incident.id] = Counts()
-        try:
-            spool = SpooledStages(self._directory, incident.id)
-        except OSError:
-            self._window_losses[incident.id].add("spool-unavailable")
+        if not self._copies.begin(incident.id):
             return
-        self._spools[incident.id] = spool
-        self._spooled.append(spool)
-        tracks = {track.id: track for track in self._recent.get(incident.stream, ())}
-        tracks |= {track.id: track for track in self._open.values() if track.stream == incident.stream}
+        frames = {frame.id: frame for frame in self._frames.of_stream(incident.stream)}
         if about is not None:
-            tracks[about.id] = about
-        known = {track.id: track.ended for track in tracks.values()}
+            frames[about.id] = about
+        known = {frame.id: frame.ended for frame in frames.values()}
         seen: set[tuple[int, int]] = set()  # a batch's tensors are one stage of all its frames
         for number in self._book.begin_window(incident, known, about.id if about is not None else None):
-            for stage in tracks[number].stages:
+            for stage in frames[number].stages:
                 if (stage.source.sequence, stage.kind) not in seen:
                     seen.add((stage.source.sequence, stage.kind))
-                    self._spool(incident, stage)
+                    self._copies.add(incident.id, stage)
 
-    def _spool_for(self, tracks: list[_Track], stage: StageRecord) -> None:
-        incidents = {
-            incident.id: incident
-            for track in tracks
-            if (incident := self._book.open.get(track.stream)) is not None and track.id in incident.frames
+    def _copy(self, frames: list[SeenFrame], stage: StageRecord) -> None:
+        """Copy a record for every open window that one of its frames belongs to."""
+        wanted = {
+            incident.id
+            for frame in frames
+            if (incident := self._book.open.get(frame.stream)) is not None and frame.id in incident.frames
         }
-        for incident in incidents.values():
-            self._spool(incident, stage)
-
-    def _spool(self, incident: OpenIncident, stage: StageRecord) -> None:
-        spool, lost = self._spools.get(incident.id), self._window_losses[incident.id]
-        if spool is None:
-            lost.add("spool-unavailable")
-            return
-        self._spooled = [other for other in self._spooled if not other.is_closed]
-        if sum(other.size_bytes for other in self._spooled) + spool.cost_bytes(stage) > self._spool_bytes:
-            lost.add("spool-full")
-            return
-        try:
-            if not spool.add(self.reader, stage):
-                lost.add("overwritten-before-copied")
-        except OSError:
-            lost.add("spool-full")
-
-    def _drop(self, incident: OpenIncident) -> None:
-        self._window_losses.pop(incident.id, None)
-        spool = self._spools.pop(incident.id, None)
-        if spool is not None:
-            spool.close()
+        for name in sorted(wanted):
+            self._copies.add(name, stage)
 
     def _hand_over(self, incident: OpenIncident, host: str) -> None:
-        spool = self._spools.pop(incident.id, None)
-        lost = Counts()
+        spool, lost = self._copies.take(incident.id)
         lost.update(self.losses())
-        lost.update(self._window_losses.pop(incident.id, Counts()).snapshot())
         if incident.more_triggers:
             lost.add("trigger-not-listed", incident.more_triggers)
         policy = self._book.policy

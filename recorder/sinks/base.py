@@ -67,6 +67,10 @@ class Sink(ABC):
         is counted, and a sentence. Both are called in a thread of the sink, only where ``arrives_later``.
         """
 
+    def apart(self) -> Sink:
+        """This sink for a process that must stay small: what takes much memory runs in another. By default as it is."""
+        return self
+
     def find(self, name: str) -> str | None:
         """The location of the bundle of that name; None where there is none. SinkUnavailable when nobody can tell."""
         return next((listing.location for listing in self.bundles() if listing.name == name), None)

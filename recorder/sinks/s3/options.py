@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import random
 import re
 import tempfile
 from collections.abc import Mapping
@@ -122,6 +123,11 @@ class S3Options:
         return _PLACEHOLDER.sub(lambda match: values[match[1]], self.template()) + (
             ".age" if name.endswith(".age") else ""
         )
+
+    def pause_seconds(self, failures: int) -> float:
+        """Return how long to wait after so many failures in a row, drawn so that a fleet does not come back at once."""
+        longest = min(self.max_retry_seconds, self.retry_seconds * 2 ** min(failures - 1, 30))
+        return float(longest * random.uniform(0.5, 1.0))  # noqa: S311  # nothing to guess here
 
     def put_arguments(self) -> dict[str, str]:
         """Return what every new object is asked to be: encrypted and tagged."""

@@ -16,13 +16,13 @@ from recorder.sinks.s3.address import S3Address
 from recorder.sinks.s3.claims import S3Claims
 from recorder.sinks.s3.client import connect, is_status, sentence_of
 from recorder.sinks.s3.options import S3Options, default_spool
-from recorder.sinks.s3.uploading import Uploading, own_directory
+from recorder.sinks.s3.uploading import Uploading, own_directory, waiting_models
 
-__all__ = ["S3Sink"]
+__all__ = ["PATIENCE_SECONDS", "S3Sink"]
 
 _SUFFIXES = (".zst", ".zst.age")
 #: A sealer whose services are gone still tries for so long to reach the bucket; the next one goes on.
-_PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 30.0
 
 
 class S3Sink(Sink):
@@ -48,7 +48,9 @@ class S3Sink(Sink):
         except ValueError as error:
             raise SinkUnavailable(str(error)) from error
         self.address = S3Address(parsed.bucket, parsed.key.strip("/"))
+        self.given = options  #: by which another process makes the same sink
         self.options = S3Options.checked(options)
+        self.settled_models: set[str] = set()  #: names of model files in the spool that are known to be in the bucket
         self.spool = DirectorySink(
             self.options.spool or default_spool(self.address),
             self.options.max_spool_bytes,
@@ -82,12 +84,25 @@ class S3Sink(Sink):
 
         In the rare case that other bytes stand there by then, ``arrived`` is told another.
         """
+        location = self.put_into_spool(local_file, name)
+        self.wake()
+        return location
+
+    def put_into_spool(self, local_file: Path, name: str) -> str:
+        """Do what `publish` does, and leave the bundle there."""
         check_name(name)
         own_directory(self.spool.path)
-        spooled = Path(self.spool.publish(local_file, name))
-        location = str(self._location(spooled))
+        return str(self._location(Path(self.spool.publish(local_file, name))))
+
+    def wake(self) -> None:
+        """Say that there is something in the spool."""
         self._thread().wake()
-        return location
+
+    def apart(self) -> Sink:
+        """Return this sink with its uploads in a process of their own, which keep boto3 out of this one."""
+        from recorder.sinks.s3.apart import ApartS3Sink
+
+        return ApartS3Sink(self)
 
     def find(self, name: str) -> str | None:
         """Look into the spool, then for the object of that name."""
@@ -116,7 +131,7 @@ class S3Sink(Sink):
     def flush(self, timeout_seconds: float) -> bool:
         """Wait until nothing waits in the spool; say whether that was in time."""
         deadline = time.monotonic() + timeout_seconds
-        self._thread().wake()
+        self.wake()
         while self.waiting():
             if time.monotonic() > deadline:
                 return False
@@ -125,8 +140,11 @@ class S3Sink(Sink):
 
     def is_busy(self) -> bool:
         """Whether something waits that there is still hope for."""
-        thread = self._thread()
-        return thread.failing_seconds < _PATIENCE_SECONDS and (bool(self.waiting()) or thread.has_models())
+        return self._thread().failing_seconds < PATIENCE_SECONDS and self.has_waiting()
+
+    def has_waiting(self) -> bool:
+        """Whether a bundle or a model file has not arrived yet."""
+        return bool(self.waiting()) or any(True for _ in waiting_models(self.spool.path, self.settled_models))
 
     def close(self) -> None:
         """End the upload under way, to be resumed by the next process."""
@@ -177,6 +195,7 @@ class S3Sink(Sink):
                     self.address,
                     self.options,
                     self.spool,
+                    self.settled_models,
                     arrived=lambda location: self._arrived(location),
                     fault=lambda reason, sentence: self._fault(reason, sentence),
                 )

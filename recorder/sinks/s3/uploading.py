@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,10 @@ from recorder.sinks.s3.options import S3Options
 from recorder.sinks.s3.pace import Bandwidth, Stopped
 from recorder.sinks.s3.upload import Content, KeyTaken, Upload, content_of
 
-__all__ = ["Uploading", "own_directory"]
+__all__ = ["LOOK_SECONDS", "Uploading", "own_directory", "waiting_models"]
 
 #: How often the spool is looked at unasked: another process may have left something, or grown too old.
-_LOOK_SECONDS = 10.0
+LOOK_SECONDS = 10.0
 #: While another process empties the spool.
 _ELSEWHERE_SECONDS = 0.5
 #: A thousand bundles of one name mean that something else is wrong.
@@ -52,6 +51,7 @@ class Uploading:
         address: bucket and prefix.
         options: see there.
         spool: the bundles that wait.
+        settled_models: names of model files that are in the bucket; those that are found there or brought join them.
         arrived: told the location of each bundle that is in the bucket, at least once.
         fault: told the reason, by which it is counted, and a sentence, of what went wrong.
     """
@@ -61,6 +61,7 @@ class Uploading:
         address: S3Address,
         options: S3Options,
         spool: DirectorySink,
+        settled_models: set[str],
         *,
         arrived: Callable[[str], None],
         fault: Callable[[str, str], None],
@@ -70,7 +71,7 @@ class Uploading:
         self._stopping, self._news = threading.Event(), threading.Event()
         self._bandwidth = Bandwidth(options.bytes_per_second, self._stopping)
         self._failures: dict[Path, int] = {}
-        self._settled_models: set[str] = set()
+        self._settled_models = settled_models
         self._current: Path | None = None
         self._swept: Path | None = None  #: the current file, when it was removed from the spool
         self._failing_since: float | None = None
@@ -94,10 +95,6 @@ class Uploading:
         self._news.set()
         self._thread.join()
 
-    def has_models(self) -> bool:
-        """Whether a model file waits."""
-        return any(True for _ in self._models())
-
     def sweep(self) -> tuple[str, ...]:
         """Keep the spool within its bounds; return what went without having arrived."""
         removed = self._spool.sweep()
@@ -115,7 +112,7 @@ class Uploading:
         failures = 0
         while not self._stopping.is_set():
             self._news.clear()
-            pause = _LOOK_SECONDS
+            pause = LOOK_SECONDS
             try:
                 with self._turn() as ours:
                     if not ours:
@@ -137,15 +134,14 @@ class Uploading:
                 self._failing_since = self._failing_since or time.monotonic()
                 self._client = None  # the next one looks for credentials anew
                 self._fault(f"upload: {reason_of(error)}", sentence_of(error, self._address))
-                longest = min(self._options.max_retry_seconds, self._options.retry_seconds * 2 ** min(failures - 1, 30))
-                # Jitter, so that a fleet does not come back all at once; news do not shorten it.
-                self._stopping.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311  # nothing to guess here
+                self._stopping.wait(self._options.pause_seconds(failures))  # news do not shorten it
                 continue
             self._news.wait(pause)
 
     def _next(self) -> bool:
         """Bring the next file away; False: there is none."""
-        items = [*self._bundles(), *self._models()]
+        models = waiting_models(self._spool.path, self._settled_models)
+        items = [*self._bundles(), *(_Item(path, is_model=True) for path in models)]
         if not items:
             return False
         # One that cannot be brought away must not keep the others here.
@@ -213,12 +209,6 @@ class Uploading:
             for listing in self._spool.bundles():
                 yield _Item(Path(listing.location), is_model=False)
 
-    def _models(self) -> Iterator[_Item]:
-        with suppress(OSError):
-            for path in sorted((self._spool.path / "models").iterdir()):
-                if _MODEL.fullmatch(path.name) and path.name not in self._settled_models:
-                    yield _Item(path, is_model=True)
-
     def _tidy(self) -> None:
         """Give up uploads whose file is gone: it was swept."""
         for directory in (self._spool.path, self._spool.path / "models"):
@@ -245,6 +235,14 @@ class Uploading:
             yield True
         finally:
             os.close(descriptor)
+
+
+def waiting_models(spool: Path, settled: Collection[str]) -> Iterator[Path]:
+    """Give the model files of a spool, by name, but those that are settled."""
+    with suppress(OSError):
+        for path in sorted((spool / "models").iterdir()):
+            if _MODEL.fullmatch(path.name) and path.name not in settled:
+                yield path
 
 
 def own_directory(path: Path) -> None:
