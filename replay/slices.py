@@ -197,7 +197,8 @@ def _sigmas(values: npt.NDArray[np.float64], names: tuple[str, ...], before: npt
 
 def _labels_of(frame: Frame) -> dict[str, object]:
     """Metadata, and what of the answer is a name."""
-    told: list[tuple[str, object]] = [(key, value) for key, value in frame.metadata.items()][:_MAX_LABELS]
+    told: list[tuple[str, object]] = []
+    told.extend(list(frame.metadata.items())[:_MAX_LABELS])
     told += [(f"answer.{key}" if key else "answer", value) for key, value in _names(frame.output)][:_MAX_LABELS]
     return {key[:_FIT]: value[:_FIT] if isinstance(value, str) else value for key, value in told if _is_label(value)}
 

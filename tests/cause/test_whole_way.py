@@ -260,7 +260,7 @@ def test_a_directory_that_nothing_can_be_learnt_from_is_refused(
 
 
 def test_strings_of_a_bundle_are_inert_in_a_slice(tmp_path: Path, replay: Run) -> None:
-    """Names of labels and their values, on a terminal and on the page."""
+    """Names of labels and their values, on a terminal."""
     hostile = '\x1b]0;owned\x07"><script>alert(1)</script>'
     clean = scene(40, **SIZE)
     dark = [frame // 2 if number >= 20 and number % 2 else frame for number, frame in enumerate(clean)]
