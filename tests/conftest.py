@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+import recorder.export
 import replay.process
 from tests.nursery import Nurseries
 
@@ -27,7 +28,7 @@ def _no_client_of_another_test() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def nurseries() -> Iterator[Nurseries]:
-    """What most replay workers of the tests are forked from."""
+    """What replay workers and exports of graphs are forked from."""
     nurseries = Nurseries()
     yield nurseries
     nurseries.close()
@@ -35,11 +36,13 @@ def nurseries() -> Iterator[Nurseries]:
 
 @pytest.fixture
 def no_nursery() -> None:
-    """For tests of how a worker starts: it starts as it does in production."""
+    """For tests of how a worker or an export starts: as it does in production."""
 
 
 @pytest.fixture(autouse=True)
-def _workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _children_of_nurseries(
+    request: pytest.FixtureRequest, nurseries: Nurseries, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if "no_nursery" not in request.fixturenames:
-        start = functools.partial(request.getfixturevalue("nurseries").start, replay.process.start_process)
-        monkeypatch.setattr(replay.process, "start_process", start)
+        for module, start in ((replay.process, nurseries.worker), (recorder.export, nurseries.exporter)):
+            monkeypatch.setattr(module, "start_process", functools.partial(start, module.start_process))

@@ -1,86 +1,103 @@
-"""Replay workers that need not import torch again: forked from a process that has, as fresh as any other afterwards.
+"""Children that need not import torch again: forked from a process that has, as fresh as any other afterwards.
 
-A worker starts with 1.2 seconds of imports, and the tests start hundreds. Here the third worker that asks for the same
-variables and the same path is forked from a process that did the imports and nothing else. It is a process of its own
-all the same: it is cut off, limited, killed and waited for as ever (`replay.worker.entry.main` runs from its start).
-The worker of a path or a variable that is new is started as in production, and so are those of `no_nursery`.
+A replay worker starts with 1.2 seconds of imports, the export of a graph with 2.9, and the tests start hundreds. Here
+the third child that is asked for with the same variables and path is forked from a process that did the imports and
+nothing else. It is a process of its own all the same, cut off, limited, killed and waited for as ever; its own main
+function runs from its first line. What has another path or another variable is started as in production, and so is
+everything in tests that take the fixture ``no_nursery``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
+import importlib
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Nurseries"]
 
-_BOOT = "import json,sys;sys.path[:]=json.loads(sys.argv[1]);from tests.nursery import serve;serve(int(sys.argv[2]))"
+_BOOT = "import json,sys;sys.path[:]=json.loads(sys.argv[1]);from tests.nursery import serve;serve(*sys.argv[2:])"
 #: Changes with every test, and nothing that is imported looks at it.
 _PASSING = ("PYTEST_CURRENT_TEST",)
-#: A nursery takes 200 MB; two profiles of numerics are what most tests are about.
-_MOST = 2
+#: Each takes 200 MB. Most tests replay under one of two profiles of numerics, and export under one.
+_MOST = {"worker": 2, "exporter": 1}
+#: Earlier than this a nursery costs more than it saves.
+_WORTH_IT = 3
 
-Key = tuple[str, tuple[tuple[str, str], ...]]
+Key = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
 class Nurseries:
-    """One nursery for each path and environment that workers ask for again and again."""
+    """One nursery for each kind, path and environment that children are asked for with again and again."""
 
     def __init__(self) -> None:
         self._nurseries: dict[Key, _Nursery] = {}
         self._asked: Counter[Key] = Counter()
         self._lock = threading.Lock()
-        self._most = _MOST if _waits_for_other_processes() else 0
+        self._possible = _waits_for_other_processes()
 
-    def start(self, start_new: Any, path: str, environment: dict[str, str], cuda: bool) -> Any:
-        """A worker's process, for `replay.process.start_process`: forked where that is worth it, else a new one."""
-        key = path, tuple(sorted((name, value) for name, value in environment.items() if name not in _PASSING))
-        with self._lock:
-            self._asked[key] += 1
-            nursery = self._nurseries.get(key)
-            if nursery is None and self._asked[key] == 3 and len(self._nurseries) < self._most and not cuda:
-                nursery = self._nurseries[key] = _Nursery(path, environment)
-        if nursery is None or cuda or not nursery.can_fork:
-            return start_new(path, environment, cuda)
-        return nursery.fork(environment)
+    def worker(self, start: Callable[..., Any], path: str, environment: dict[str, str], cuda: bool) -> Any:
+        """In the place of `replay.process.start_process`, which is ``start``."""
+        nursery = None if cuda else self._find("worker", path, environment)
+        return start(path, environment, cuda) if nursery is None else nursery.fork(environment, prints=True)
+
+    def exporter(self, start: Callable[..., Any], environment: dict[str, str]) -> Any:
+        """In the place of `recorder.export.start_process`, which is ``start``."""
+        nursery = self._find("exporter", json.dumps(sys.path), environment)
+        return start(environment) if nursery is None else nursery.fork(environment, prints=False)
 
     def close(self) -> None:
-        """End them, and whatever workers are left of them."""
+        """End them, and whatever children are left of them."""
         for nursery in self._nurseries.values():
             nursery.close()
+
+    def _find(self, kind: str, path: str, environment: dict[str, str]) -> _Nursery | None:
+        key = kind, path, tuple(sorted(item for item in environment.items() if item[0] not in _PASSING))
+        with self._lock:
+            self._asked[key] += 1
+            taken = sum(key[0] == kind for key in self._nurseries)
+            if self._asked[key] == _WORTH_IT and taken < _MOST[kind] and self._possible:
+                self._nurseries[key] = _Nursery(kind, path, environment)
+            nursery = self._nurseries.get(key)
+        return nursery if nursery is not None and nursery.can_fork else None
 
 
 class _Nursery:
     """The tests' end of one."""
 
-    def __init__(self, path: str, environment: dict[str, str]) -> None:
+    def __init__(self, kind: str, path: str, environment: dict[str, str]) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-s", "-P", "-c", _BOOT, path, str(theirs.fileno())],
+                [sys.executable, "-s", "-P", "-c", _BOOT, path, kind, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 env=environment,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
         self._lock = threading.Lock()
-        self.can_fork = self._answer() == 1  #: not with threads, which some variables make imports start
+        self.can_fork = self._answer() == 1  #: not with threads, which imports start under some variables
 
-    def fork(self, environment: dict[str, str]) -> _Forked:
-        requests, replies, prints = os.pipe(), os.pipe(), os.pipe()
-        theirs = requests[0], replies[1], prints[1]
-        pid = self._ask({"fork": environment, "cwd": os.getcwd()}, theirs)
+    def fork(self, environment: dict[str, str], *, prints: bool) -> _Forked:
+        requests, replies = os.pipe(), os.pipe()
+        read, write = os.pipe() if prints else (None, os.open(os.devnull, os.O_WRONLY))
+        theirs = requests[0], replies[1], write
+        pid = self._ask({"fork": environment, "cwd": str(Path.cwd())}, theirs)
         for end in theirs:
             os.close(end)
-        return _Forked(self, pid, requests[1], replies[0], prints[0])
+        return _Forked(self, pid, requests[1], replies[0], read)
 
     def reap(self, pid: int) -> int:
         return os.waitstatus_to_exitcode(self._ask({"reap": pid}))
@@ -100,11 +117,12 @@ class _Nursery:
 
 
 class _Forked:
-    """As much of `subprocess.Popen` as a worker's parent uses."""
+    """As much of `subprocess.Popen` as the parents of such children use."""
 
-    def __init__(self, nursery: _Nursery, pid: int, requests: int, replies: int, prints: int) -> None:
+    def __init__(self, nursery: _Nursery, pid: int, requests: int, replies: int, prints: int | None) -> None:
         self.pid, self.returncode = pid, None
-        self.stdin, self.stdout, self.stderr = open(requests, "wb"), open(replies, "rb"), open(prints, "rb")
+        self.stdin, self.stdout = os.fdopen(requests, "wb"), os.fdopen(replies, "rb")
+        self.stderr = None if prints is None else os.fdopen(prints, "rb")
         self._nursery = nursery
         self._ended = os.pidfd_open(pid)
         self._lock = threading.Lock()
@@ -120,22 +138,24 @@ class _Forked:
         if self.returncode is None:
             select.select([self._ended], [], [], timeout)
         if (code := self.poll()) is None:
-            raise subprocess.TimeoutExpired("a worker", timeout or 0)
+            raise subprocess.TimeoutExpired("a child of a nursery", timeout or 0)
         return code
 
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
 
-def serve(fd: int) -> None:
-    """Be a nursery: import what a worker imports, then fork one whenever asked, until the other end closes."""
-    import replay.worker.serving  # noqa: F401 - for the workers
-    from replay.worker.entry import main
 
+def serve(kind: str, fd: str) -> None:
+    """Be a nursery: do the imports, then fork whenever asked, until the other end closes. Returns in no process."""
+    main = {"worker": _ready_worker, "exporter": _ready_exporter}[kind]()
     gc.freeze()
-    with socket.socket(fileno=fd) as parent:
-        parent.sendall((len(os.listdir("/proc/self/task"))).to_bytes(8, "little"))
-        while (request := _request(parent)) is not None:
-            asked, fds = request
-            if "reap" in asked:
-                answer = os.waitpid(asked["reap"], 0)[1]
+    with socket.socket(fileno=int(fd)) as parent:
+        parent.sendall(len(list(Path("/proc/self/task").iterdir())).to_bytes(8, "little"))
+        while (asked := _request(parent)) is not None:
+            request, fds = asked
+            if "reap" in request:
+                answer = os.waitpid(request["reap"], 0)[1]
             elif (answer := os.fork()) == 0:
                 break
             parent.sendall(answer.to_bytes(8, "little"))
@@ -148,12 +168,32 @@ def serve(fd: int) -> None:
         os.dup2(each, standard)
         os.close(each)
     os.environ.clear()
-    os.environ.update(asked["fork"])
-    os.chdir(asked["cwd"])
+    os.environ.update(request["fork"])
+    os.chdir(request["cwd"])
     sys.argv[:] = ["-c"]
-    with contextlib.suppress(KeyboardInterrupt):
-        main()
+    main()
     os._exit(1)
+
+
+def _ready_worker() -> Callable[[], None]:
+    importlib.import_module("replay.worker.serving")
+    entry: Any = importlib.import_module("replay.worker.entry")
+    main: Callable[[], None] = entry.main
+    return main
+
+
+def _ready_exporter() -> Callable[[], None]:
+    import torch
+
+    child: Any = importlib.import_module("recorder.export_child")
+    torch.set_num_threads(1)
+    torch.export.export(torch.nn.Identity(), (torch.zeros(1),), strict=False)  # imports what only exporting needs
+
+    def main() -> None:
+        sys.path[:] = json.loads(sys.stdin.buffer.readline())
+        child.main()
+
+    return main
 
 
 def _waits_for_other_processes() -> bool:
