@@ -1,7 +1,7 @@
 """Children that need not import torch again: forked from a process that has, as fresh as any other afterwards.
 
 A replay worker starts with 1.2 seconds of imports, the export of a graph with 2.9, and the tests start hundreds. Here
-the third child that is asked for with the same variables and path is forked from a process that did the imports and
+the second child that is asked for with the same variables and path is forked from a process that did the imports and
 nothing else. It is a process of its own all the same, cut off, limited, killed and waited for as ever; its own main
 function runs from its first line. What has another path or another variable is started as in production, and so is
 everything in tests that take the fixture ``no_nursery``.
@@ -31,8 +31,8 @@ _BOOT = "import json,sys;sys.path[:]=json.loads(sys.argv[1]);from tests.nursery 
 _PASSING = ("PYTEST_CURRENT_TEST",)
 #: Each takes 200 MB. Most tests replay under one of two profiles of numerics, and export under one.
 _MOST = {"worker": 2, "exporter": 1}
-#: Earlier than this a nursery costs more than it saves.
-_WORTH_IT = 3
+#: The first of its kind may be the only one.
+_WORTH_IT = 2
 
 Key = tuple[str, str, tuple[tuple[str, str], ...]]
 
