@@ -9,6 +9,7 @@ everything in tests that take the fixture ``no_nursery``.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -45,16 +46,18 @@ class Nurseries:
         self._asked: Counter[Key] = Counter()
         self._lock = threading.Lock()
         self._possible = _waits_for_other_processes()
+        self._usual = frozenset(sys.path)
 
     def worker(self, start: Callable[..., Any], path: str, environment: dict[str, str], cuda: bool) -> Any:
         """In the place of `replay.process.start_process`, which is ``start``."""
         nursery = None if cuda else self._find("worker", path, environment)
-        return start(path, environment, cuda) if nursery is None else nursery.fork(environment, prints=True)
+        return start(path, environment, cuda) if nursery is None else nursery.fork(path, environment, prints=True)
 
     def exporter(self, start: Callable[..., Any], environment: dict[str, str]) -> Any:
         """In the place of `recorder.export.start_process`, which is ``start``."""
-        nursery = self._find("exporter", json.dumps(sys.path), environment)
-        return start(environment) if nursery is None else nursery.fork(environment, prints=False)
+        path = json.dumps(sys.path)
+        nursery = self._find("exporter", path, environment)
+        return start(environment) if nursery is None else nursery.fork(path, environment, prints=False)
 
     def close(self) -> None:
         """End them, and whatever children are left of them."""
@@ -62,12 +65,13 @@ class Nurseries:
             nursery.close()
 
     def _find(self, kind: str, path: str, environment: dict[str, str]) -> _Nursery | None:
-        key = kind, path, tuple(sorted(item for item in environment.items() if item[0] not in _PASSING))
+        entries = [entry for entry in json.loads(path) if entry in self._usual or _has_what_is_imported(entry)]
+        key = kind, json.dumps(entries), tuple(sorted(item for item in environment.items() if item[0] not in _PASSING))
         with self._lock:
             self._asked[key] += 1
             taken = sum(key[0] == kind for key in self._nurseries)
             if self._asked[key] == _WORTH_IT and taken < _MOST[kind] and self._possible:
-                self._nurseries[key] = _Nursery(kind, path, environment)
+                self._nurseries[key] = _Nursery(kind, key[1], environment)
             nursery = self._nurseries.get(key)
         return nursery if nursery is not None and nursery.can_fork else None
 
@@ -90,11 +94,11 @@ class _Nursery:
         self._lock = threading.Lock()
         self.can_fork = self._answer() == 1  #: not with threads, which imports start under some variables
 
-    def fork(self, environment: dict[str, str], *, prints: bool) -> _Forked:
+    def fork(self, path: str, environment: dict[str, str], *, prints: bool) -> _Forked:
         requests, replies = os.pipe(), os.pipe()
         read, write = os.pipe() if prints else (None, os.open(os.devnull, os.O_WRONLY))
         theirs = requests[0], replies[1], write
-        pid = self._ask({"fork": environment, "cwd": str(Path.cwd())}, theirs)
+        pid = self._ask({"fork": environment, "path": path, "cwd": str(Path.cwd())}, theirs)
         for end in theirs:
             os.close(end)
         return _Forked(self, pid, requests[1], replies[0], read)
@@ -170,6 +174,7 @@ def serve(kind: str, fd: str) -> None:
     os.environ.clear()
     os.environ.update(request["fork"])
     os.chdir(request["cwd"])
+    sys.path[:] = json.loads(request["path"])
     sys.argv[:] = ["-c"]
     main()
     os._exit(1)
@@ -190,10 +195,17 @@ def _ready_exporter() -> Callable[[], None]:
     torch.export.export(torch.nn.Identity(), (torch.zeros(1),), strict=False)  # imports what only exporting needs
 
     def main() -> None:
-        sys.path[:] = json.loads(sys.stdin.buffer.readline())
+        sys.path[:] = json.loads(sys.stdin.buffer.readline())  # the same once more
         child.main()
 
     return main
+
+
+def _has_what_is_imported(directory: str) -> bool:
+    """Whether a directory of a test's own could have been where a nursery imported something from."""
+    with contextlib.suppress(OSError):
+        return not {each.name.partition(".")[0] for each in Path(directory).iterdir()}.isdisjoint(sys.modules)
+    return False
 
 
 def _waits_for_other_processes() -> bool:
