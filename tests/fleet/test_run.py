@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pyarrow.parquet
@@ -16,6 +17,7 @@ import torch
 from recorder import FlightRecorder
 from replay.fleet.candidate import Candidate
 from replay.fleet.results import Results, headline
+from replay.opening import Opening
 from tests.cli.conftest import Run, replay
 from tests.fleet import networks
 
@@ -91,9 +93,12 @@ def test_results_survive_a_line_that_was_cut_off(sink: Path, tmp_path: Path) -> 
 def test_another_candidate_has_another_key(tmp_path: Path) -> None:
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"one")
-    key = Candidate(weights=str(weights)).key()
+    plain = Opening()
+    key = Candidate(weights=str(weights)).key(plain)
     weights.write_bytes(b"two")
-    assert len({key, Candidate(weights=str(weights)).key(), Candidate(model=("a:b",)).key()}) == 3
+    two = Candidate(weights=str(weights))
+    others = {two.key(plain), two.key(Opening(require_signed=True)), Candidate(model=("a:b",)).key(plain)}
+    assert len({key, *others}) == 4
 
 
 def test_the_headline_counts_what_is_asked_for() -> None:
@@ -134,25 +139,18 @@ def test_wrong_arguments_get_one_sentence(sink: Path, tmp_path: Path, replay: Ru
     assert done.code == 2 and says in done.err and "Traceback" not in done.err
 
 
-@pytest.mark.soak
-def test_a_ray_cluster_of_two_workers_says_the_same(sink: Path, tmp_path: Path, replay: Run) -> None:
+def test_a_ray_cluster_of_two_workers_says_the_same(sink: Path, tmp_path: Path) -> None:
     """In a process of its own: what Ray leaves in one is not ours to clean up."""
-    words = [
-        "fleet",
-        "run",
-        str(sink),
-        "--model",
-        FIXED,
-        "--engine",
-        "ray",
-        "--jobs",
-        "2",
-        "-o",
-        str(tmp_path),
-        "--json",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_USAGE_STATS_ENABLED": "0"}
-    command = [sys.executable, "-m", "replay", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    words = ["fleet", "run", sink, "--model", FIXED, "--engine", "ray", "--jobs", "2", "-o", tmp_path, "--json"]
+    with tempfile.TemporaryDirectory(prefix="ray-") as scratch:  # its sockets want a short path
+        ours = {"PYTHONPATH": str(Path(__file__).parents[2]), "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": scratch}
+        done = subprocess.run(
+            [sys.executable, "-m", "replay", *map(str, words)],
+            env=os.environ | ours,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
     assert done.returncode == 3, done.stderr
     assert json.loads(done.stdout)["outcomes"] == {"fixed": 1, "still right": 2, "unreadable": 1}
