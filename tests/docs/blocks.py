@@ -9,6 +9,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "schemas" / "FORMAT.md"]
+SHELL = ("sh", "console")
+#: Pages whose commands run beside what they are about.
+RUN_BY = {"README.md": "tests/docs/test_readme.py", "docs/tutorial.md": "tests/product/test_quickstart.py"}
 _BLOCK = re.compile(
     r"(?:<!-- (?:not run: (?P<reason>[^\n]+)|run by (?P<test>\S+)) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
 )

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import safetensors.numpy
@@ -15,7 +14,6 @@ from click.testing import CliRunner
 
 from recorder.bundle import Bundle
 from replay.cli import cli
-from replay.suite.adding import add_case
 from tests.docs.blocks import ROOT
 from tests.docs.shell import Scratch
 from tests.sinks.server import ACCESS_KEY, SECRET_KEY, S3Server
@@ -112,19 +110,6 @@ def custody(scratch: Scratch) -> Iterator[None]:
 
 
 @contextmanager
-def suite(scratch: Scratch) -> Iterator[None]:
-    """A suite of one case."""
-    with Bundle.open(incident(scratch)) as bundle:
-        folder = scratch.directory / "incidents" / "suite"
-        add_case(bundle, folder, ("same-as-recorded",), name="unsure", minimize=False)
-    scratch.stands_for["nets:build"] = "service:build"
-    scratch.monkeypatch.setenv("PYTHONPATH", f"{scratch.directory}:{ROOT}")
-    if not any(each.name == "replay-suite" for each in entry_points(group="pytest11")):
-        scratch.monkeypatch.setenv("PYTEST_ADDOPTS", "-p replay.pytest_plugin")  # imported, not installed
-    yield
-
-
-@contextmanager
 def leftover(scratch: Scratch) -> Iterator[None]:
     """The ring of a service that was killed."""
     here = scratch.directory
@@ -153,7 +138,6 @@ PREPARED: dict[str, Callable[[Scratch], object]] = {
     "docs/catalog.md": catalog,
     "docs/cli.md": commands,
     "docs/custody.md": custody,
-    "docs/suite.md": suite,
     "docs/survival.md": leftover,
     "docs/tickets.md": tickets,
 }

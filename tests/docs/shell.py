@@ -51,6 +51,17 @@ class Scratch:
     monkeypatch: pytest.MonkeyPatch
     stands_for: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def at(cls, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Scratch:
+        """Work in a folder, with nothing of this machine's user in the environment."""
+        for name in [name for name in os.environ if name.startswith(("AWS_", "REPLAY_", "FLIGHT_RECORDER_"))]:
+            monkeypatch.delenv(name)
+        for name in ("CONFIG", "CACHE", "STATE"):
+            monkeypatch.setenv(f"XDG_{name}_HOME", str(directory.parent / name.lower()))
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.chdir(directory)
+        return cls(directory, monkeypatch)
+
     def replaced(self, text: str) -> str:
         """The text with what stands for the names in it."""
         for name, here in self.stands_for.items():
@@ -89,6 +100,7 @@ def run(step: Step, scratch: Scratch) -> None:
         code, printed, errors = done.returncode, done.stdout, done.stderr
     assert code == step.code, f"{step.place}: {typed}: {code}\n{printed}\n{errors}"
     if step.output is not None:
+        printed = printed.replace(f"{scratch.directory}/", "")
         said = "".join(f"{re.escape(each)}" if each != "…" else "(?s:.*)" for each in re.split("(…)", plain(step.output)))
         assert re.fullmatch(said, plain(printed)), f"{step.place}: {typed} prints\n{printed}"
 
