@@ -13,7 +13,8 @@ SHELL = ("sh", "console")
 #: Pages whose commands run beside what they are about.
 RUN_BY = {"README.md": "tests/docs/test_readme.py", "docs/tutorial.md": "tests/product/test_quickstart.py"}
 _BLOCK = re.compile(
-    r"(?:<!-- (?:not run: (?P<reason>[^\n]+)|run by (?P<test>\S+)) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+    r"(?:<!-- (?:not run: (?P<reason>[^\n]+)|run by (?P<test>\S+)) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.M | re.S,
 )
 
 
@@ -39,7 +40,14 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     name = page.relative_to(ROOT).as_posix()
     return [
-        Block(name, text.count("\n", 0, found.start("text")), found["language"], found["text"], found["reason"], found["test"])
+        Block(
+            name,
+            text.count("\n", 0, found.start("text")),
+            found["language"],
+            found["text"],
+            found["reason"],
+            found["test"],
+        )
         for found in _BLOCK.finditer(text)
     ]
 

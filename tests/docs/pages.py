@@ -23,6 +23,7 @@ import recorder as package
 from recorder import FlightRecorder, triggers
 
 #: Absolute paths of a server, which lie in the working directory here.
+_MODULE = re.compile(r"# (\w+\.py)\n")
 _ELSEWHERE = re.compile(r'"(/(?:incidents|rings|run|var)\b)')
 
 
@@ -67,6 +68,8 @@ def main() -> None:
         names = _stand_ins()
         try:
             for text in texts:
+                if module := _MODULE.match(text):
+                    Path(module[1]).write_text(text)  # a later block imports it
                 exec(compile(_ELSEWHERE.sub(f'"{Path.cwd()}\\1', text), page, "exec"), names)
         finally:
             for each in made:

@@ -101,7 +101,9 @@ def run(step: Step, scratch: Scratch) -> None:
     assert code == step.code, f"{step.place}: {typed}: {code}\n{printed}\n{errors}"
     if step.output is not None:
         printed = printed.replace(f"{scratch.directory}/", "")
-        said = "".join(f"{re.escape(each)}" if each != "…" else "(?s:.*)" for each in re.split("(…)", plain(step.output)))
+        said = "".join(
+            f"{re.escape(each)}" if each != "…" else "(?s:.*)" for each in re.split("(…)", plain(step.output))
+        )
         assert re.fullmatch(said, plain(printed)), f"{step.place}: {typed} prints\n{printed}"
 
 
@@ -110,4 +112,3 @@ def plain(text: str) -> str:
     for pattern, name in VARYING:
         text = re.sub(pattern, name, text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
-

@@ -36,9 +36,7 @@ def test_the_bundle_shows_the_lamp_failing(quickstart: tuple[Path, str], replay:
     assert [model["name"] for model in shown["models"]] == ["MobileNetV2"]
 
 
-def test_the_tutorial_follows_it(
-    quickstart: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_tutorial_follows_it(quickstart: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its commands, and those of the page on probes that need this incident, print what the pages show."""
     shutil.copytree(quickstart[0].parent, tmp_path / "here" / "incidents")
     scratch = Scratch.at(tmp_path / "here", monkeypatch)
