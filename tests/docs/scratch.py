@@ -24,7 +24,7 @@ _SERVICE = Path(__file__).with_name("service.py")
 
 
 def record(directory: Path) -> Path:
-    """Run the service once; return its directory: `service.py`, `incidents/` with a bundle of frames 1 to 12 and models."""
+    """Run the service once; return its directory, with models and a bundle of frames 1 to 12 in `incidents/`."""
     shutil.copy(_SERVICE, directory / "service.py")
     command = [sys.executable, "service.py"]
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin", "HOME": str(directory)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ def main() -> None:
             with recorder.frame(image=image, camera="line-3", operator="ann", faces=faces, **about) as frame:
                 frame.output = answer(model, image)
         recorder.flush(timeout=60)
-        os.mkdir("left", 0o700)
+        Path("left").mkdir(mode=0o700)
         shutil.copy("rings/detector.ring", "left")  # what it would leave if it died now
 
 

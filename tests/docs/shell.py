@@ -1,12 +1,11 @@
-"""Runs the console blocks of a page in a scratch folder, as somebody types them: `replay` in this process, the rest by bash.
+"""Runs the console blocks of a page in a scratch folder, as somebody types them: `replay` in this process.
 
-A block is a session where a line begins with `$ `: what follows a command is what it prints. Else every line is a command.
+A block is a session where a line begins with `$ `: what follows a command is what it prints. Else every line is one.
 A command ends with 0, unless a remark says `exit code N` behind it or at the end of what it prints.
 """
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import subprocess
@@ -88,7 +87,7 @@ def run(step: Step, scratch: Scratch) -> None:
     typed = scratch.replaced(step.command)
     words = words_of(typed)
     if words[0] == "replay":
-        found = [name for word in words[1:] for name in (sorted(glob.glob(word)) if "*" in word else []) or [word]]
+        found = [name for word in words[1:] for name in _expanded(word)]
         ended = CliRunner().invoke(cli, found, prog_name="replay")
         assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
         code, printed, errors = ended.exit_code, ended.stdout, ended.stderr
@@ -105,6 +104,11 @@ def run(step: Step, scratch: Scratch) -> None:
             f"{re.escape(each)}" if each != "…" else "(?s:.*)" for each in re.split("(…)", plain(step.output))
         )
         assert re.fullmatch(said, plain(printed)), f"{step.place}: {typed} prints\n{printed}"
+
+
+def _expanded(word: str) -> list[str]:
+    """As the shell does: a pattern that fits nothing stays."""
+    return (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
 
 
 def plain(text: str) -> str:
