@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import bundle, drift, forward, layers, per_frame, replaying, sealing, soak
+from benchmarks import bundle, drift, fleet, forward, layers, per_frame, replaying, sealing, soak
 from benchmarks.results import Section
 
 _BUSY = (
@@ -35,6 +35,7 @@ def main() -> None:
         "sealing": lambda: sealing.measure(options.window),
         "bundle": lambda: bundle.measure(options.window),
         "replaying": lambda: replaying.measure(32),
+        "fleet": fleet.measure,
         "soak": lambda: soak.measure(options.frames),
     }
     unknown = set(options.only or ()) - {*sections, "drift"}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
+from benchmarks.commands import run_replay
 from benchmarks.payload import natural_frames, scratch, use_examples
 from benchmarks.results import Section, Table, median
 from recorder import FlightRecorder
@@ -74,7 +71,7 @@ def measure(frames: int) -> Section:
             recorder.trigger("benchmark")
             recorder.flush(timeout=300)
         [path] = (directory / "incidents").glob("*.zst")
-        show = min(_seconds("show", str(path)) for _ in range(SHOWS))
+        show = min(run_replay("show", str(path)).seconds for _ in range(SHOWS))
         both = _Alternating(mobilenet.load(), inputs)
         with Bundle.open(path) as bundle:
             result = replay_bundle(
@@ -97,18 +94,3 @@ def measure(frames: int) -> Section:
         ["bare loop, a frame", f"{median(both.loops):.4f}"],
     ]
     return Section("Replaying", text, Table(["what", "seconds"], rows))
-
-
-def _seconds(*arguments: str) -> float:
-    paths = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "examples")]
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "replay", *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"replay {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    return time.monotonic() - began

@@ -1,7 +1,8 @@
 """Fresh samples for the validation set: frames that may be used, by class, the newest of each, older ones going.
 
-A frame may be used when its metadata says so (``consent`` true), or the incident is labelled ``consent=yes``; and not
-when that label is anything else. Redacted images are left out: a model would be validated on what no camera saw.
+Of a class the slices (cameras, say) take turns, so that one that sends much does not push out the others. A frame may
+be used when its metadata says so (``consent`` true), or the incident is labelled ``consent=yes``; and not when that
+label is anything else. Redacted images are left out: a model would be validated on what no camera saw.
 """
 
 from __future__ import annotations
@@ -10,27 +11,30 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from recorder.bundle import Bundle
 from recorder.bundle.errors import BundleError
 from recorder.bundle.manifest import Frame, Image, was_redacted
 from replay.catalog.entries import Entry
+from replay.export.imagefolder import CLASSES, classes_json
+from replay.export.names import plain_name, sample_name
+from replay.export.pictures import original_file, suffix_of
+from replay.export.source import Exported
 from replay.folder import Folder
 from replay.opening import Opening
 from replay.show.text import inert
 
-__all__ = ["Exported", "Wanted", "export_samples"]
+__all__ = ["Rotated", "Wanted", "export_samples"]
 
 INDEX = "samples.jsonl"
 
 _MAX_INDEX_BYTES = 256 * 2**20
-_SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
-_OURS = re.compile(r"[0-9a-f]{12}-\d{1,19}\.(?:png|jpg|webp)")
-_PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
+_SAMPLE = re.compile(r"[0-9a-f]{12}-\d{1,19}(?:-\d{1,4})?")
+_FILE = re.compile(rf"[A-Za-z0-9_-]{{1,80}}/{_SAMPLE.pattern}\.(?:png|jpg|webp)")
 _TRUE = (True, "yes", "true", 1)
 
 
@@ -45,20 +49,22 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Exported:
+class Rotated:
     """What one export did."""
 
     added: int = 0
     removed: int = 0  #: older samples that made room
     kept: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)  #: frames, by reason
+    left_out: Counter[str] = field(default_factory=Counter)  #: frames or pictures, by reason
     problems: list[tuple[str, str]] = field(default_factory=list)  #: bundles that cannot be read
     classes: Counter[str] = field(default_factory=Counter)  #: samples in the set now
     slices: Counter[str] = field(default_factory=Counter)
 
 
-def export_samples(entries: Iterable[Entry], folder: Path, wanted: Wanted, opening: Opening) -> Exported:
-    """Bring a directory up to date: ``CLASS/ID-FRAME.png`` and ``samples.jsonl``; only files of its own are removed.
+def export_samples(entries: Iterable[Entry], folder: Path, wanted: Wanted, opening: Opening) -> Rotated:
+    """Bring a directory up to date, with ``samples.jsonl`` and ``classes.json``; only files of its own are removed.
+
+    Files are named as `replay.export.imagefolder` names them.
 
     Args:
         entries: incidents, any order.
@@ -69,83 +75,126 @@ def export_samples(entries: Iterable[Entry], folder: Path, wanted: Wanted, openi
     Raises:
         BundleUnavailable: the directory cannot be written.
     """
-    done = Exported()
-    rows = {row["file"]: row for row in _index(folder)}
-    withdrawn: set[str] = set()
+    done = Rotated()
+    kept = {row["file"]: row for row in _index(folder)}
+    before = set(kept)
+    earlier: dict[str, list[str]] = {}
+    for file in before:
+        earlier.setdefault(_sample_of(file), []).append(file)
+    places: dict[str, tuple[Entry, Image]] = {}
+    for entry in entries:
+        if entry.labels.get("consent", "yes") != "yes":
+            done.left_out["no consent"] += entry.frames
+            kept = {file: row for file, row in kept.items() if not _sample_of(file).startswith(f"{entry.bundle[:12]}-")}
+            continue
+        for sample in _samples(entry, wanted, opening, done):
+            for file in earlier.get(sample.name, ()):
+                kept.pop(file, None)  # consent was taken away, or another metadata key is its class now
+            if sample.row is not None:
+                file = sample.row["file"]
+                kept[file], places[file] = sample.row, (entry, sample.image)
+    chosen = {row["file"]: row for row in _balanced(kept.values(), wanted.per_class)}
     with Folder(folder, force=True) as target:
-        for entry in entries:
-            try:
-                with opening.open(entry.path) as bundle:
-                    for frame in bundle.manifest.frames:
-                        why = _refused(bundle, entry, frame, wanted)
-                        name = f"{entry.bundle[:12]}-{frame.id}"
-                        if why:
-                            done.left_out[why] += 1
-                            withdrawn.add(name)
-                        else:
-                            done.added += _write(target, rows, bundle, frame, name, wanted)
-            except BundleError as error:
-                done.problems.append((entry.path, inert(error, 300)))
-        kept = list(
-            _newest([row for row in rows.values() if Path(row["file"]).stem not in withdrawn], wanted.per_class)
-        )
-        for file in rows.keys() - {row["file"] for row in kept}:
+        missing = {file: places[file] for file in chosen if file not in before}
+        for file, content in _contents(missing, opening, done):
+            place, _, name = file.partition("/")
+            target.write(place, name, [content])
+            del missing[file]
+        for file in missing:
+            del chosen[file]
+        for file in before - chosen.keys():
             _remove(folder, file)
-            done.removed += 1
-        lines = (json.dumps(row, ensure_ascii=True, sort_keys=True).encode() + b"\n" for row in kept)
+        lines = (json.dumps(row, ensure_ascii=True, sort_keys=True).encode() + b"\n" for row in chosen.values())
         target.write("", INDEX, lines)
-    done.kept = len(kept)
-    done.classes = Counter(row["class"] for row in kept)
-    done.slices = Counter(row["slice"] for row in kept)
+        folders = {file.partition("/")[0]: row["class"] for file, row in chosen.items()}
+        target.write("", CLASSES, [classes_json(folders)])
+    done.added, done.removed, done.kept = len(chosen.keys() - before), len(before - chosen.keys()), len(chosen)
+    done.left_out = +done.left_out
+    done.classes = Counter(row["class"] for row in chosen.values())
+    done.slices = Counter(row["slice"] for row in chosen.values())
     return done
 
 
-def _refused(bundle: Bundle, entry: Entry, frame: Frame, wanted: Wanted) -> str:
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """A picture that an incident has."""
+
+    name: str  #: of its file, without folder and suffix
+    row: dict[str, Any] | None  #: of the index; None: it may not be used
+    image: Image
+
+
+def _samples(entry: Entry, wanted: Wanted, opening: Opening, done: Rotated) -> Iterator[_Sample]:
+    """What an incident offers, by its manifest alone, and what it does not allow."""
+    try:
+        with opening.open(entry.path) as bundle:
+            if bundle.id != entry.bundle:
+                raise BundleError("it is another bundle than was catalogued; `replay catalog add` its directory again")
+            for frame in bundle.manifest.frames:
+                why = _refused(entry, frame, wanted)
+                done.left_out[why] += bool(why)
+                if not frame.images and not why:
+                    done.left_out["no picture"] += 1
+                for number, image in enumerate(frame.images):
+                    name = sample_name(bundle.id, frame.id, number)
+                    redacted = was_redacted(bundle.manifest, image.name)
+                    done.left_out["redacted"] += redacted and not why
+                    allowed = not why and not redacted
+                    row = _row(entry, frame, image, name, wanted) if allowed else None
+                    yield _Sample(name, row, image)
+    except BundleError as error:
+        done.problems.append((entry.path, inert(error, 300)))
+
+
+def _refused(entry: Entry, frame: Frame, wanted: Wanted) -> str:
     """Why a frame may not go in; "" when it may."""
-    said = entry.labels.get("consent")
-    if said != "yes" and (said is not None or frame.metadata.get(wanted.consent) not in _TRUE):
+    if entry.labels.get("consent") != "yes" and frame.metadata.get(wanted.consent) not in _TRUE:
         return "no consent"
     truth = frame.metadata.get(wanted.truth)
-    if truth is None or isinstance(truth, dict | list):
-        return "no known class"
-    image = _image(frame)
-    if image is None:
-        return "no image file"
-    return "redacted" if was_redacted(bundle.manifest, image.name) else ""
+    return "no known class" if truth is None or isinstance(truth, dict | list) else ""
 
 
-def _image(frame: Frame) -> Image | None:
-    return next((image for image in frame.images if image.encoding in _SUFFIXES), None)
-
-
-def _write(
-    target: Folder, rows: dict[str, dict[str, Any]], bundle: Bundle, frame: Frame, name: str, wanted: Wanted
-) -> int:
-    image = _image(frame)
-    assert image is not None  # noqa: S101 - `_refused` has looked
-    kind = _PLAIN.sub("-", str(frame.metadata[wanted.truth])[:60]).strip("-") or "class"
-    file = f"{kind}/{name}{_SUFFIXES[image.encoding]}"
-    if file in rows:
-        return 0
-    target.write(kind, file.partition("/")[2], [bundle.read(image.member)])
-    part = frame.metadata.get(wanted.slice_by)
-    rows[file] = {
-        "file": file,
+def _row(entry: Entry, frame: Frame, image: Image, name: str, wanted: Wanted) -> dict[str, Any]:
+    kind, part = str(frame.metadata[wanted.truth]), frame.metadata.get(wanted.slice_by)
+    return {
+        "file": f"{plain_name(kind)}/{name}{suffix_of(image)}",
         "class": kind,
         "slice": inert("" if part is None else part, 60),
-        "bundle": bundle.id,
+        "bundle": entry.bundle,
         "frame": frame.id,
         "time_ns": frame.time_ns,
     }
-    return 1
 
 
-def _newest(rows: list[dict[str, Any]], per_class: int) -> Iterator[dict[str, Any]]:
-    counts: Counter[str] = Counter()
+def _balanced(rows: Iterable[dict[str, Any]], per_class: int) -> Iterator[dict[str, Any]]:
+    """Of each class so many: the newest of each slice, then the second newest of each, and so on."""
+    ranks: Counter[tuple[str, str]] = Counter()
+    ranked = []
     for row in sorted(rows, key=lambda row: (-row["time_ns"], row["file"])):
+        ranked.append((ranks[row["class"], row["slice"]], row))
+        ranks[row["class"], row["slice"]] += 1
+    counts: Counter[str] = Counter()
+    for _, row in sorted(ranked, key=lambda each: each[0]):
         counts[row["class"]] += 1
         if counts[row["class"]] <= per_class:
             yield row
+
+
+def _contents(
+    wanted: Mapping[str, tuple[Entry, Image]], opening: Opening, done: Rotated
+) -> Iterator[tuple[str, bytes]]:
+    """Yield files with their content, one bundle after the other; those that cannot be had are counted or named."""
+    exported = Exported(left_out=done.left_out)
+    ordered = sorted(wanted.items(), key=lambda each: each[1][0].path)
+    for entry, group in groupby(ordered, lambda each: each[1][0]):
+        try:
+            with opening.open(entry.path) as bundle:
+                for file, (_, image) in group:
+                    content = original_file(bundle, image, exported)
+                    if content is not None:
+                        yield file, content
+        except BundleError as error:
+            done.problems.append((entry.path, inert(error, 300)))
 
 
 def _index(folder: Path) -> Iterator[dict[str, Any]]:
@@ -156,18 +205,17 @@ def _index(folder: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_bytes().splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             match json.loads(line):
-                case {"file": str() as file, "class": str() as kind, "slice": str(), "time_ns": int()} as row:
-                    if (
-                        not _PLAIN.search(kind)
-                        and kind
-                        and file.startswith(f"{kind}/")
-                        and _OURS.fullmatch(file[len(kind) + 1 :])
-                    ):
+                case {"file": str() as file, "class": str(), "slice": str(), "time_ns": int()} as row:
+                    if _FILE.fullmatch(file):
                         yield dict(row)
 
 
+def _sample_of(file: str) -> str:
+    return file.partition("/")[2].partition(".")[0]
+
+
 def _remove(folder: Path, file: str) -> None:
-    """``file`` is of the form that `_index` lets through or `_write` makes."""
+    """``file`` is of the form that `_index` lets through."""
     parent = folder / file.partition("/")[0]
     if not parent.is_symlink():
         (folder / file).unlink(missing_ok=True)

@@ -253,7 +253,12 @@ def label(incident: str, db: str, as_json: bool, **labels: str | None) -> None:
 @click.option("--truth", default="ground_truth", show_default=True, metavar="KEY", help="Metadata key of the class.")
 @click.option("--consent-key", default="consent", show_default=True, metavar="KEY", help="Metadata key that allows it.")
 @click.option(
-    "--slice", "slice_by", default="camera", show_default=True, metavar="KEY", help="Metadata key to balance."
+    "--slice",
+    "slice_by",
+    default="camera",
+    show_default=True,
+    metavar="KEY",
+    help="Metadata key whose values take turns.",
 )
 @json_option
 def export(folder: str, db: str, per_class: int, truth: str, consent_key: str, slice_by: str, as_json: bool) -> None:

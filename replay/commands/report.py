@@ -86,18 +86,18 @@ def _page(bundle: str, against: str | None) -> tuple[bytes, dict[str, Any] | Non
 
 
 def _serve(sink: str, host: str, port: int, as_json: bool) -> None:
+    from recorder.bundle.reader import Bundle
     from replay.listing import bundles_of
     from replay.live.pages import Pages
-    from replay.live.server import LOOPBACK, Server
+    from replay.live.server import Server
     from replay.report.page import page
 
     asked = opening()  # of this thread's command: those that answer have none
 
-    def made(location: str) -> bytes:
-        with asked.open(location) as opened:
-            result, problem = _result(location, opened.id)
-            signed = asked.signed(opened)
-            text = page(opened, location=location, signed=signed, result=result, result_problem=problem)
+    def made(opened: Bundle, location: str) -> bytes:
+        result, problem = _result(location, opened.id)
+        signed = asked.signed(opened)
+        text = page(opened, location=location, signed=signed, result=result, result_problem=problem)
         return text.encode("utf-8", "replace")
 
     def since(text: str) -> int:
@@ -107,15 +107,16 @@ def _serve(sink: str, host: str, port: int, as_json: bool) -> None:
             raise ValueError(str(error)) from error
 
     bundles_of(sink)  # a sink that is none is an error now, not a line in the list
-    with Server(Pages(sink, asked, made, since), host, port) as server:
-        if host not in LOOPBACK:
+    with contextlib.suppress(KeyboardInterrupt), Server(Pages(sink, asked, made, since), host, port) as server:
+        if server.place.is_everywhere:
+            print_note(f"From elsewhere, open it by an IP address of this machine in place of {server.place.shown}.")
+        if not server.place.is_here:
             print_note(f"{host} is not this machine alone: who has the address sees the incidents, unencrypted.")
         if as_json:
             print_json({"address": server.address})
         else:
             print_line(f"{server.address}  (Ctrl-C ends)")
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever(poll_interval=0.2)
+        server.serve_forever(poll_interval=0.2)
 
 
 def _result(bundle: str, bundle_id: str) -> tuple[dict[str, Any] | None, str]:

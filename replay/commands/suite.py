@@ -71,7 +71,8 @@ def add(
         replay suite add …bundle.zst --to suite --expect class=scratch \\
             --labels classes.txt
     """
-    from replay.suite.adding import add_case, read_labels
+    from replay.class_names import read_labels
+    from replay.suite.adding import add_case
     from replay.suite.document import SuiteInvalid
 
     with open_bundle(bundle) as opened:

@@ -2,18 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recorder.bundle.values import MappingValue, RecordValue, SequenceValue, TensorValue, Value
-from replay.compare.layout import Array
+from recorder.bundle.values import MappingValue, RecordValue, SequenceValue, TensorValue, Value, tensors_of
+from replay.compare.layout import Array, real_tensor
 
-__all__ = ["SAME_BOX_IOU", "box_groups", "match_boxes"]
+if TYPE_CHECKING:
+    from replay.compare.comparison import Answer
+
+__all__ = [
+    "LEAST_SCORE",
+    "SAME_BOX_IOU",
+    "SAME_OBJECT_IOU",
+    "Boxes",
+    "box_groups",
+    "boxes_at",
+    "boxes_of",
+    "match_boxes",
+]
+
+#: Boxes with a lower score are no decision, where nothing says otherwise; the usual operating point of services.
+LEAST_SCORE = 0.5
+
+#: Two boxes of one class that overlap by this much are the same object (PASCAL VOC's criterion).
+SAME_OBJECT_IOU = 0.5
 
 #: Two boxes this much alike are the same box: at 100 pixels a side, half a pixel off in one direction.
 SAME_BOX_IOU = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Boxes of one image: corners (N, 4: x1 y1 x2 y2), scores (N), labels (N), all float64."""
+
+    corners: Array
+    scores: Array
+    labels: Array
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def __getitem__(self, kept: Array) -> Boxes:
+        """Those of a mask (N) or of indices, in their order."""
+        return Boxes(self.corners[kept], self.scores[kept], self.labels[kept])
+
+    def above(self, score: float) -> Boxes:
+        """Those that are at least so sure."""
+        return self[self.scores >= score]
+
+
+def boxes_of(answer: Answer, row: int | None) -> Boxes | None:
+    """The boxes of an answer, of the frame's item where it is a list with one entry an image; None: it has none."""
+    groups = list(box_groups(answer.value, ""))
+    if not groups:
+        return None
+    return boxes_at(answer, groups[row if row is not None and row < len(groups) else 0][1])
+
+
+def boxes_at(answer: Answer, parts: Mapping[str, str]) -> Boxes | None:
+    """The boxes of one group of `box_groups`, label 0 where it has none; None: not as many of each part."""
+    tensors = dict(tensors_of(answer.value))
+    arrays = {name: real_tensor(answer.tensors[path], tensors[path]) for name, path in parts.items()}
+    corners, scores = arrays["boxes"], arrays["scores"]
+    labels = arrays.get("labels", np.zeros(len(corners)))
+    return Boxes(corners, scores, labels) if len(corners) == len(scores) == len(labels) else None
 
 
 def box_groups(value: Value | None, path: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -41,25 +97,18 @@ def _is_part(key: object, item: Value) -> bool:
     )
 
 
-def match_boxes(
-    boxes_a: Array,
-    scores_a: Array,
-    labels_a: Array,
-    boxes_b: Array,
-    labels_b: Array,
-    least_iou: float = SAME_BOX_IOU,
-) -> list[tuple[int, int]]:
-    """Pair boxes of one class greedily, highest recorded score first, each with its best overlap left.
+def match_boxes(a: Boxes, b: Boxes, least_iou: float = SAME_BOX_IOU) -> list[tuple[int, int]]:
+    """Pair boxes of one class greedily, highest score of ``a`` first, each with its best overlap left.
 
     ``least_iou`` is the least intersection over union of a pair.
     """
-    free = np.ones(len(boxes_b), dtype=bool)
+    free = np.ones(len(b), dtype=bool)
     pairs = []
-    for index in np.argsort(-scores_a, kind="stable"):
-        candidates = np.flatnonzero(free & (labels_b == labels_a[index]))
+    for index in np.argsort(-a.scores, kind="stable"):
+        candidates = np.flatnonzero(free & (b.labels == a.labels[index]))
         if not candidates.size:
             continue
-        overlaps = _iou(boxes_a[index], boxes_b[candidates])
+        overlaps = _iou(a.corners[index], b.corners[candidates])
         best = int(np.argmax(overlaps))
         if overlaps[best] >= least_iou:
             free[candidates[best]] = False

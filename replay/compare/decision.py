@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recorder.bundle.values import JsonValue, TensorValue, tensors_of
-from replay.compare.boxes import box_groups, match_boxes
-from replay.compare.layout import Array, logical_bits, real_values
+from replay.compare.boxes import box_groups, boxes_at, match_boxes
+from replay.compare.layout import Array, logical_bits, real_tensor, real_values
+from replay.compare.scores import class_map, classify
 from replay.compare.text import changed_characters, greedy_tokens, same_text, strings_of
 
 if TYPE_CHECKING:
     from replay.compare.comparison import Answer
 
-__all__ = ["Decision", "TASKS", "classify", "decide"]
+__all__ = ["Decision", "TASKS", "decide"]
 
 TASKS = ("classification", "detection", "segmentation", "embedding", "text", "none")
 
@@ -114,7 +115,7 @@ class _Tensor:
 
     def array(self) -> Array:
         """The logical array in float64 (segmentation takes one image at a time instead)."""
-        return real_values(self.bits(), self.value.dtype)
+        return real_tensor(self.data, self.value)
 
     def bits(self) -> Array:
         return logical_bits(self.data, self.value.dtype, self.value.shape, self.value.strides)
@@ -143,22 +144,6 @@ def _looks_like_embeddings(rows: Array) -> bool:
     if not np.all(np.abs(rows) <= 1.001) or not np.any(rows < 0):
         return False
     return bool(np.all(np.abs(np.linalg.norm(rows, axis=1) - 1.0) < 1e-3))
-
-
-def classify(rows: Array) -> tuple[Array, Array]:
-    """Return the class (N) and the confidence (N) of each row of logits or probabilities (N, C >= 1).
-
-    Rows that are non-negative and sum to one are probabilities; others go through softmax. A row without a finite
-    largest value has confidence NaN; NaN entries never win.
-    """
-    rows = np.where(np.isnan(rows), -np.inf, rows)
-    top = np.argmax(rows, axis=1)
-    peak = np.take_along_axis(rows, top[:, None], axis=1)
-    with np.errstate(all="ignore"):
-        is_probabilities = np.all(rows >= 0, axis=1) & (np.abs(rows.sum(axis=1) - 1.0) < 1e-3)
-        softmax = 1.0 / np.sum(np.exp(rows - peak), axis=1)
-    confidence = np.where(is_probabilities, peak[:, 0], softmax)
-    return top, np.where(np.isfinite(peak[:, 0]), confidence, np.nan)
 
 
 def _classification(path: str, a: Array, b: Array, thresholds: Sequence[float]) -> Decision:
@@ -202,7 +187,7 @@ def _segmentation(path: str, a: _Tensor, b: _Tensor) -> Decision:
     shares, bits_a, bits_b = [], a.bits(), b.bits()
     for index in range(a.value.shape[0]):
         x, y = real_values(bits_a[index], a.value.dtype), real_values(bits_b[index], b.value.dtype)
-        shares.append(float(np.mean(_mask(x, x) == _mask(y, x))))
+        shares.append(float(np.mean(class_map(x, x) == class_map(y, x))))
     worst = min(shares)
     return Decision(
         path=path,
@@ -211,20 +196,6 @@ def _segmentation(path: str, a: _Tensor, b: _Tensor) -> Decision:
         what=f"{worst:.4%} of the mask's pixels agree",
         replayed={"mask_agreement": worst},
     )
-
-
-def _mask(scores: Array, reference: Array) -> Array:
-    """The class of each pixel of (C, H, W) scores; with one channel, whether it is above the middle.
-
-    The middle is 0.5 where the reference holds probabilities, else 0 (logits).
-    """
-    scores = np.where(np.isnan(scores), -np.inf, scores)
-    if scores.shape[0] > 1:
-        classes: Array = np.argmax(scores, axis=0)
-        return classes
-    probabilities = bool(np.all((reference >= 0) & (reference <= 1)))
-    above: Array = scores[0] >= (0.5 if probabilities else 0.0)
-    return above
 
 
 def _embedding(path: str, a: Array, b: Array) -> Decision:
@@ -284,32 +255,29 @@ def _detection(
         parts = dict(box_groups(answer.value, "")).get(where)
         if parts is None:
             return None
-        tensors = dict(tensors_of(answer.value))
-        arrays = {name: _Tensor(tensors[part], answer.tensors[part]).array() for name, part in parts.items()}
-        count = len(arrays["boxes"])
-        labels = arrays.get("labels", np.zeros(count))
-        if not len(arrays["scores"]) == len(labels) == count:
+        boxes = boxes_at(answer, parts)
+        if boxes is None:
             return None
-        sides.append((arrays["boxes"], arrays["scores"], labels))
-    (boxes_a, scores_a, labels_a), (boxes_b, scores_b, labels_b) = sides
-    pairs = match_boxes(boxes_a, scores_a, labels_a, boxes_b, labels_b)
-    same = len(pairs) == len(boxes_a) == len(boxes_b)
-    what = f"{len(pairs)} of {len(boxes_a)} boxes came back"
-    shifts = np.array([abs(scores_a[i] - scores_b[j]) for i, j in pairs])
+        sides.append(boxes)
+    a, b = sides
+    pairs = match_boxes(a, b)
+    same = len(pairs) == len(a) == len(b)
+    what = f"{len(pairs)} of {len(a)} boxes came back"
+    shifts = np.array([abs(a.scores[i] - b.scores[j]) for i, j in pairs])
     margins = []
     for threshold in thresholds:
-        if any((scores_a[i] >= threshold) != (scores_b[j] >= threshold) for i, j in pairs):
+        if any((a.scores[i] >= threshold) != (b.scores[j] >= threshold) for i, j in pairs):
             same, what = False, f"a box crossed the score {threshold:g}"
         margins += [
-            abs(scores_a[i] - threshold) / shift for (i, _), shift in zip(pairs, shifts, strict=True) if shift > 0
+            abs(a.scores[i] - threshold) / shift for (i, _), shift in zip(pairs, shifts, strict=True) if shift > 0
         ]
     return Decision(
         path=path,
         task="detection",
         same=same,
         what=what,
-        recorded={"boxes": len(boxes_a)},
-        replayed={"boxes": len(boxes_b), "matched": len(pairs)},
+        recorded={"boxes": len(a)},
+        replayed={"boxes": len(b), "matched": len(pairs)},
         margin_over_delta=float(min(margins)) if margins and math.isfinite(min(margins)) else None,
     )
 

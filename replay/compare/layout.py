@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recorder.bundle.tensors import dense_order, size_in_bytes, to_array
-from recorder.bundle.values import ITEM_SIZE_BYTES
+from recorder.bundle.values import ITEM_SIZE_BYTES, TensorValue
 
-__all__ = ["Array", "logical_bits", "real_values"]
+__all__ = ["Array", "logical_bits", "real_tensor", "real_values"]
 
 Array = NDArray[Any]
 
@@ -42,3 +42,12 @@ def real_values(bits: Array, dtype: str) -> Array:
         values = values.view(values.real.dtype)
     with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one, and that is fine
         return values.astype(np.float64)
+
+
+def real_tensor(data: bytes, tensor: TensorValue) -> Array:
+    """A tensor's bytes in memory order as float64 in its logical shape.
+
+    Raises:
+        ValueError: the number of bytes does not fit dtype and shape.
+    """
+    return real_values(logical_bits(data, tensor.dtype, tensor.shape, tensor.strides), tensor.dtype)

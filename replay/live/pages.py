@@ -3,130 +3,137 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from importlib import resources
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from recorder.bundle.errors import BundleError
+from recorder.bundle.errors import BundleError, BundleUnavailable
+from recorder.bundle.reader import Bundle
+from recorder.sinks.s3.address import is_s3
 from replay.live.incidents import Incidents, Row, matching
+from replay.live.kept import Kept
 from replay.opening import Opening
 from replay.report.pictures import picture
 from replay.result import result_path
+from replay.show.static_page import StaticPage
 from replay.show.text import inert
 
-__all__ = ["Kept", "Pages"]
+__all__ = ["Pages"]
 
 #: Pages kept: a report is 8 MB at most. Thumbnails are 24 KB at most: noise, which is the worst, still fits.
 _PAGES_BYTES, _THUMBNAILS_BYTES = 64 * 2**20, 8 * 2**20
 _THUMBNAIL_BYTES, _THUMBNAIL_SIDE = 8_000, 256
 
+#: Made at a time. A page takes the memory of a few frames and their pictures; a thumbnail that of one frame.
+_PAGE_MAKERS, _THUMBNAIL_MAKERS = 3, 4
+
 #: Choices of one filter.
 _CHOICES = 200
 
-
-class Kept:
-    """The answers asked for last, up to so many bytes."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes, self._bytes = max_bytes, 0
-        self._answers: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
-        """Return what is kept, else make it: one at a time, for each takes as much memory as a bundle's frames."""
-        with self._lock:
-            if key in self._answers:
-                self._answers.move_to_end(key)
-                return self._answers[key]
-            made = make()
-            self._answers[key] = made
-            self._bytes += len(made)
-            while self._bytes > self._max_bytes and self._answers:
-                self._bytes -= len(self._answers.popitem(last=False)[1])
-            return made
+#: An open list asks again so often: as often as it may learn something new, and sooner while bundles are being read.
+_DIRECTORY_SECONDS, _BUCKET_SECONDS, _READING_SECONDS = 3, 10, 1
 
 
 class Pages:
     """The pages of one sink. Safe to use from several threads."""
 
     def __init__(
-        self, sink: str, opening: Opening, report: Callable[[str], bytes], since: Callable[[str], int]
+        self, sink: str, opening: Opening, report: Callable[[Bundle, str], bytes], since: Callable[[str], int]
     ) -> None:
-        """Take how a report is made of a location, and how a point in time is read (it raises ValueError)."""
+        """Take how a report is made of a bundle and its location, and how a time is read (it raises ValueError)."""
         self._sink, self._opening, self._report, self._since = sink, opening, report, since
         self._incidents = Incidents(sink, opening)
-        self._pages, self._thumbnails = Kept(_PAGES_BYTES), Kept(_THUMBNAILS_BYTES)
-        self._style = resources.files("replay.live").joinpath("list.css").read_text("utf-8")
-        loader = PackageLoader("replay.live", ".")
-        environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-        self._template = environment.get_template("list.html")
-
-    @property
-    def policy(self) -> str:
-        """Of the list: its own style, thumbnails of this server and a form that leads back to it; no script at all."""
-        digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode("ascii")
-        return (
-            f"default-src 'none'; img-src 'self' data:; style-src 'sha256-{digest}'; "
-            "form-action 'self'; base-uri 'none'"
-        )
+        self._pages = Kept(_PAGES_BYTES, _PAGE_MAKERS)
+        self._thumbnails = Kept(_THUMBNAILS_BYTES, _THUMBNAIL_MAKERS)
+        allowed = {"img-src": "'self' data:", "connect-src": "'self'", "form-action": "'self'"}
+        self._page = StaticPage("replay.live", script=True, allowed=allowed)
+        #: Of the list: its own style and script, and thumbnails, the list and the form of this server.
+        self.policy = self._page.policy
 
     def incident(self, key: str) -> Row | None:
         """Return the incident of a key in an address."""
         return self._incidents.find(key)
 
+    def sentence(self, text: str, *, known: bool) -> bytes:
+        """Return a page that says one sentence; to who is let in, also the way to the list."""
+        return self._page.render("sentence.html", text=text, known=known).encode("utf-8", "replace")
+
     def list(self, asked: Mapping[str, str]) -> bytes:
         """Return the list that a form asks for."""
-        rows = self._incidents.rows()
-        problems, since_ns = [self._incidents.problem] if self._incidents.problem else [], None
+        found = self._incidents.listed()
+        problems, since_ns = [found.problem] if found.problem else [], None
         if asked.get("since"):
             try:
                 since_ns = self._since(asked["since"])
             except (ValueError, OverflowError):
                 problems.append('"since" takes 90s, 15m, 1h, 2d or a date such as 2026-01-31: all times are shown.')
-        text = self._template.render(
-            style=Markup(self._style),  # noqa: S704  our own file, word for word: the policy allows no other
+        rows = found.rows
+        followed = _BUCKET_SECONDS if is_s3(self._sink) else _DIRECTORY_SECONDS
+        return self._page.render(
             sink=inert(self._sink, 200),
             rows=matching(rows, asked, since_ns),
-            total=len(rows),
-            left_out=self._incidents.left_out,
+            total=len(rows) + found.unread + found.left_out,
+            left_out=found.left_out,
+            unread=found.unread,
+            complete=found.is_complete,
+            seconds=followed if found.is_complete else _READING_SECONDS,
             problems=problems,
             asked={name: inert(value, 200) for name, value in asked.items()},
+            filtered=any(asked.values()),
             filters=[
-                ("cause", _choices(row.summary.cause for row in rows)),
-                ("kind", _choices(row.summary.kind for row in rows)),
-                ("model", _choices(model for row in rows for model in row.summary.models)),
-                ("stream", _choices(row.summary.stream for row in rows)),
+                ("cause", "cause", _choices(row.summary.cause for row in rows)),
+                ("trigger", "kind", _choices(row.summary.kind for row in rows)),
+                ("model", "model", _choices(model for row in rows for model in row.summary.models)),
+                ("camera or stream", "stream", _choices(row.summary.stream for row in rows)),
             ],
-        )
-        return text.encode("utf-8", "replace")
+        ).encode("utf-8", "replace")
 
     def report(self, row: Row) -> bytes:
         """Return an incident's page; a replay saved since makes it anew.
 
         Raises:
-            BundleError: the bundle cannot be read any more.
+            BundleError: the bundle cannot be read any more, or is another than the one listed.
+            Busy: others' pages take too long.
         """
         result = result_path(row.location)
         stamp = result.stat().st_mtime_ns if result.exists() else 0
-        return self._pages.get((row.key, row.summary.bundle, stamp), lambda: self._report(row.location))
+
+        def make() -> bytes:
+            with self._open(row) as bundle:
+                return self._report(bundle, row.location)
+
+        return self._pages.get((row.key, row.version, stamp), make)
 
     def thumbnail(self, row: Row) -> bytes:
-        """Return the frame that triggered, else the first, as a small JPEG made of its pixels; empty where none is."""
-        return self._thumbnails.get((row.key, row.summary.bundle), lambda: self._thumbnail(row.location))
+        """Return the frame that triggered, else the first, as a small JPEG made of its pixels; empty where none is.
 
-    def _thumbnail(self, location: str) -> bytes:
-        with self._opening.open(location) as bundle:
+        Raises:
+            BundleError, Busy: as `report`.
+        """
+        return self._thumbnails.get((row.key, row.version), lambda: self._thumbnail(row))
+
+    @contextmanager
+    def _open(self, row: Row) -> Iterator[Bundle]:
+        try:
+            with self._opening.open(row.location) as bundle:
+                if bundle.id != row.summary.bundle:
+                    raise BundleUnavailable(
+                        "another bundle stands in its place since it was listed; see the list again"
+                    )
+                yield bundle
+        except BundleUnavailable:
+            self._incidents.look_again()
+            raise
+
+    def _thumbnail(self, row: Row) -> bytes:
+        with self._open(row) as bundle:
             triggers = bundle.manifest.incident.triggers
             wanted = triggers[0].frame if triggers else None
             frames = [frame for frame in bundle.manifest.frames if frame.images]
             frame = next((each for each in frames if each.id == wanted), frames[0] if frames else None)
             try:
                 made = picture(bundle.pixels(frame.images[0]), _THUMBNAIL_BYTES, _THUMBNAIL_SIDE) if frame else None
+            except BundleUnavailable:
+                raise
             except BundleError:
                 made = None
         return b"" if made is None else base64.b64decode(made.uri.partition(",")[2])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from replay.compare.layout import Array
+from replay.compare.reading import agreement, same
 from replay.probe.finding import Finding, Shown
-from replay.probe.reading import agreement, same
 from replay.probe.trial import SEED, Trial, as_uint8
 
 __all__ = ["RANDOM_INPUTS", "random_inputs"]

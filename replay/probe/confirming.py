@@ -12,8 +12,8 @@ from recorder.bundle.manifest import Frame, Manifest
 from recorder.bundle.values import JsonValue
 from recorder.cause.vocabulary import AMOUNTS, FITTED, NONE, UNKNOWN
 from replay.compare.layout import Array
+from replay.compare.reading import Reading, same
 from replay.probe.finding import Finding, Shown
-from replay.probe.reading import Reading, same
 from replay.probe.subject import CannotProbe, Subject
 from replay.probe.trial import SEED, as_uint8, fraction
 from replay.probe.undoing import Suspicion, bring_about, can_be_undone, take_back

@@ -16,6 +16,7 @@ from recorder.bundle.values import TensorValue
 from recorder.environment import describe_cpu
 from recorder.sinks.s3.address import S3Address
 from replay.compare.layout import Array
+from replay.compare.reading import Reading, same
 from replay.jobs import chosen_frames, plan_jobs
 from replay.load import UserConfig
 from replay.numerics.settings import plan_worker
@@ -26,7 +27,6 @@ from replay.probe.attribution import ATTRIBUTION, attributions
 from replay.probe.calibration import Sure, calibration
 from replay.probe.confirming import CONFIRMING, confirm, suspected
 from replay.probe.finding import Finding
-from replay.probe.reading import Reading, same
 from replay.probe.subject import CannotProbe, ModelSubject, PipelineSubject, Subject, model_frames
 from replay.probe.tensor_image import Normalisation
 from replay.probe.trial import Case, Trial
@@ -331,8 +331,9 @@ def _region(pixels: Array, reading: Reading, frame: Frame, options: ProbeOptions
         region[_span(top, bottom, height), _span(left, right, width)] = True
         return region, "the region given"
     if reading.boxes is not None and len(reading.boxes):
-        scale = np.asarray([width, height] * 2) if float(np.abs(reading.boxes).max()) <= 1.5 else np.ones(4)
-        for left, top, right, bottom in (reading.boxes * scale).tolist():
+        corners = reading.boxes.corners
+        scale = np.asarray([width, height] * 2) if float(np.abs(corners).max()) <= 1.5 else np.ones(4)
+        for left, top, right, bottom in (corners * scale).tolist():
             region[_span(top / height, bottom / height, height), _span(left / width, right / width, width)] = True
         if 0 < region.mean() < _MOST_COVERED:
             return region, "the boxes that were found"

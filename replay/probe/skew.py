@@ -7,9 +7,9 @@ import contextlib
 import numpy as np
 
 from replay.compare.layout import Array
+from replay.compare.reading import Reading, agreement, same
 from replay.pipeline.edits import Edit, apply_edits
 from replay.probe.finding import Finding
-from replay.probe.reading import Reading, agreement, same
 from replay.probe.subject import CannotProbe, ModelSubject
 from replay.probe.tensor_image import NORMALISATIONS, TensorImage
 from replay.probe.trial import SEED, Trial, fraction

@@ -9,9 +9,9 @@ import numpy as np
 
 from recorder.bundle.values import JsonValue
 from replay.compare.layout import Array
+from replay.compare.reading import same
 from replay.pipeline.edits import Edit, apply_edits
 from replay.probe.finding import Curve, Finding, Shown
-from replay.probe.reading import same
 from replay.probe.trial import SEED, Trial, as_uint8, fraction
 
 __all__ = ["NUISANCES", "Nuisance", "TINY_CHANGES", "nuisance", "tiny_changes"]

@@ -15,9 +15,9 @@ from recorder.bundle.values import MappingValue, TensorValue, Value, map_tensors
 from replay.batch import batch_size
 from replay.compare.comparison import Answer
 from replay.compare.layout import Array, logical_bits
+from replay.compare.reading import Reading, read_answer
 from replay.exchange import recorded_answer
 from replay.pipeline.run import PipelineRunner
-from replay.probe.reading import Reading, read_answer
 from replay.probe.tensor_image import Normalisation, TensorImage, is_image_shape
 from replay.session import Failed, Job, Outcome, Raised, Returned, Session
 
@@ -104,7 +104,7 @@ class ModelSubject:
             bundle: open; it is only read.
             places: from `model_frames`.
             new_session: makes the session, given what reads tensors.
-            task: see `replay.probe.reading.read_answer`.
+            task: see `replay.compare.reading.read_answer`.
             normalisation: of the model's input; None: guessed.
             asked: called after every run.
         """

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NORMALISATIONS", "Normalisation", "TensorImage", "guess_normalisation", "is_image_shape"]
+__all__ = ["NORMALISATIONS", "Normalisation", "TensorImage", "guess_normalisation", "image_size", "is_image_shape"]
 
 Array = NDArray[Any]
 
@@ -43,6 +43,14 @@ NORMALISATIONS = (
 def is_image_shape(shape: tuple[int, ...]) -> bool:
     """Whether a tensor of this shape can be a batch of pictures, NCHW or NHWC, or one of them."""
     return len(shape) in (3, 4) and _channel_axis(shape) is not None and min(shape[-3:]) >= 1
+
+
+def image_size(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Width and height of the pictures that a tensor of this shape can hold; None: none."""
+    if not is_image_shape(shape):
+        return None
+    height, width = (size for axis, size in enumerate(shape) if axis >= len(shape) - 3 and axis != _channel_axis(shape))
+    return width, height
 
 
 def _channel_axis(shape: tuple[int, ...]) -> int | None:

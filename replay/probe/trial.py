@@ -9,7 +9,7 @@ import numpy as np
 
 from recorder.bundle.manifest import Frame
 from replay.compare.layout import Array
-from replay.probe.reading import Reading, same
+from replay.compare.reading import Reading, same
 from replay.probe.subject import Subject
 
 __all__ = ["Case", "Trial", "as_uint8", "fraction"]

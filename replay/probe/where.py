@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from replay.compare.layout import Array
+from replay.compare.reading import Reading, same
 from replay.probe.finding import Finding, Shown
-from replay.probe.reading import Reading, same
 from replay.probe.trial import Case, Trial, as_uint8, fraction
 
 __all__ = ["HIDING", "OCCLUSION", "background", "heat", "object_hidden", "occlusion", "occlusion_map"]

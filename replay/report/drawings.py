@@ -15,6 +15,7 @@ from recorder.bundle.manifest import Call, Frame
 from recorder.bundle.reader import Bundle
 from recorder.bundle.values import MappingValue, RecordValue, SequenceValue, TensorValue, Value, tensors_of
 from recorder.signals import summarize_answer
+from replay.placing import input_size, placing_of
 from replay.report.pictures import png_uri
 
 __all__ = ["Box", "Drawing", "boxes_of", "classes_of", "drawing", "mask_colours"]
@@ -60,21 +61,30 @@ class Drawing:
 
 
 def drawing(bundle: Bundle, frame: Frame, calls: Mapping[int, Call], mask_bytes: int = 20_000) -> Drawing:
-    """Return what can be drawn of an answer; a damaged or odd tensor, or a mask above its budget, is left out."""
+    """Return what can be drawn of an answer; a damaged or odd tensor, or a mask above its budget, is left out.
+
+    So are boxes of a model that may have seen the picture with borders.
+    """
     own = [calls[each] for each in frame.calls if each in calls]
-    answers: list[tuple[Value, int | None]] = [] if frame.output is None else [(frame.output, None)]
+    answers: list[tuple[Value, int | None, Call | None]] = [] if frame.output is None else [(frame.output, None, None)]
     # What a detector's last network said of its candidates is no answer of the service: its own answer has the boxes.
-    if own and own[-1].output is not None and not _named(frame.output, None).keys() & {"boxes", "masks", "mask"}:
-        call = own[-1]
+    call = own[-1] if own else None
+    if (
+        call is not None
+        and call.output is not None
+        and not _named(frame.output, None).keys() & {"boxes", "masks", "mask"}
+    ):
         row = call.frames.index(frame.id) if len(call.frames) > 1 and frame.id in call.frames else None
-        answers.append((own[-1].output, row))
+        answers.append((call.output, row, call))
     boxes: tuple[Box, ...] = ()
     left_out, mask, confidence = 0, None, None
     classes: tuple[tuple[int, float], ...] = ()
-    for value, row in answers:
+    for value, row, asked in answers:
         named = _named(value, row)
         if not boxes and (found := _array(bundle, named.get("boxes"))) is not None:
-            boxes, left_out = boxes_of(found, _array(bundle, named.get("scores")), _array(bundle, named.get("labels")))
+            placed = _placed(found, frame, asked, row)
+            scores, labels = _array(bundle, named.get("scores")), _array(bundle, named.get("labels"))
+            boxes, left_out = ((), len(found)) if placed is None else boxes_of(placed, scores, labels)
         mask = mask or _mask(bundle, named, mask_bytes)
         tensor = _first_tensor(value)
         if not classes and tensor is not None and (numbers := _array(bundle, tensor)) is not None:
@@ -82,6 +92,16 @@ def drawing(bundle: Bundle, frame: Frame, calls: Mapping[int, Call], mask_bytes:
         if confidence is None:
             confidence = _confidence(bundle, value, row)
     return Drawing(boxes=boxes, boxes_left_out=left_out, mask=mask, classes=classes, confidence=confidence)
+
+
+def _placed(boxes: Array, frame: Frame, call: Call | None, row: int | None) -> Array | None:
+    """Boxes in pixels of the frame's picture; None where a model gave them and nobody knows how it saw the picture."""
+    size = None if call is None else input_size(call, row)
+    if size is None or not frame.images or boxes.ndim != 2 or boxes.shape[1] < 4:
+        return boxes
+    image = frame.images[0]
+    placing = placing_of(size, (image.width, image.height)) if image.width and image.height else None
+    return None if placing is None else placing.corners(boxes[:, :4].astype(np.float64))
 
 
 def _named(value: Value | None, row: int | None) -> dict[str, Value]:

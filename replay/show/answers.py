@@ -100,7 +100,7 @@ def _top_class(bundle: Bundle, frame: Frame, call: Call, tensor: TensorValue) ->
 
 
 def _most_likely(row: Sequence[float]) -> tuple[int, float]:
-    """`replay.compare.decision.classify` for one row, without numpy: `replay show` does not wait for its import."""
+    """`replay.compare.scores.classify` for one row, without numpy: `replay show` does not wait for its import."""
     row = [-math.inf if math.isnan(value) else value for value in row]
     peak = max(row)
     top = row.index(peak)

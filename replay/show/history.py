@@ -168,8 +168,8 @@ def _frames(tables: Sequence[TrackTable]) -> int:
     return coarsest.level.rows if not coarsest.level.seconds else int(sum(coarsest.columns["frames"]))
 
 
-def series(tables: Sequence[TrackTable], signal: str) -> _Points:
-    """A signal over time from the finest level that reaches there."""
+def series(tables: Sequence[TrackTable], signal: str, clock: str = "monotonic_ns") -> _Points:
+    """A signal over time, by "monotonic_ns" or "time_ns", from the finest level that reaches there."""
     points: _Points = []
     for table in sorted(tables, key=lambda table: table.level.seconds):
         numbers = table.columns.get(f"{signal}.{list(PARTS)[1]}" if table.level.seconds else signal)
@@ -178,7 +178,7 @@ def series(tables: Sequence[TrackTable], signal: str) -> _Points:
         oldest = min((time for time, _ in points), default=2**63)
         points += [
             (int(time), float(number))
-            for time, number in zip(table.columns["monotonic_ns"], numbers, strict=True)
+            for time, number in zip(table.columns[clock], numbers, strict=True)
             if math.isfinite(number) and time + table.level.seconds * 10**9 <= oldest
         ]
     return sorted(points)

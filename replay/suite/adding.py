@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -11,21 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from recorder.bundle import Bundle
-from recorder.bundle.manifest import Call, Frame
+from recorder.bundle.manifest import Frame
 from recorder.bundle.rewrite import rewrite
-from recorder.bundle.values import TensorValue, has_removed
-from replay.exchange import recorded_answer
+from replay.class_names import answers_of, told_by
 from replay.minimize import NothingFails, minimize_bundle
 from replay.show.text import inert
 from replay.suite.document import MAX_CLASSES, Case, Suite, is_case_name, read_suite, write_suite
 from replay.suite.expectation import BadExpectation, Expectation, parse_expectation
 from replay.suite.judging import read_boxes
-from replay.suite.seen import View
 
-__all__ = ["Added", "add_case", "read_labels"]
-
-#: A list of class names; ImageNet-21k takes half a megabyte.
-_MAX_LABELS_BYTES = 8 * 2**20
+__all__ = ["Added", "add_case"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,9 +152,9 @@ def _classes(
     bundle: Bundle, target: Frame, expected: Sequence[Expectation], labels: Mapping[str, int] | None
 ) -> dict[str, int]:
     """The names worth keeping with the case; refuses classes that the model lacks, and names nobody knows."""
-    known = dict(labels) if labels is not None else _told_by(bundle)
-    count = max((view.classes or 0 for view in _answers(bundle, target)), default=0)
-    texts = any(not name.lstrip("-").isdigit() for view in _answers(bundle, target) for name in view.names)
+    known = dict(labels) if labels is not None else told_by(bundle)
+    count = max((view.classes or 0 for view in answers_of(bundle, target)), default=0)
+    texts = any(not name.lstrip("-").isdigit() for view in answers_of(bundle, target) for name in view.names)
     named = [each.name for each in expected if each.kind in ("class", "not")]
     for name in named:
         if name.isdigit() and count and int(name) >= count:
@@ -176,60 +170,3 @@ def _classes(
     if len(known) <= MAX_CLASSES:
         return known
     return {name: index for name, index in known.items() if name in named or str(index) in named}
-
-
-def _told_by(bundle: Bundle) -> dict[str, int]:
-    """What the bundle itself tells: a list of names in the metadata, and what the service called which index."""
-    found: dict[str, int] = {}
-    for frame in bundle.manifest.frames:
-        for key in ("labels", "classes", "class_names"):
-            names = frame.metadata.get(key)
-            if isinstance(names, list) and len(names) > 1 and all(isinstance(name, str) for name in names):
-                found |= {str(name): index for index, name in enumerate(names)}
-        views = _answers(bundle, frame)
-        if len(views) == 2:
-            texts = [name for name in views[0].names if not name.lstrip("-").isdigit()]
-            indices = [name for name in views[1].names if name.isdigit()]
-            if len(texts) == 1 and len(indices) == 1:
-                found.setdefault(texts[0], int(indices[0]))
-    return found
-
-
-def _answers(bundle: Bundle, frame: Frame) -> list[View]:
-    """The recorded answers to a frame: the service's own, and that of the last model."""
-    by_id: dict[int, Call] = {call.id: call for call in bundle.manifest.calls}
-    outer = [by_id[each] for each in frame.calls if each in by_id and by_id[each].parent is None]
-    views = []
-    if frame.output is not None and not isinstance(frame.output, TensorValue) and not has_removed(frame.output):
-        views.append(View(recorded_answer(frame.output, bundle.tensor_bytes)))
-    if outer and outer[-1].output is not None and not has_removed(outer[-1].output):
-        call = outer[-1]
-        row = call.frames.index(frame.id) if len(call.frames) > 1 and frame.id in call.frames else None
-        assert call.output is not None  # noqa: S101 - just seen
-        views.append(View(recorded_answer(call.output, bundle.tensor_bytes), row))
-    return views
-
-
-def read_labels(path: Path) -> dict[str, int]:
-    """Read the names of classes: one a line, a JSON list, or a model's config with ``id2label`` or ``labels``.
-
-    Raises:
-        ValueError: it is none of these; one sentence.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_LABELS_BYTES + 1)
-        if len(content) > _MAX_LABELS_BYTES:
-            raise ValueError(f"it is larger than {_MAX_LABELS_BYTES} bytes")
-        text = content.decode("utf-8")
-        data: Any = json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.split("\n")
-        if isinstance(data, dict):
-            data = data.get("id2label", data.get("labels", data))
-        pairs = data.items() if isinstance(data, dict) else enumerate(data)
-        found = {str(name).strip(): int(index) for index, name in pairs if str(name).strip()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)[:100]
-        raise ValueError(f"--labels {path}: {why}; write one name a line, or a JSON list") from error
-    if not found:
-        raise ValueError(f"--labels {path} names no class; write one name a line, or a JSON list")
-    return found

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from replay.compare.boxes import match_boxes
+from replay.compare.boxes import LEAST_SCORE, SAME_OBJECT_IOU, Boxes, match_boxes
 from replay.compare.comparison import compare_answers
 from replay.conclusion import reaches
 from replay.suite.document import Case, ordinary_file
 from replay.suite.expectation import Expectation
-from replay.suite.seen import Boxes, Seen, View
+from replay.suite.seen import Seen, View
 
 __all__ = ["Finding", "Varied", "judge_expectation", "read_boxes"]
-
-#: The usual overlap from which a detection counts as right (PASCAL VOC), where a file of boxes says no other.
-OVERLAP = 0.5
-#: Detections below it are not counted, where a file of boxes says no other; what most services act on.
-LEAST_SCORE = 0.5
 
 _MAX_BOXES_BYTES = 2**20
 _MAX_BOXES = 1000
@@ -143,16 +138,16 @@ def _of_boxes(case: Case, seen: Seen, folder: Path) -> Finding:
         wanted, overlap, least = read_boxes(folder / case.boxes_file)
     except ValueError as error:
         return Finding(holds=None, expected="boxes", got=seen.text, evidence=str(error))
-    expected = f"{len(wanted.corners)} boxes, each overlapped by {overlap:g} or more"
+    expected = f"{len(wanted)} boxes, each overlapped by {overlap:g} or more"
     if found is None:
         return Finding(holds=None, expected=expected, got=seen.text, evidence="this answer has no boxes and scores")
     found = found.above(least)
-    labels = found.labels if np.any(wanted.labels >= 0) else np.full(len(found.labels), -1.0)
-    pairs = match_boxes(wanted.corners, wanted.scores, wanted.labels, found.corners, labels, overlap)
-    missed, extra = len(wanted.corners) - len(pairs), len(found.corners) - len(pairs)
+    unnamed = not np.any(wanted.labels >= 0)
+    pairs = match_boxes(wanted, replace(found, labels=np.full(len(found), -1.0)) if unnamed else found, overlap)
+    missed, extra = len(wanted) - len(pairs), len(found) - len(pairs)
     got = f"{len(pairs)} found, {missed} missed, {extra} not expected"
-    where = [_corners(wanted, index) for index in range(len(wanted.corners)) if index not in {i for i, _ in pairs}]
-    where += [f"extra {_corners(found, i)}" for i in range(len(found.corners)) if i not in {j for _, j in pairs}]
+    where = [_corners(wanted, index) for index in range(len(wanted)) if index not in {i for i, _ in pairs}]
+    where += [f"extra {_corners(found, i)}" for i in range(len(found)) if i not in {j for _, j in pairs}]
     return Finding(holds=not missed and not extra, expected=expected, got=got, evidence="; ".join(where[:6]))
 
 
@@ -180,7 +175,7 @@ def read_boxes(path: Path) -> tuple[Boxes, float, float]:
         data: Any = json.loads(content)
         corners = np.asarray(data["boxes"], dtype=np.float64).reshape(-1, 4)
         labels = np.asarray(data.get("labels", [-1] * len(corners)), dtype=np.float64)
-        overlap, least = float(data.get("iou", OVERLAP)), float(data.get("min_score", LEAST_SCORE))
+        overlap, least = float(data.get("iou", SAME_OBJECT_IOU)), float(data.get("min_score", LEAST_SCORE))
         if labels.shape != (len(corners),) or len(corners) > _MAX_BOXES or not np.all(np.isfinite(corners)):
             raise ValueError("its boxes are more than 1000, not finite, or not as many as its labels")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -202,15 +197,11 @@ def _stable(expectation: Expectation, seen: Seen, varied: list[tuple[str, Seen]]
 
 
 def _same_prediction(a: View, b: View) -> bool:
-    """The same boxes to within `OVERLAP`, the same class, else the same decision on the ladder."""
+    """The same boxes that overlap by half, the same class, else the same decision on the ladder."""
     boxes_a, boxes_b = a.boxes, b.boxes
     if boxes_a is not None and boxes_b is not None:
         x, y = boxes_a.above(LEAST_SCORE), boxes_b.above(LEAST_SCORE)
-        return (
-            len(match_boxes(x.corners, x.scores, x.labels, y.corners, y.labels, OVERLAP))
-            == len(x.corners)
-            == len(y.corners)
-        )
+        return len(match_boxes(x, y, SAME_OBJECT_IOU)) == len(x) == len(y)
     if a.names and b.names:
         return a.names == b.names
     return reaches(compare_answers(a.answer, b.answer).level, "decision")

@@ -6,36 +6,19 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from recorder.bundle.tensors import to_array
-from recorder.bundle.values import TensorValue, tensors_of
+from recorder.bundle.values import tensors_of
 from recorder.signals import confidence, top_class
-from replay.compare.boxes import box_groups
+from replay.compare.boxes import Boxes, boxes_of
 from replay.compare.comparison import Answer
-from replay.compare.layout import logical_bits, real_values
 from replay.exchange import digest_of
 from replay.show.text import inert
 from replay.whatif import Side
 
-__all__ = ["Boxes", "Seen", "View"]
+__all__ = ["Seen", "View"]
 
 #: Boxes of an answer that are looked at, best scores first; detectors give hundreds at scores near zero.
 _MOST_BOXES = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Boxes:
-    """Boxes of one image: corners (N, 4: x1 y1 x2 y2), scores (N), labels (N)."""
-
-    corners: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    labels: NDArray[np.float64]
-
-    def above(self, score: float) -> Boxes:
-        """Those that are at least so sure."""
-        kept = self.scores >= score
-        return Boxes(self.corners[kept], self.scores[kept], self.labels[kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +48,9 @@ class View:
 
     @property
     def boxes(self) -> Boxes | None:
-        """Its boxes, of the frame's item where it is a list with one entry an image."""
-        groups = list(box_groups(self.answer.value, ""))
-        if not groups or self.answer.value is None:
-            return None
-        _, parts = groups[self.row if self.row is not None and self.row < len(groups) else 0]
-        tensors = dict(tensors_of(self.answer.value))
-        arrays = {name: self._array(path, tensors[path]) for name, path in parts.items()}
-        count = len(arrays["scores"])
-        order = np.argsort(-arrays["scores"], kind="stable")[:_MOST_BOXES]
-        labels = arrays.get("labels", np.zeros(count))
-        if not len(arrays["boxes"]) == len(labels) == count:
-            return None
-        return Boxes(arrays["boxes"][order], arrays["scores"][order], labels[order])
-
-    def _array(self, path: str, tensor: TensorValue) -> NDArray[np.float64]:
-        bits = logical_bits(self.answer.tensors[path], tensor.dtype, tensor.shape, tensor.strides)
-        values: NDArray[np.float64] = (
-            real_values(bits, tensor.dtype)
-            if "float" in tensor.dtype
-            else to_array(bits.tobytes(), tensor.dtype, tensor.shape).astype(np.float64)
-        )
-        return values
+        """Its boxes, of the frame's item where it is a list with one entry an image; the best scores of many."""
+        found = boxes_of(self.answer, self.row)
+        return None if found is None else found[np.argsort(-found.scores, kind="stable")[:_MOST_BOXES]]
 
     @property
     def text(self) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import re
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,63 +11,28 @@ import pytest
 from click.testing import CliRunner
 
 from replay.cli import cli
-from replay.live import incidents as listing
-from replay.live.pages import Kept, Pages
-from replay.live.server import Server
-from replay.opening import Opening
-from tests.attacks.bundles import attack_bundle
+from replay.live import incidents
+from replay.live.kept import Kept
+from tests.attacks.bundles import REFUSED, attack_bundle
 from tests.bundles import small_bundle
-
-
-def _since(text: str) -> int:
-    raise ValueError(text)
-
-
-class Visitor:
-    """Asks a server for pages."""
-
-    def __init__(self, server: Server, folder: Path) -> None:
-        self.server, self.folder = server, folder
-        self.cookie = f"{server.cookie}={server.token}"
-
-    def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, http.client.HTTPMessage, str]:
-        """Status, headers and body of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
-        try:
-            connection.request(method, path, headers={"Cookie": self.cookie} | headers)
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read().decode("latin-1")
-        finally:
-            connection.close()
-
-    def keys(self) -> list[str]:
-        """Of the incidents listed."""
-        return re.findall(r'href="/incident/([0-9a-f]+)"', self.ask("/")[2])
+from tests.live.visitor import Visitor, served
 
 
 @pytest.fixture(scope="module")
-def visitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visitor]:
-    """A server of one good, one hostile and one truncated bundle; sinks are listed on every request."""
-    folder = tmp_path_factory.mktemp("sink")
-    small_bundle(folder / "good.zst")
-    (folder / "hostile.zst").write_bytes(attack_bundle("strings-in-everything"))
-    (folder / "broken.zst").write_bytes(b"no bundle")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One good, one hostile and one truncated bundle."""
+    made = tmp_path_factory.mktemp("sink")
+    small_bundle(made / "good.zst")
+    (made / "hostile.zst").write_bytes(attack_bundle("strings-in-everything"))
+    (made / "broken.zst").write_bytes(b"no bundle")
+    return made
 
-    def report(location: str) -> bytes:
-        path = tmp_path_factory.mktemp("page") / "report.html"
-        assert CliRunner().invoke(cli, ["report", location, "-o", str(path)]).exit_code == 0
-        return path.read_bytes()
 
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        Server(Pages(str(folder), Opening(), report, _since), "127.0.0.1", 0) as server,
-    ):
-        patch.setattr(listing, "_DIRECTORY_SECONDS", 0.0)
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield Visitor(server, folder)
-        server.shutdown()
-        thread.join()
+@pytest.fixture(scope="module")
+def visitor(folder: Path) -> Iterator[Visitor]:
+    """Of a server of these."""
+    with served(str(folder)) as made:
+        yield made
 
 
 def test_the_token_is_exchanged_for_a_cookie(visitor: Visitor) -> None:
@@ -115,11 +78,10 @@ def test_the_list_names_what_cannot_be_read(visitor: Visitor) -> None:
     status, headers, body = visitor.ask("/")
     assert status == 200
     assert "cannot be read" in body and "broken.zst" in body
-    assert "<script" not in body
-    assert (
-        "default-src 'none'" in headers["Content-Security-Policy"]
-        and "script-src" not in headers["Content-Security-Policy"]
-    )
+    assert "<script>alert" not in body and "&lt;script&gt;" in body
+    allowed = dict(each.split(" ", 1) for each in headers["Content-Security-Policy"].split("; "))
+    assert allowed["default-src"] == "'none'" and allowed["connect-src"] == "'self'"
+    assert re.fullmatch(r"'sha256-\S+'", allowed["script-src"]) and re.fullmatch(r"'sha256-\S+'", allowed["style-src"])
 
 
 def test_reports_and_thumbnails_open(visitor: Visitor) -> None:
@@ -144,9 +106,9 @@ def test_filters_narrow_the_list(visitor: Visitor) -> None:
     assert "takes 90s" in visitor.ask("/?since=%3Cscript%3E")[2]
 
 
-def test_new_incidents_appear(visitor: Visitor) -> None:
+def test_new_incidents_appear(visitor: Visitor, folder: Path) -> None:
     """Without a restart; deleted ones vanish."""
-    new = small_bundle(visitor.folder / "new.zst", seed=1)
+    new = small_bundle(folder / "new.zst", seed=1)
     assert "new.zst" in visitor.ask("/")[2]
     new.unlink()
     assert "new.zst" not in visitor.ask("/")[2]
@@ -154,7 +116,7 @@ def test_new_incidents_appear(visitor: Visitor) -> None:
 
 def test_what_is_kept_is_bounded() -> None:
     """The answers asked for longest ago go first."""
-    kept = Kept(10)
+    kept = Kept(10, 1)
     for number in range(5):
         kept.get((number,), lambda: b"1234")
     made: list[int] = []
@@ -166,6 +128,22 @@ def test_what_is_kept_is_bounded() -> None:
     for number in (4, 3, 0):
         kept.get((number,), lambda number=number: make(number))  # type: ignore[misc]
     assert made == [0]
+
+
+def test_a_directory_of_attacks_is_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a line, opens or says why not; more files than are listed are counted."""
+    names = ["strings-in-everything", *sorted(REFUSED)[::5]]
+    for number, name in enumerate(names):
+        (tmp_path / f"{number}.zst").write_bytes(attack_bundle(name))
+    with served(str(tmp_path)) as visitor:
+        body = visitor.ask("/")[2]
+        assert body.count("<li id=") == len(names)
+        for key in re.findall(r"/incident/([0-9a-f]{24})", body):
+            assert {visitor.ask(f"/{kind}/{key}")[0] for kind in ("incident", "thumbnail")} <= {200, 404}
+        monkeypatch.setattr(incidents, "MAX_INCIDENTS", 5)
+        body = visitor.ask("/")[2]
+        assert body.count("<li id=") == 5
+        assert f"5 of {len(names)} in" in body and f"{len(names) - 5} older ones are not" in body
 
 
 def test_wrong_options_are_a_sentence(tmp_path: Path) -> None:

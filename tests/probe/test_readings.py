@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.compare.comparison import Answer
+from replay.compare.reading import agreement, read_answer, same
 from replay.pipeline.edits import Edit, apply_edits
-from replay.probe.reading import agreement, read_answer, same
 from replay.probe.tensor_image import NORMALISATIONS, TensorImage, guess_normalisation, is_image_shape
 from tests.compare.answers import answer
 

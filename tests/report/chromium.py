@@ -103,10 +103,10 @@ class Chromium:
 
 
 class Page:
-    """A tab with one file in it."""
+    """A tab with one page in it: a file, or an address of a server."""
 
     def __init__(
-        self, browser: Chromium, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False,
+        self, browser: Chromium, place: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False,
         script: bool = True, calm: bool = True, fragment: str = "",
     ) -> None:  # fmt: skip
         self._browser = browser
@@ -119,7 +119,7 @@ class Page:
         features = [("prefers-color-scheme", "dark" if dark else "light"), ("prefers-reduced-motion", "reduce" * calm)]
         self.send("Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in features])
         self.send("Emulation.setScriptExecutionDisabled", value=not script)
-        self.send("Page.navigate", url=path.as_uri() + fragment)
+        self.send("Page.navigate", url=(place if isinstance(place, str) else place.as_uri()) + fragment)
         browser.wait_for("Page.loadEventFired")
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from click.testing import CliRunner
 
 from recorder.bundle import Bundle
 from replay.cli import cli
-from replay.report.drawings import boxes_of, classes_of, mask_colours
+from replay.report.drawings import boxes_of, classes_of, drawing, mask_colours
 from replay.report.pictures import picture
 from replay.report.plots import plot
+from tests.export.conftest import detected, made
 from tests.golden.regenerate import FOLDER
 from tests.report.conftest import Make
 
@@ -169,6 +170,21 @@ def test_boxes_masks_and_classes_are_drawn() -> None:
     assert colours is not None
     assert (colours[..., 3] > 0).sum() == 32
     assert [index for index, _ in classes_of(np.array([[0.0, 3.0, 1.0]], np.float32), None)] == [1, 2, 0]
+
+
+@pytest.mark.parametrize(("size", "expected"), [((64, 48), (8, 12, 16)), ((32, 24), (16, 24, 32)), ((64, 64), None)])
+def test_a_models_boxes_are_drawn_where_they_belong_or_not_at_all(
+    tmp_path: Path, size: tuple[int, int], expected: tuple[float, float, float] | None
+) -> None:
+    """The picture has 64 x 48 pixels; what the model was given may be a part of it, or have borders."""
+    boxes = np.asarray([[8, 12, 24, 24]], np.float32)
+    with Bundle.open(
+        made(tmp_path / "a.zst", lambda manifest, writer: detected(writer, manifest, size, boxes))
+    ) as bundle:
+        [frame], calls = bundle.manifest.frames, {call.id: call for call in bundle.manifest.calls}
+        drawn = drawing(bundle, frame, calls)
+    assert [(box.x, box.y, box.width) for box in drawn.boxes] == ([] if expected is None else [expected])
+    assert drawn.boxes_left_out == (expected is None)
 
 
 def test_a_plot_leaves_gaps_where_there_is_no_number() -> None:

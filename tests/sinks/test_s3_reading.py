@@ -52,6 +52,18 @@ def test_bundles_are_listed_and_shown_by_address(location: str, bucket: str, rep
     assert replay("verify", location).code == 0
 
 
+def test_incidents_of_a_bucket_are_exported(location: str, tmp_path: Path, replay: Run) -> None:
+    """Also together with one that lies here; the result of a replay is looked for where the command runs."""
+    here = small_bundle(tmp_path / "here.zst", seed=3)
+    done = replay("export", location, here, "--to", "parquet", "-o", tmp_path / "tables", "--json")
+    assert done.code == 0 and done.json()["frames"] == 8
+    done = replay("export", location, here, "--to", "imagefolder", "-o", tmp_path / "set", "--json")
+    assert done.code == 0 and done.json()["images"] == 8 and len(list((tmp_path / "set").rglob("*.png"))) == 8
+    missing = replay("export", f"{location}-not", "--to", "coco", "-o", tmp_path / "none")
+    assert missing.code == 2 and not (tmp_path / "none").exists()
+    assert_one_sentence(missing.err)
+
+
 @pytest.mark.soak
 def test_show_of_200_mb_moves_less_than_one(
     s3: Any, bucket: str, proxy: FaultyProxy, tmp_path: Path, replay: Run

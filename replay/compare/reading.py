@@ -1,4 +1,4 @@
-"""What an answer decides, in the form that probes compare: a class, boxes or a mask, and how sure it is."""
+"""What an answer decides: a class, boxes or a mask, and how sure it is; and how much two decisions have in common."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recorder.bundle.values import TensorValue, tensors_of
-from replay.compare.boxes import box_groups, match_boxes
+from recorder.bundle.values import tensors_of
+from replay.compare.boxes import LEAST_SCORE, SAME_OBJECT_IOU, Boxes, box_groups, boxes_of, match_boxes
 from replay.compare.comparison import Answer
-from replay.compare.decision import classify
-from replay.compare.layout import Array, logical_bits, real_values
+from replay.compare.layout import Array, real_tensor
+from replay.compare.scores import class_map, classify
 
-__all__ = ["Reading", "agreement", "read_answer", "same"]
-
-#: Boxes with a lower score are no decision; the usual operating point of detectors' demos.
-SCORE_AT_LEAST = 0.5
-
-#: Two boxes of one class that overlap by this much are the same object (PASCAL VOC's criterion).
-_SAME_OBJECT_IOU = 0.5
+__all__ = ["Reading", "agreement", "read_answer", "reading_of_boxes", "same"]
 
 #: At least this share of boxes (F1) or mask (mean IoU) has to agree for the decision to be called the same.
 SAME_SHARE = 0.8
@@ -34,10 +28,14 @@ class Reading:
     confidence: float | None  #: 0 to 1; of boxes the best score
     winner: int | None = None  #: the class, of classification
     probabilities: Array | None = None  #: (classes)
-    boxes: Array | None = None  #: (N, 4)
-    scores: Array | None = None  #: (N)
-    labels: Array | None = None  #: (N)
+    found: Boxes | None = None  #: of detection, however sure
     mask: Array | None = None  #: (H, W), the class of each pixel
+    sureness: Array | None = None  #: (H, W), the probability of that class
+
+    @property
+    def boxes(self) -> Boxes | None:
+        """Those that are sure enough to be a decision."""
+        return None if self.found is None else self.found.above(LEAST_SCORE)
 
     def sureness_of(self, other: Reading) -> float | None:
         """How sure this answer is of the other one's decision."""
@@ -47,7 +45,7 @@ class Reading:
 
 
 def read_answer(answer: Answer | None, row: int | None, task: str | None = None) -> Reading | None:
-    """Read one frame's decision; None where the answer has none that probes know.
+    """Read one frame's decision; None where the answer has none that is known here.
 
     Args:
         answer: of a model or a pipeline.
@@ -57,16 +55,16 @@ def read_answer(answer: Answer | None, row: int | None, task: str | None = None)
     if answer is None or answer.value is None:
         return None
     item = row or 0
-    groups = list(box_groups(answer.value, ""))
-    if groups and task in (None, "detection"):
-        return _boxes(answer, groups[item if item < len(groups) else 0][1])
+    if task in (None, "detection") and any(box_groups(answer.value, "")):
+        boxes = boxes_of(answer, row)
+        return None if boxes is None else reading_of_boxes(boxes)
     for path, tensor in tensors_of(answer.value):
         if "float" not in tensor.dtype or math.prod(tensor.shape) == 0:
             continue
         if len(tensor.shape) == 4 and task in (None, "segmentation"):
-            return _mask(_array(answer, path, tensor)[min(item, tensor.shape[0] - 1)])
+            return _mask(real_tensor(answer.tensors[path], tensor)[min(item, tensor.shape[0] - 1)])
         if len(tensor.shape) in (1, 2) and task in (None, "classification") and tensor.shape[-1] >= 1:
-            rows = np.atleast_2d(_array(answer, path, tensor))
+            rows = np.atleast_2d(real_tensor(answer.tensors[path], tensor))
             return _class(rows[min(item, len(rows) - 1)])
     return None
 
@@ -87,22 +85,17 @@ def agreement(a: Reading, b: Reading) -> float:
             for each in classes
         ]
         return float(np.mean(overlaps))
-    if a.boxes is not None and b.boxes is not None:
-        if not len(a.boxes) and not len(b.boxes):
+    x, y = a.boxes, b.boxes
+    if x is not None and y is not None:
+        if not len(x) and not len(y):
             return 1.0
-        assert a.scores is not None and a.labels is not None and b.labels is not None  # noqa: S101 - they go together
-        pairs = match_boxes(a.boxes, a.scores, a.labels, b.boxes, b.labels, _SAME_OBJECT_IOU)
-        return 2 * len(pairs) / (len(a.boxes) + len(b.boxes))
+        return 2 * len(match_boxes(x, y, SAME_OBJECT_IOU)) / (len(x) + len(y))
     return 0.0
 
 
 def same(a: Reading, b: Reading | None) -> bool:
     """Whether two answers decide alike."""
     return b is not None and agreement(a, b) >= (1.0 if a.winner is not None else SAME_SHARE)
-
-
-def _array(answer: Answer, path: str, tensor: TensorValue) -> Array:
-    return real_values(logical_bits(answer.tensors[path], tensor.dtype, tensor.shape, tensor.strides), tensor.dtype)
 
 
 def _class(row: Array) -> Reading | None:
@@ -129,31 +122,24 @@ def _class(row: Array) -> Reading | None:
 
 
 def _mask(scores: Array) -> Reading:
+    mask = class_map(scores, scores).astype(np.int64)
     scores = np.where(np.isnan(scores), -np.inf, scores)
     if scores.shape[0] == 1:
         inside = bool(np.all((scores >= 0) & (scores <= 1)))
         p = scores[0] if inside else 1 / (1 + np.exp(-np.clip(scores[0], -500, 500)))
-        mask, sure = (p >= 0.5).astype(np.int64), np.maximum(p, 1 - p)
+        sure = np.maximum(p, 1 - p)
     else:
-        mask = scores.argmax(axis=0)
-        peak = np.exp(scores - scores.max(axis=0, keepdims=True))
-        sure = peak.max(axis=0) / peak.sum(axis=0)
+        with np.errstate(all="ignore"):  # of infinite scores nothing is known
+            peak = np.exp(scores - scores.max(axis=0, keepdims=True))
+            sure = peak.max(axis=0) / peak.sum(axis=0)
     classes, counts = np.unique(mask, return_counts=True)
     parts = sorted(zip(counts.tolist(), classes.tolist(), strict=True), reverse=True)[:3]
     label = ", ".join(f"class {each} {count / mask.size:.0%}" for count, each in parts)
-    return Reading(task="segmentation", label=label, confidence=float(sure.mean()), mask=mask)
+    return Reading(task="segmentation", label=label, confidence=float(sure.mean()), mask=mask, sureness=sure)
 
 
-def _boxes(answer: Answer, parts: dict[str, str]) -> Reading | None:
-    tensors = dict(tensors_of(answer.value))
-    arrays = {name: _array(answer, where, tensors[where]) for name, where in parts.items()}
-    boxes, scores = arrays["boxes"], arrays["scores"]
-    labels = arrays.get("labels", np.zeros(len(boxes)))
-    if not len(boxes) == len(scores) == len(labels):
-        return None
-    kept = scores >= SCORE_AT_LEAST
-    best = float(scores.max()) if scores.size else None
-    label = f"{int(kept.sum())} box{'' if kept.sum() == 1 else 'es'}"
-    return Reading(
-        task="detection", label=label, confidence=best, boxes=boxes[kept], scores=scores[kept], labels=labels[kept]
-    )
+def reading_of_boxes(found: Boxes) -> Reading:
+    """The decision that boxes are, with all of them."""
+    count = len(found.above(LEAST_SCORE))
+    best = float(found.scores.max()) if len(found) else None
+    return Reading(task="detection", label=f"{count} box{'' if count == 1 else 'es'}", confidence=best, found=found)

@@ -1,0 +1,42 @@
+"""Commands of `replay` as a user starts them, timed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Ran", "run_replay"]
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that ended well."""
+
+    seconds: float  #: of wall time, from start to end
+    out: str
+
+
+def run_replay(*words: str) -> Ran:
+    """Run ``replay WORDS`` with the examples in reach.
+
+    Raises:
+        RuntimeError: it ended with another exit code than 0; the message holds what it said.
+    """
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "replay", *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.monotonic() - began
+    if done.returncode:
+        raise RuntimeError(f"replay {words[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return Ran(seconds, done.stdout)
