@@ -101,6 +101,8 @@ def add(
         except OSError as error:
             raise BundleUnavailable(f"{folder} cannot be written: {error.strerror}; name another directory") from error
     case = added.case
+    if bundle.endswith(".age"):
+        print_note(f"The incident is encrypted, {added.path} is not: keep it where its pictures may be seen.")
     if as_json:
         print_json(
             {
