@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
+from replay.commands.options import (
+    bundle_argument,
+    json_option,
+    model_options,
+    open_bundle,
+    parse_frame_ids,
+    save_beside,
+    save_option,
+)
 from replay.commands.types import Device
 from replay.opening import place_of
 from replay.show.terminal import counting, print_heading, print_json, print_line, print_wrapped, styled
@@ -43,6 +51,7 @@ __all__ = ["bisect"]
     metavar="SECONDS",
     help="Longest time for the search.",
 )
+@save_option
 @json_option
 @click.pass_context
 def bisect(
@@ -56,6 +65,7 @@ def bisect(
     library: str | None,
     budget: float,
     timeout: float | None,
+    save: bool,
     as_json: bool,
 ) -> None:
     """Restore the recorded settings one at a time and find the fewest that explain the recorded bits.
@@ -101,8 +111,14 @@ def bisect(
                 progress=count,
             )
             found = bisect_bundle(opened, options)
+            bundle_id = opened.id
         except ConfigInvalid as error:
             raise click.UsageError(inert(error, 600)) from error
+    if save:
+        from replay.findings import bisected
+        from replay.result import save_findings
+
+        save_beside(bundle, lambda path: save_findings(bisected(findings(found)), bundle_id, path))
     if as_json:
         print_json(findings(found))
     else:

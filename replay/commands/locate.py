@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from recorder.bundle.errors import BundleUnavailable
-from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
+from replay.commands.options import (
+    bundle_argument,
+    json_option,
+    model_options,
+    open_bundle,
+    parse_frame_ids,
+    save_beside,
+    save_option,
+)
 from replay.commands.types import Device, Factory
 from replay.opening import place_of
 from replay.show.terminal import (
@@ -74,6 +82,7 @@ _TREES_SHOWN = 3
 @model_options
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a plot, SVG.")
 @click.option("--all", "everything", is_flag=True, help="Open the parts of the tree in which nothing differs, too.")
+@save_option
 @json_option
 @click.pass_context
 def locate(
@@ -92,6 +101,7 @@ def locate(
     timeout: float | None,
     plot: Path | None,
     everything: bool,
+    save: bool,
     as_json: bool,
 ) -> None:
     """Say where a replay first differs: the layer whose output differs while its inputs are the same.
@@ -103,7 +113,7 @@ def locate(
     Example:
 
     \b
-        replay locate incidents/…bundle.zst --against portable
+        replay locate incidents/…bundle.zst --against portable --save
         replay locate incidents/…bundle.zst --with torch==2.12.0
         replay locate incidents/…bundle.zst --model app:model_v1 \\
             --against-model app:model_v2 --plot where.svg
@@ -136,6 +146,11 @@ def locate(
             raise click.UsageError(inert(error, 600)) from error
     if plot is not None:
         _write_plot(result, plot)
+    if save:
+        from replay.findings import located
+        from replay.result import save_findings
+
+        save_beside(bundle, lambda path: save_findings(located(result.form()), result.bundle, path))
     if as_json:
         print_json(result.form())
     else:

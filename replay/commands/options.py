@@ -27,6 +27,8 @@ __all__ = [
     "opening_options",
     "parse_frame_ids",
     "parse_since",
+    "save_beside",
+    "save_option",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -128,6 +130,28 @@ def model_options(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
+
+
+def save_option(command: Command) -> Command:
+    """Add --save."""
+    return click.option("--save", is_flag=True, help="Write the result to BUNDLE.replay.json.")(command)
+
+
+def save_beside(bundle: str, write: Callable[[Path], None]) -> None:
+    """Write what was found to the file beside a bundle; of one in a bucket, here under its own name.
+
+    Raises:
+        BundleUnavailable: the directory cannot be written.
+    """
+    from recorder.bundle.errors import BundleUnavailable
+    from replay.opening import local_name
+    from replay.result import result_path
+
+    path = result_path(local_name(bundle))
+    try:
+        write(path)
+    except OSError as error:
+        raise BundleUnavailable(f"the result cannot be written to {path}: {error.strerror}") from error
 
 
 def open_bundle(location: str) -> Bundle:

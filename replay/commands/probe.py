@@ -9,7 +9,15 @@ import click
 
 from recorder.bundle.errors import BundleError, BundleUnavailable
 from replay.cli import ExitCode
-from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
+from replay.commands.options import (
+    bundle_argument,
+    json_option,
+    model_options,
+    open_bundle,
+    parse_frame_ids,
+    save_beside,
+    save_option,
+)
 from replay.opening import place_of
 from replay.show.terminal import counting, print_json, print_line, print_note, print_wrapped, styled
 from replay.show.text import id_ranges, inert
@@ -55,6 +63,7 @@ __all__ = ["probe"]
 @click.option("--pipeline", metavar="pkg.mod:predict", help="Probe this from the raw picture, instead of the model.")
 @click.option("-o", "--output", metavar="FILE", help="Write a page with the pictures and curves.")
 @model_options
+@save_option
 @json_option
 @click.pass_context
 def probe(
@@ -76,6 +85,7 @@ def probe(
     model_dir: str | None,
     models: str | None,
     timeout: float | None,
+    save: bool,
     as_json: bool,
 ) -> None:
     """Change what the model sees in the recorded frames, and say what its decisions rest on.
@@ -133,6 +143,7 @@ def probe(
             raise BundleError(inert(cannot, 600)) from cannot
         except (ConfigInvalid, ValueError) as error:
             raise click.UsageError(inert(error, 600)) from error
+        bundle_id = opened.id
         if page is not None:
             from replay.probe.page import page as rendered
 
@@ -140,6 +151,12 @@ def probe(
                 page.write_text(rendered(opened, probed, Path(bundle).name), "utf-8")
             except OSError as error:
                 raise BundleUnavailable(f"{page} cannot be written: {error.strerror}; name another file") from error
+    if save:
+        from replay.findings import probed as kept
+        from replay.result import save_findings
+
+        found = kept([to_json(finding) for finding in probed.findings], probed.task, probed.frames)
+        save_beside(bundle, lambda path: save_findings(found, bundle_id, path))
     if as_json:
         print_json([to_json(finding) for finding in probed.findings])
     else:

@@ -121,9 +121,10 @@ def _serve(sink: str, host: str, port: int, as_json: bool) -> None:
 
 def _result(bundle: str, bundle_id: str) -> tuple[dict[str, Any] | None, str]:
     """Return the saved result of a bundle's replay, or why one that is there is not used."""
+    from replay.opening import local_name
     from replay.result import read_result, result_path
 
-    path = result_path(bundle)
+    path = result_path(local_name(bundle))
     if not path.exists():
         return None, ""
     try:

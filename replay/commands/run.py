@@ -6,10 +6,17 @@ from collections import Counter
 
 import click
 
-from recorder.bundle.errors import BundleUnavailable
-from replay.commands.options import bundle_argument, json_option, model_options, open_bundle, parse_frame_ids
+from replay.commands.options import (
+    bundle_argument,
+    json_option,
+    model_options,
+    open_bundle,
+    parse_frame_ids,
+    save_beside,
+    save_option,
+)
 from replay.commands.types import Device, Factory
-from replay.opening import local_name, place_of
+from replay.opening import place_of
 from replay.show.terminal import counting, print_json, print_line, print_wrapped, styled
 from replay.show.text import id_ranges, inert
 from replay.verdict import Difference, FrameVerdict, Level, ReplayResult, WhatIf
@@ -95,7 +102,7 @@ _OUTCOME_COLOURS = {"fixed": "green", "newly wrong": "red", "still wrong": "red"
     show_default=True,
     help="Metadata key that holds the right answer, to say what a change fixes.",
 )
-@click.option("--save", is_flag=True, help="Write the result to BUNDLE.replay.json.")
+@save_option
 @json_option
 @click.pass_context
 def run(
@@ -133,7 +140,7 @@ def run(
         replay run incidents/…bundle.zst --pipeline service:predict --model-dir .
         replay run incidents/…bundle.zst --weights retrained.safetensors
     """
-    from replay.result import result_path, result_to_json, save_result
+    from replay.result import result_to_json, save_result
 
     with open_bundle(bundle) as opened, counting("replaying") as count:
         from replay.load import ConfigInvalid
@@ -175,11 +182,7 @@ def run(
     else:
         print_result(result)
     if save:
-        path = result_path(local_name(bundle))
-        try:
-            save_result(data, path)
-        except OSError as error:
-            raise BundleUnavailable(f"the result cannot be written to {path}: {error.strerror}") from error
+        save_beside(bundle, lambda path: save_result(data, path))
     context.exit(_INTERRUPTED if result.interrupted else result.exit_code)
 
 

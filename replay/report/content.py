@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,12 +15,12 @@ from replay.diff.files import compare_bundles
 from replay.diff.finding import Finding, changed
 from replay.report.drawings import Drawing, drawing
 from replay.report.pictures import Picture, picture
-from replay.report.plots import Plot, plot, time_plot
+from replay.report.plots import Plot, time_plot
 from replay.show.answers import short_answers
 from replay.show.history import series
 from replay.show.text import duration, inert
 
-__all__ = ["MAX_FRAMES", "Moment", "Shown", "frames_shown", "history_plots", "moment", "signal_plots", "what_changed"]
+__all__ = ["MAX_FRAMES", "Moment", "Shown", "frames_shown", "history_plots", "moment", "what_changed"]
 
 #: Frames on a page, those about the trigger: more are no timeline one can look at.
 MAX_FRAMES = 160
@@ -33,8 +32,7 @@ _PICTURE_BYTES = 120_000
 _THUMBNAIL_BYTES = 4_000
 _THUMBNAIL_SIDE = 96
 
-#: Signals of the track that stand under the frames, and over the whole history, where there are such.
-_SIGNALS = ("luminance", "contrast", "sharpness_x", "difference", "detections")
+#: Signals of the track that stand over the whole history, where there are such.
 _HISTORY = ("luminance", "sharpness_x", "difference", "confidence", "latency")
 
 
@@ -165,31 +163,6 @@ def moment(manifest: Manifest, shown: Sequence[Shown]) -> Moment:
         )
     good = next((shown[index] for index in own if index < begin and not shown[index].is_bad), None)
     return Moment(last_good=good, first_bad=shown[begin], onset=sentence)
-
-
-def signal_plots(manifest: Manifest, tables: Sequence[TrackTable], shown: Sequence[Shown]) -> list[Plot]:
-    """Return what stands under the filmstrip: confidence and latency of each frame, then the track's signals."""
-    ids = [each.frame.id for each in shown]
-    first = manifest.incident.triggers[0] if manifest.incident.triggers else None
-    confidence = first.threshold if first is not None and first.kind == "low_confidence" else None
-    latency = first.threshold if first is not None and first.kind == "latency" else None
-    plots = [
-        plot("confidence", "", [each.drawing.confidence for each in shown], ids, _finite(confidence)),
-        plot("latency", "s", [each.frame.latency_seconds for each in shown], ids, _finite(latency)),
-    ]
-    units = {signal.name: signal.unit for signal in manifest.track.signals} if manifest.track is not None else {}
-    rows = [table for table in tables if not table.level.seconds]
-    for name in _SIGNALS:
-        numbers: dict[int, float] = {}
-        for table in rows:
-            if name in table.columns:
-                numbers.update(zip(map(int, table.columns["frame"]), map(float, table.columns[name]), strict=True))
-        plots.append(plot(name, inert(units.get(name, ""), 20), [numbers.get(each) for each in ids], ids))
-    return [each for each in plots if each is not None]
-
-
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and math.isfinite(number) else None
 
 
 def history_plots(manifest: Manifest, tables: Sequence[TrackTable]) -> list[Plot]:

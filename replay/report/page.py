@@ -17,6 +17,8 @@ from recorder.bundle.custody import custody
 from recorder.bundle.manifest import Manifest
 from recorder.bundle.reader import Bundle
 from replay.report import content, plots
+from replay.report.findings import found
+from replay.report.lanes import timeline
 from replay.show.cause import cause_details, cause_headline
 from replay.show.provenance import signed_sentences
 from replay.show.story import headline, tell
@@ -74,7 +76,9 @@ def page(
         trigger=manifest.incident.triggers[0] if manifest.incident.triggers else None,
         triggers=len(manifest.incident.triggers),
         result=result,
+        replayed=bool(result and result["verdict"]),
         result_problem=result_problem,
+        found=found(result),
         verdicts=_counts(result),
         layers=_layers(result),
         moment=moment,
@@ -85,7 +89,7 @@ def page(
         cause_details=cause_details(manifest.incident.cause, inert),
         changes=content.what_changed(manifest, against),
         against=against is not None,
-        signals=content.signal_plots(manifest, tables, shown),
+        timeline=timeline(manifest, tables, shown),
         history=content.history_plots(manifest, tables),
         column=plots.COLUMN,
         plot_height=plots.HEIGHT,

@@ -37,7 +37,14 @@ class Plot:
 
 
 def plot(
-    name: str, unit: str, numbers: Sequence[float | None], ids: Sequence[int], threshold: float | None = None
+    name: str,
+    unit: str,
+    numbers: Sequence[float | None],
+    ids: Sequence[int],
+    threshold: float | None = None,
+    *,
+    places: Sequence[int] | None = None,
+    columns: int | None = None,
 ) -> Plot | None:
     """Draw a number per frame; None where there is none at all.
 
@@ -47,6 +54,8 @@ def plot(
         numbers: in the order of the frames; None or not finite where a frame has none.
         ids: of the frames.
         threshold: drawn as a line across, when there is one.
+        places: the column of each frame; None: one after the other.
+        columns: of the drawing; None: as many as there are frames.
     """
     points = [
         (index, float(number)) for index, number in enumerate(numbers) if number is not None and math.isfinite(number)
@@ -54,10 +63,11 @@ def plot(
     if not points:
         return None
     scale = _Scale([number for _, number in points], threshold)
-    dots = tuple((index, (index + 0.5) * COLUMN, scale(number)) for index, number in points)
+    places = range(len(numbers)) if places is None else places
+    dots = tuple((index, (places[index] + 0.5) * COLUMN, scale(number)) for index, number in points)
     parts, last = [], -2
     for index, x, y in dots:
-        parts.append(f"{'L' if index == last + 1 else 'M'}{x:.4g} {y:.4g}")
+        parts.append(f"{'L' if index == last + 1 else 'M'}{x:g} {y:.4g}")
         last = index
     least, most = (choose(points, key=lambda point: point[1]) for choose in (min, max))
     unit_said = f" {unit}" if unit else ""
@@ -68,7 +78,13 @@ def plot(
     )
     height = None if threshold is None else scale(threshold)
     return Plot(
-        name=name, unit=unit, columns=len(numbers), line=" ".join(parts), dots=dots, threshold=height, summary=summary
+        name=name,
+        unit=unit,
+        columns=len(numbers) if columns is None else columns,
+        line=" ".join(parts),
+        dots=dots,
+        threshold=height,
+        summary=summary,
     )
 
 

@@ -53,6 +53,8 @@ def saved_verdict(location: str, bundle_id: str) -> Verdict:
         return Verdict(line=none, problem=f"{path.name} is not a valid replay result and was left out; save a new one")
     if result["bundle"] != bundle_id:
         return Verdict(line=none, problem=f"{path.name} is of another bundle and was left out; save a new one")
+    if result["verdict"] is None:  # findings of locate, bisect or probe alone
+        return Verdict(line=none)
     return Verdict(line=_verdict_line(result), level=result["verdict"])
 
 

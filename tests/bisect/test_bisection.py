@@ -14,6 +14,7 @@ from replay.bisect.bisection import Bisection, BisectOptions, Outcome, bisect_bu
 from replay.bisect.findings import exit_code, findings
 from replay.bisect.library import LibraryUnavailable, installed, is_requirement
 from replay.load import UserConfig
+from replay.result import read_result, result_path
 from replay.session import Session
 from tests.bisect.wheels import wheels  # noqa: F401 - a fixture
 from tests.cli.conftest import replay  # noqa: F401 - a fixture
@@ -46,8 +47,9 @@ def test_a_planted_flag_is_named_and_verified_both_ways(recording: Recording, re
         path = recording.write()
     finally:
         torch._C._set_mkldnn_enabled(True)
-    ended = replay("bisect", path, "--model", f"{MODELS}:classifier", "--json")
+    ended = replay("bisect", path, "--model", f"{MODELS}:classifier", "--save", "--json")
     assert ended.code == 0, ended.err
+    assert read_result(result_path(str(path)))["findings"]["bisect"]["findings"] == json.loads(ended.out)
     rows = {row["name"]: row for row in json.loads(ended.out)}
     assert all(set(row) == {"name", "passed", "evidence"} for row in rows.values())
     whole = rows["explained"]["evidence"]

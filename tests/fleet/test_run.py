@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pyarrow.parquet
@@ -134,25 +135,26 @@ def test_wrong_arguments_get_one_sentence(sink: Path, tmp_path: Path, replay: Ru
     assert done.code == 2 and says in done.err and "Traceback" not in done.err
 
 
-@pytest.mark.soak
-def test_a_ray_cluster_of_two_workers_says_the_same(sink: Path, tmp_path: Path, replay: Run) -> None:
+def test_a_ray_cluster_of_two_workers_says_the_same(sink: Path, tmp_path: Path) -> None:
     """In a process of its own: what Ray leaves in one is not ours to clean up."""
-    words = [
-        "fleet",
-        "run",
-        str(sink),
-        "--model",
-        FIXED,
-        "--engine",
-        "ray",
-        "--jobs",
-        "2",
-        "-o",
-        str(tmp_path),
-        "--json",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "RAY_USAGE_STATS_ENABLED": "0"}
-    command = [sys.executable, "-m", "replay", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    words = ["fleet", "run", sink, "--model", FIXED, "--engine", "ray", "--jobs", "2", "-o", tmp_path, "--json"]
+    with tempfile.TemporaryDirectory(prefix="ray-") as scratch:  # its sockets want a short path
+        ours = {"PYTHONPATH": str(Path(__file__).parents[2]), "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": scratch}
+        done = subprocess.run(
+            [sys.executable, "-m", "replay", *map(str, words)],
+            env=os.environ | ours,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
     assert done.returncode == 3, done.stderr
     assert json.loads(done.stdout)["outcomes"] == {"fixed": 1, "still right": 2, "unreadable": 1}
+
+
+def test_without_ray_the_remedy_is_named(
+    sink: Path, tmp_path: Path, replay: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = replay("fleet", "run", str(sink), "--engine", "ray", "-o", str(tmp_path))
+    assert done.code == 3 and "vision-flight-recorder[fleet]" in done.err and len(done.err.strip().splitlines()) == 1

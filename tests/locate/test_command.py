@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from replay.result import read_result, result_path
 from replay.show.text import cells
 from tests.bisect.wheels import wheels  # noqa: F401 - a fixture
 from tests.cli.conftest import Run, assert_one_sentence, replay  # noqa: F401 - a fixture
@@ -31,7 +32,9 @@ def test_a_tree_of_eighty_columns_marks_the_root(recording: Any, replay: Run) ->
     assert ended.code == 1, ended.err
     assert all(cells(line) <= 80 for line in ended.out.splitlines())
     assert [line.split()[1] for line in ended.out.splitlines() if line.startswith(">")] == ["the", "mul.Tensor"]
-    data = replay("locate", path, *sides, "--json").json()
+    data = replay("locate", path, *sides, "--save", "--json").json()
+    [saved] = read_result(result_path(str(path)))["findings"]["locate"]
+    assert saved["calls"][0]["first_difference"] == data["calls"][0]["first_difference"]
     assert data["exit_code"] == 1 and data["other"].endswith("scaled_operations")
     found = data["calls"][0]["first_difference"]
     assert (found["path"], found["operator"], found["before"]) == ("", "aten.mul.Tensor", "second")

@@ -16,6 +16,7 @@ from replay.probe.calibration import Sure, calibration
 from replay.probe.finding import Finding
 from replay.probe.probing import ProbeOptions, probe_bundle
 from replay.probe.subject import CannotProbe
+from replay.result import read_result, result_path
 
 Incident = Callable[[str], Path]
 WHERE = ("object-hidden", "background", "occlusion")
@@ -108,7 +109,9 @@ def test_the_command_prints_findings_writes_a_page_and_ends_with_one_where_a_pro
     assert max(map(len, done.stdout.replace(str(page), "").splitlines())) <= 80
     text = page.read_text("utf-8")
     assert "<script" not in text and "default-src &#39;none&#39;" in text and text.count("<img") == 1
-    found = json.loads(CliRunner().invoke(cli, ["probe", path, "--only", "background", "--json"]).stdout)
+    found = json.loads(CliRunner().invoke(cli, ["probe", path, "--only", "background", "--save", "--json"]).stdout)
+    [saved] = read_result(result_path(path))["findings"]["probe"]
+    assert (saved["name"], saved["passed"], saved["evidence"]) == ("background", False, found[0]["evidence"])
     assert [set(each) >= {"name", "passed", "evidence"} for each in found] == [True]
 
 

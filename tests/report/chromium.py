@@ -20,6 +20,9 @@ __all__ = ["Chromium", "Page"]
 
 _ANSWER_SECONDS = 60.0
 
+#: Keys that the browser itself acts on are known to it by number.
+_CODES = {"Tab": 9, "Enter": 13}
+
 
 class Chromium:
     """A browser process with a profile of its own; both are gone afterwards."""
@@ -107,7 +110,7 @@ class Page:
 
     def __init__(
         self, browser: Chromium, place: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False,
-        script: bool = True, calm: bool = True, fragment: str = "",
+        script: bool = True, calm: bool = True, fragment: str = "", media: str = "",
     ) -> None:  # fmt: skip
         self._browser = browser
         browser.events.clear()
@@ -117,7 +120,9 @@ class Page:
             self.send(f"{domain}.enable")
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         features = [("prefers-color-scheme", "dark" if dark else "light"), ("prefers-reduced-motion", "reduce" * calm)]
-        self.send("Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in features])
+        emulated = [{"name": name, "value": value} for name, value in features]
+        self.send("Emulation.setEmulatedMedia", media=media, features=emulated)
+        self._script = script
         self.send("Emulation.setScriptExecutionDisabled", value=not script)
         self.send("Page.navigate", url=(place if isinstance(place, str) else place.as_uri()) + fragment)
         browser.wait_for("Page.loadEventFired")
@@ -127,8 +132,12 @@ class Page:
         return self._browser.send(method, self._session, **parameters)
 
     def value(self, expression: str) -> Any:
-        """Evaluate JavaScript in the page."""
+        """Evaluate JavaScript in the page; where its own is switched off, that stays so."""
+        if not self._script:
+            self.send("Emulation.setScriptExecutionDisabled", value=False)
         result = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if not self._script:
+            self.send("Emulation.setScriptExecutionDisabled", value=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
@@ -141,8 +150,11 @@ class Page:
 
     def key(self, key: str) -> None:
         """Press and release a key."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+        more: dict[str, Any] = {"windowsVirtualKeyCode": _CODES[key]} if key in _CODES else {}
+        if key == "Enter":
+            more["text"] = "\r"  # what a control is operated by
+        for kind in ("keyDown" if key == "Enter" else "rawKeyDown", "keyUp"):
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, **more)
 
     def complaints(self) -> list[str]:
         """Everything the console, the policy or an exception said."""

@@ -11,7 +11,9 @@ from click.testing import CliRunner
 from replay.cli import cli
 from tests.attacks.bundles import attack_bundle
 from tests.bundles import small_bundle
+from tests.golden.regenerate import FOLDER
 from tests.report.chromium import Chromium
+from tests.report.findings import save_everything, with_streams
 
 Make = Callable[..., Path]
 
@@ -54,3 +56,11 @@ def attacked(make: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("attack") / "bundle.zst"
     path.write_bytes(attack_bundle("strings-in-everything"))
     return make(path)
+
+
+@pytest.fixture(scope="session")
+def whole(make: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page with everything: three streams, a cause, what was found, and a bundle to compare with."""
+    path = with_streams(tmp_path_factory.mktemp("whole"))
+    save_everything(path)
+    return make(path, "--against", FOLDER / "1.0-batch.zst")

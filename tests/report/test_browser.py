@@ -2,54 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
-import pytest
-
+from tests.report.audit import shown
 from tests.report.chromium import Chromium, Page
-
-SHOTS: dict[str, dict[str, Any]] = {
-    "light": {}, "dark": {"dark": True}, "narrow": {"width": 400}, "no-script": {"script": False},
-}  # fmt: skip
-
-
-def _folder(tmp_path: Path) -> Path:
-    """Screenshots stay where REPORT_SCREENSHOTS says, for people to look at."""
-    folder = Path(os.environ.get("REPORT_SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.mark.parametrize("look", SHOTS)
-@pytest.mark.parametrize("which", ["page", "attacked"])
-def test_it_shows_and_stays_silent(
-    which: str, look: str, browser: Chromium, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    """No error in the console, no request, nothing wider than the screen, one frame in the viewer."""
-    tab = Page(browser, request.getfixturevalue(which), **SHOTS[look])
-    shot = _folder(tmp_path) / f"{which}-{look}.png"
-    tab.screenshot(shot)
-    assert shot.stat().st_size > 10_000
-    assert tab.complaints() == []
-    assert tab.requests() == []
-    if look != "no-script":
-        assert tab.value("document.documentElement.scrollWidth <= innerWidth")
-        assert tab.value("[...document.querySelectorAll('.frame')].filter(e => e.offsetHeight).length") == 1
-        took = tab.value("performance.getEntriesByType('navigation')[0].loadEventEnd")
-        size = request.getfixturevalue(which).stat().st_size
-        print(f"{which}, {look}: {size / 1e6:.2f} MB, loaded in {took:.0f} ms")
-    tab.close()
-
-
-def test_it_prints(page: Path, browser: Chromium, tmp_path: Path) -> None:
-    """As a PDF of a few pages."""
-    tab = Page(browser, page)
-    printed = _folder(tmp_path) / "printed.pdf"
-    tab.pdf(printed)
-    assert printed.read_bytes().startswith(b"%PDF-")
-    tab.close()
+from tests.report.test_looks import folder
 
 
 def test_keys_step_through_the_frames(page: Path, browser: Chromium) -> None:
@@ -97,7 +54,7 @@ def test_the_comparator_swipes_and_blinks(page: Path, browser: Chromium, tmp_pat
         "(() => { const s = document.querySelector('#swiper'); s.value = 25; s.dispatchEvent(new Event('input')) })()"
     )
     assert "25%" in tab.value("getComputedStyle(document.querySelector('.pair .bad')).clipPath")
-    tab.screenshot(_folder(tmp_path) / "swipe.png", whole=False)
+    tab.screenshot(folder(tmp_path) / "swipe.png", whole=False)
     bad = "getComputedStyle(document.querySelector('.pair .bad')).visibility"
     tab.value(press.format("blink"))
     assert tab.value(bad) == "visible"
@@ -122,27 +79,70 @@ def test_without_script_a_link_of_the_strip_shows_its_frame(page: Path, browser:
     tab.close()
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_text_stands_out_from_its_ground(dark: bool, page: Path, browser: Chromium) -> None:
-    """WCAG AA asks for 4.5 to 1, of every colour that text has."""
-    tab = Page(browser, page, dark=dark)
-    ratios = tab.value(
-        """(() => {
-          const style = getComputedStyle(document.documentElement);
-          const light = (name) => {
-            const hex = style.getPropertyValue(name).trim().slice(1);
-            const [r, g, b] = [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255)
-              .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-          };
-          const pairs = [];
-          for (const ground of ["--ground", "--card"])
-            for (const ink of ["--ink", "--soft", "--bad", "--good", "--unsure"]) {
-              const [a, b] = [light(ground), light(ink)];
-              pairs.push((Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
-            }
-          return pairs;
-        })()"""
+def test_keys_change_the_lane_at_the_same_moment(whole: Path, browser: Chromium) -> None:
+    """Up and down with the filmstrip in focus; where a lane has no frame at that moment, the nearest one."""
+    tab = Page(browser, whole)
+    now = (
+        "(() => { const a = document.querySelector('.strip .current'), c = a.parentElement; return "
+        "[a.closest('.lane').getAttribute('aria-label'), [...c.parentElement.children].indexOf(c), a.dataset.id] })()"
     )
-    assert min(ratios) >= 4.5
+    tab.key("ArrowDown")
+    begin = tab.value(now)
+    assert begin[0] == "Stream line-3"  # elsewhere this key scrolls the page
+    tab.value("document.querySelector('#tracks').focus()")
+    tab.key("ArrowDown")
+    assert tab.value(now)[:2] == ["Stream line-1", begin[1]]
+    tab.key("ArrowDown")
+    lane, column, _ = tab.value(now)
+    assert lane.startswith("Stream line-2")
+    assert abs(column - begin[1]) <= 1
+    tab.key("Home")
+    first = tab.value(now)
+    tab.key("ArrowRight")
+    assert tab.value(now)[0] == lane
+    assert tab.value(now)[1] - first[1] == 2  # it sees every second moment
+    tab.key("ArrowUp")
+    tab.key("ArrowUp")
+    tab.key("ArrowUp")
+    assert tab.value(now)[0] == "Stream line-3"
+    assert tab.value("document.querySelector('.frame.current').dataset.id") == tab.value(now)[2]
+    tab.value("document.querySelector('#tracks').scrollIntoView()")
+    place = tab.value(
+        "(() => { const b = document.querySelector('.strip a[data-id=\"14\"]').getBoundingClientRect();"
+        " return [b.x + b.width / 2, b.y + b.height / 2] })()"
+    )
+    for kind in ("mousePressed", "mouseReleased"):  # the mouse takes the lane that it is over
+        tab.send("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+    assert tab.value(now)[::2] == ["Stream line-1", "14"]
+    assert tab.complaints() == []
+    tab.close()
+
+
+def test_everything_is_reached_and_operated_by_keys(whole: Path, browser: Chromium) -> None:
+    """Tab stops at every control in its order, each time to be seen; Enter opens and closes a part of the tree."""
+    tab = Page(browser, whole)
+    stop = (
+        "(() => { const e = document.activeElement, s = getComputedStyle(e), b = e.getBoundingClientRect();"
+        " if (e === document.body) return null; if (!window.stops) window.stops = []; window.stops.push(e);"
+        " return [e.tagName, s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2 && b.height > 0"
+        " && b.bottom > 0 && b.top < innerHeight] })()"
+    )
+    stops = []
+    while True:
+        tab.key("Tab")
+        if (found := tab.value(stop)) is None or len(stops) > 200:
+            break
+        stops.append(found)
+    assert all(visible for _, visible in stops), stops
+    operable = (
+        "[...document.querySelectorAll('a[href], button, input, summary, [tabindex=\"0\"]')]"
+        ".filter((e) => e.checkVisibility({visibilityProperty: true}) && e.tabIndex >= 0)"
+    )
+    assert tab.value(f"{operable}.filter((e) => !window.stops.includes(e)).map((e) => e.outerHTML.slice(0, 80))") == []
+    tab.value("document.querySelector('.layer-tree .root').closest('details').querySelector('summary').focus()")
+    assert shown(tab, ".layer-tree .root") > 0
+    tab.key("Enter")
+    assert shown(tab, ".layer-tree .root") == 0
+    tab.key("Enter")
+    assert shown(tab, ".layer-tree .root") > 0
     tab.close()
