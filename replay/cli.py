@@ -50,6 +50,7 @@ COMMANDS: dict[str, str] = {
     "model": "replay.commands.model:model",
     "bisect": "replay.commands.bisect:bisect",
     "diff": "replay.commands.diff:diff",
+    "slices": "replay.commands.slices:slices",
     "profile": "replay.commands.profile:profile",
     "diagnose": "replay.commands.profile:diagnose",
     "doctor": "replay.commands.doctor:doctor",

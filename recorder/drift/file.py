@@ -6,35 +6,59 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any, NoReturn
 
 from recorder.drift.reference import Reference
 
-__all__ = ["MAX_FILE_BYTES", "load_reference", "save_reference"]
+__all__ = ["MAX_FILE_BYTES", "load_reference", "read_document", "save_reference"]
 
-#: Of one stream with a long embedding it takes 150 kB; a reader may hold all of it in memory.
+#: Of one stream with a long embedding it takes 150 kB, of one camera 0.5 MB; a reader may hold all of it in memory.
 MAX_FILE_BYTES = 32 * 2**20
+#: Commas and brackets: 64 cameras and 256 streams, each with the names of all its signals, have half of it.
+MAX_PARTS = 2**18
 
 
-def load_reference(path: Path) -> Reference:
-    """Read a profile's reference, or a reference alone. The file may come from anyone.
+def read_document(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the JSON object of a profile or reference. The file may come from anyone.
 
     Raises:
-        ValueError: it is no such file, too large, or states what cannot be. One sentence.
+        ValueError: it is no such file, too large, holds more than any this program makes, or no JSON object. One
+            sentence.
         OSError: it cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
-            raise ValueError(f"A profile is a file of at most {MAX_FILE_BYTES} bytes.")
-        data = file.read(MAX_FILE_BYTES)
+            raise ValueError(f"a profile is a file of at most {MAX_FILE_BYTES} bytes; this is none")
+        data = file.read(MAX_FILE_BYTES + 1)
+    # Before it is parsed: an empty list of two bytes takes fifty-six in memory.
+    if sum(data.count(each) for each in (b",", b"[", b"{")) > MAX_PARTS:
+        raise ValueError(f"a profile has at most {MAX_PARTS} parts; this is none")
     try:
-        content = json.loads(data)
+        content = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise ValueError("The file is no profile: it is not JSON.") from error
-    if isinstance(content, dict) and "format" in content and content.get("reference") is None:
+        raise ValueError("the file is no profile: it is not JSON; make one with `replay profile build`") from error
+    if not isinstance(content, dict):
+        raise ValueError("the file is no profile: it is no JSON object; make one with `replay profile build`")
+    return content
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def load_reference(path: Path) -> Reference:
+    """Read a profile's reference, or a reference alone.
+
+    Raises:
+        ValueError: it is neither, or as `read_document`. One sentence.
+        OSError: it cannot be read.
+    """
+    content = read_document(path)
+    if "format" in content and content.get("reference") is None:
         raise ValueError("The profile holds no reference for drift; make it again, or set warmup_frames.")
-    return Reference.from_document(content.get("reference", content) if isinstance(content, dict) else content)
+    return Reference.from_document(content.get("reference", content))
 
 
 def save_reference(reference: Reference, path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from recorder.drift.file import MAX_FILE_BYTES
 from recorder.profile.diagnosis import Diagnosis
-from recorder.profile.file import MAX_PROFILE_BYTES
 from recorder.profile.profile import Profile
 
-__all__ = ["MAX_PROFILE_BYTES", "Diagnosis", "Profile"]
+__all__ = ["MAX_FILE_BYTES", "Diagnosis", "Profile"]

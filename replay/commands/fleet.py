@@ -13,7 +13,7 @@ import click
 
 from recorder.bundle.errors import BundleError, BundleUnavailable
 from replay.cli import ExitCode
-from replay.commands.options import identity_option, json_option, model_options, opening, parse_since
+from replay.commands.options import json_option, model_options, opening, opening_options, parse_since
 from replay.commands.types import Factory
 from replay.show.terminal import counting, print_json, print_line, print_note, print_wrapped, styled
 from replay.show.text import inert
@@ -52,7 +52,7 @@ def fleet() -> None:
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Who replays.")
 @click.option("--ray-address", metavar="ADDRESS", help="Of a Ray cluster. Default: one is started here.")
 @click.option("--parquet", is_flag=True, help="Write DIR/results.parquet too.")
-@identity_option
+@opening_options
 @json_option
 @click.pass_context
 def run(
@@ -107,7 +107,7 @@ def run(
     )
     try:
         candidate.options("incident.zst")  # what is wrong with the options is wrong for every bundle
-        key = candidate.key()
+        key = candidate.key(opening())
         results = Results(Path(output), key)
     except ValueError as error:
         raise click.UsageError(inert(error, 1200)) from error
@@ -142,12 +142,12 @@ def _engine(
 ) -> Generator[tuple[str, dict[str, Any]]]:
     from replay.fleet.engines import EngineMissing, local, on_ray
 
-    identities, jobs = opening().identities, jobs or os.cpu_count() or 1
+    jobs = jobs or os.cpu_count() or 1
     if name == "local":
-        yield from local(locations, candidate, identities, jobs)
+        yield from local(locations, candidate, opening(), jobs)
         return
     try:
-        yield from on_ray(locations, candidate, identities, jobs, address)
+        yield from on_ray(locations, candidate, opening(), jobs, address)
     except EngineMissing as missing:
         raise BundleError(str(missing)) from missing
 

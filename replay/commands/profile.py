@@ -121,7 +121,10 @@ def diagnose(context: click.Context, bundle: str, file: str, as_json: bool) -> N
         for frame in opened.manifest.frames:
             if frame.images:
                 frames.append(opened.pixels(frame.images[0]))
-    diagnosis = found.diagnose(frames, key=stream, model_digest=digest)
+    try:
+        diagnosis = found.diagnose(frames, key=stream, model_digest=digest)
+    except ValueError as error:  # parts that agree with each other, and with no frame there can be
+        raise BundleInvalid(f"{file} does not fit this program's measurements; make it again") from error
     if as_json:
         print_json({"bundle": bundle, "profile": file, "frames": len(frames), **diagnosis.document()})
     else:

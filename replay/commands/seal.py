@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from recorder.bundle.errors import BundleUnavailable
+from recorder.bundle.errors import BundleInvalid, BundleUnavailable
 from replay.commands.options import json_option
 from replay.show.terminal import print_json, print_line, print_note
 
@@ -61,6 +61,17 @@ __all__ = ["seal"]
     metavar="N",
     help="Size of such a track, in DIR.",
 )
+@click.option(
+    "--profile", metavar="FILE", help="What is normal: drift triggers compare with it, and incidents name their cause."
+)
+@click.option(
+    "--warmup-frames",
+    type=click.IntRange(min=0, max=20_000),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of a stream without a reference, learn one from its first N frames (50 at least); 0: never.",
+)
 @json_option
 @click.pass_context
 def seal(
@@ -75,6 +86,8 @@ def seal(
     encrypt_to: tuple[str, ...],
     history_seconds: float,
     track_bytes: int,
+    profile: str | None,
+    warmup_frames: int,
     as_json: bool,
 ) -> None:
     """Do what the recorder's own sealer does, for every ring in DIR that belongs to the same user.
@@ -87,11 +100,16 @@ def seal(
         replay seal --watch /rings --sink /incidents
         replay seal --watch /rings --sink /incidents --once
         replay seal --watch /rings --sink s3://incidents --sink-option service=l3
+        replay seal --watch /rings --sink /incidents --profile line-3.profile
     """
     from recorder.track.layout import MAX_TRACK_BYTES, MIN_TRACK_BYTES
 
     if not MIN_TRACK_BYTES <= track_bytes <= MAX_TRACK_BYTES:
         raise click.BadParameter(f"--track-bytes is from {MIN_TRACK_BYTES} to {MAX_TRACK_BYTES}, not {track_bytes}")
+    if 0 < warmup_frames < 50:
+        raise click.BadParameter(
+            f"--warmup-frames {warmup_frames} is too short to tell what is normal; use 50 at least"
+        )
     from recorder.privacy import load_key
     from recorder.sealer.process import serve
     from recorder.settings import SealerSettings
@@ -116,6 +134,8 @@ def seal(
         encrypt_to=_recipients(encrypt_to),
         track_bytes=track_bytes if history_seconds else 0,
         history_seconds=history_seconds,
+        profile=_profile(profile) if profile is not None else None,
+        warmup_frames=warmup_frames,
     )
     signal.signal(signal.SIGTERM, _interrupt)
     if not once:
@@ -156,6 +176,25 @@ def _sink_options(sink: str, given: tuple[str, ...]) -> dict[str, Any]:
     except SinkUnavailable as error:
         raise BundleUnavailable(str(error).rstrip(".")) from error
     return options
+
+
+def _profile(file: str) -> str:
+    """The file's absolute path, once it is seen to be a profile, or a reference alone: a sealer can only count."""
+    from recorder.drift.file import load_reference
+    from recorder.profile import Profile
+
+    path = Path(file).absolute()
+    try:
+        try:
+            Profile.load(path)
+        except ValueError as error:
+            try:
+                load_reference(path)
+            except ValueError:
+                raise BundleInvalid(f"{file}: {error}") from error
+    except OSError as error:
+        raise BundleUnavailable(f"{file} cannot be read: {error.strerror}") from error
+    return str(path)
 
 
 def _recipients(recipients: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,13 +72,15 @@ class Candidate:
             timeout_seconds=self.timeout_seconds,
         )
 
-    def key(self) -> str:
+    def key(self, opening: Opening) -> str:
         """Name the candidate by its options and the bytes of its weights: results of another are not taken for its own.
+
+        Nor are those of a run that did not ask for the same signatures.
 
         Code behind ``model`` and ``pipeline`` is named only: after changing it, begin a new directory.
 
         Raises:
-            OSError: the weights cannot be read.
+            OSError: the weights, or a file of keys, cannot be read.
         """
         plain = dataclasses.asdict(self)
         if self.weights is not None and self.weights != "own":
@@ -88,16 +89,18 @@ class Candidate:
                 while chunk := file.read(_CHUNK_BYTES):
                     digest.update(chunk)
             plain["weights"] = digest.hexdigest()
+        if opening.requires_signature:
+            plain["signed"] = [hashlib.sha256(Path(each).read_bytes()).hexdigest() for each in opening.keys]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
-def replay_one(location: str, candidate: Candidate, identities: Sequence[str] = ()) -> dict[str, Any]:
+def replay_one(location: str, candidate: Candidate, opening: Opening) -> dict[str, Any]:
     """Replay one bundle; whatever goes wrong is its outcome and nobody else's.
 
     Args:
         location: of the bundle.
         candidate: what is tried.
-        identities: files of age identities for encrypted bundles.
+        opening: how bundles are opened: who may have sealed them, and what opens encrypted ones.
 
     Returns:
         JSON-able: "outcome" (of OUTCOMES), "reason", "seconds", and of a readable bundle "bundle", "trigger", "stream",
@@ -106,7 +109,7 @@ def replay_one(location: str, candidate: Candidate, identities: Sequence[str] = 
     started = time.monotonic()
     told: dict[str, Any] = {"outcome": "unreadable", "reason": "", "frames": {}}
     try:
-        with Opening(identities=tuple(identities)).open(location) as bundle:
+        with opening.open(location) as bundle:
             incident = bundle.manifest.incident
             told |= {
                 "bundle": bundle.id,

@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from replay.fleet.candidate import Candidate, replay_one
+from replay.opening import Opening
 
 __all__ = ["EngineMissing", "local", "on_ray"]
 
@@ -17,7 +18,7 @@ class EngineMissing(Exception):
     """The engine cannot be had; the message is one sentence with the remedy."""
 
 
-def local(locations: Sequence[str], candidate: Candidate, identities: Sequence[str], jobs: int) -> Iterator[Result]:
+def local(locations: Sequence[str], candidate: Candidate, opening: Opening, jobs: int) -> Iterator[Result]:
     """Yield ``(location, result)`` as they come. Models run in processes of their own, so threads are enough here.
 
     Closing the generator waits for the bundles under way and begins no other.
@@ -27,7 +28,7 @@ def local(locations: Sequence[str], candidate: Candidate, identities: Sequence[s
     with ThreadPoolExecutor(jobs, thread_name_prefix="fleet") as pool:
         while True:
             while len(running) < jobs and (location := next(waiting, None)) is not None:
-                running[pool.submit(replay_one, location, candidate, identities)] = location
+                running[pool.submit(replay_one, location, candidate, opening)] = location
             if not running:
                 return
             for done in wait(running, return_when=FIRST_COMPLETED).done:
@@ -35,14 +36,14 @@ def local(locations: Sequence[str], candidate: Candidate, identities: Sequence[s
 
 
 def on_ray(
-    locations: Sequence[str], candidate: Candidate, identities: Sequence[str], jobs: int, address: str | None
+    locations: Sequence[str], candidate: Candidate, opening: Opening, jobs: int, address: str | None
 ) -> Iterator[Result]:
     """Do the same on a Ray cluster, where every node has this package and reaches the bundles.
 
     Args:
         locations: of the bundles, as every node can open them.
         candidate: what is tried.
-        identities: files, as every node has them.
+        opening: its files of keys and identities as every node has them.
         jobs: bundles at a time; without an address also the processors of the cluster that is started here.
         address: of a cluster; None: one is started on this machine, and ended afterwards.
 
@@ -63,7 +64,7 @@ def on_ray(
         running: dict[Any, str] = {}
         while True:
             while len(running) < jobs and (location := next(waiting, None)) is not None:
-                running[remote.remote(location, candidate, tuple(identities))] = location
+                running[remote.remote(location, candidate, opening)] = location
             if not running:
                 return
             for done in ray.wait(list(running), num_returns=1)[0]:

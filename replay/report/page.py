@@ -17,6 +17,7 @@ from recorder.bundle.custody import custody
 from recorder.bundle.manifest import Manifest
 from recorder.bundle.reader import Bundle
 from replay.report import content, plots
+from replay.report.affected import affected_slices
 from replay.report.findings import found
 from replay.report.lanes import timeline
 from replay.show.cause import cause_details, cause_headline
@@ -87,6 +88,7 @@ def page(
         left_out=len(manifest.frames) - len(shown),
         cause=cause_headline(manifest.incident.cause, inert),
         cause_details=cause_details(manifest.incident.cause, inert),
+        affected=affected_slices(manifest, tables),
         changes=content.what_changed(manifest, against),
         against=against is not None,
         timeline=timeline(manifest, tables, shown),

@@ -17,6 +17,7 @@ import torch
 from recorder import FlightRecorder
 from replay.fleet.candidate import Candidate
 from replay.fleet.results import Results, headline
+from replay.opening import Opening
 from tests.cli.conftest import Run, replay
 from tests.fleet import networks
 
@@ -92,9 +93,12 @@ def test_results_survive_a_line_that_was_cut_off(sink: Path, tmp_path: Path) -> 
 def test_another_candidate_has_another_key(tmp_path: Path) -> None:
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"one")
-    key = Candidate(weights=str(weights)).key()
+    plain = Opening()
+    key = Candidate(weights=str(weights)).key(plain)
     weights.write_bytes(b"two")
-    assert len({key, Candidate(weights=str(weights)).key(), Candidate(model=("a:b",)).key()}) == 3
+    two = Candidate(weights=str(weights))
+    others = {two.key(plain), two.key(Opening(require_signed=True)), Candidate(model=("a:b",)).key(plain)}
+    assert len({key, *others}) == 4
 
 
 def test_the_headline_counts_what_is_asked_for() -> None:
@@ -150,11 +154,3 @@ def test_a_ray_cluster_of_two_workers_says_the_same(sink: Path, tmp_path: Path) 
         )
     assert done.returncode == 3, done.stderr
     assert json.loads(done.stdout)["outcomes"] == {"fixed": 1, "still right": 2, "unreadable": 1}
-
-
-def test_without_ray_the_remedy_is_named(
-    sink: Path, tmp_path: Path, replay: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    done = replay("fleet", "run", str(sink), "--engine", "ray", "-o", str(tmp_path))
-    assert done.code == 3 and "vision-flight-recorder[fleet]" in done.err and len(done.err.strip().splitlines()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,6 +13,7 @@ import pytest
 
 from tests.bundles import small_bundle
 from tests.product.conftest import ROOT
+from tests.suite.conftest import add, incident
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +46,26 @@ def test_the_wheel_verifies_a_bundle_without_the_checkout(installed: Path, tmp_p
         timeout=240,
     )
     assert done.returncode == 0 and done.stderr.startswith(str(installed)), done.stderr
+
+
+def test_the_wheel_makes_cases_tests_of_a_project_that_asks_for_them(installed: Path, tmp_path: Path) -> None:
+    """By its entry point alone: nothing names the plugin. Unasked, it brings no test and no module of replay's."""
+    add(incident(tmp_path / "incident"), tmp_path / "cases", "class=2", name="right")
+    project = tmp_path / "project"
+    project.mkdir()
+    shutil.copy(ROOT / "tests" / "suite" / "models.py", project / "candidate.py")
+    (project / "test_own.py").write_text(
+        "import sys\ndef test_own(request):\n"
+        f"    assert sys.modules['replay'].__file__.startswith({str(installed)!r})\n"
+        "    assert request.config.option.replay_suite or 'replay.suite' not in sys.modules\n"
+    )
+    for asked, passed in (([], 1), ([f"--replay-suite={tmp_path / 'cases'}", "--replay-model=candidate:scores"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *asked],
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0 and f"{passed} passed" in done.stdout, done.stdout + done.stderr
