@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import pytest
 
 from recorder.bundle import Bundle, png
 from tests.bundle.forge import Forgery
+from tests.docs.blocks import RUN_BY, SHELL, every_block
+from tests.docs.shell import Scratch, run, steps
 
 Replay = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -31,6 +34,18 @@ def test_the_bundle_shows_the_lamp_failing(quickstart: tuple[Path, str], replay:
     about = next(frame for frame in shown["frames"] if frame["id"] == shown["trigger"]["frame"])
     assert about["metadata"] == {"camera": "line-3", "number": 12}
     assert [model["name"] for model in shown["models"]] == ["MobileNetV2"]
+
+
+def test_the_tutorial_follows_it(quickstart: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands, and those of the page on probes that need this incident, print what the pages show."""
+    shutil.copytree(quickstart[0].parent, tmp_path / "here" / "incidents")
+    scratch = Scratch.at(tmp_path / "here", monkeypatch)
+    here = "tests/product/test_quickstart.py"
+    for block in every_block():
+        mine = block.test == here or RUN_BY.get(block.page) == here
+        if mine and block.language in SHELL and not block.exempt:
+            for step in steps(block):
+                run(step, scratch)
 
 
 def test_gnu_tar_lists_it_and_its_images_open(quickstart: tuple[Path, str], tmp_path: Path) -> None:
