@@ -78,8 +78,8 @@ def write(results: Sequence[dict[str, Any]]) -> None:
         "clips": _clips(results),
         "kinds": _kinds(held),
         "misses": _misses(held),
-        "development": ", ".join(each["clip"] for each in results if each["clip"] in DEVELOPMENT),
-        "held_out": ", ".join(each["clip"] for each in results if each["clip"] in HELD_OUT),
+        "development": ", ".join(DEVELOPMENT),
+        "held_out": ", ".join(HELD_OUT),
     }
     page = Path(__file__).with_name("causes_page.md").read_text()
     for name, text in parts.items():

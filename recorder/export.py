@@ -134,14 +134,7 @@ class GraphExporter:
         with self._lock:
             if self._closed:
                 return None
-            process = subprocess.Popen(
-                [python_executable(), "-c", _BOOT],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                env=_environment(),
-            )
+            process = start_process(_environment())
             self._running.add(process)
             return process
 
@@ -179,6 +172,18 @@ def export_graph(
         settings=settings,
         state=state,
         any_size=any_size,
+    )
+
+
+def start_process(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start the interpreter of a child."""
+    return subprocess.Popen(
+        [python_executable(), "-c", _BOOT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=environment,
     )
 
 

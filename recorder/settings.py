@@ -245,7 +245,9 @@ class RecorderSettings:
                 track_bytes=_track_bytes(max_bytes) if history_seconds and keeps_track else 0,
                 history_seconds=float(history_seconds),
                 max_bundle_bytes=max_bundle_bytes,
-                python_path=tuple(sys.path) if notify is not None or calls or _names_a_function(sink) else (),
+                python_path=tuple(map(os.path.abspath, sys.path))
+                if notify is not None or calls or _names_a_function(sink)
+                else (),
                 privacy=policy.to_json() if policy is not None else None,
                 privacy_key_id=key.id if key is not None else None,
             ),

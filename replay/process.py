@@ -77,14 +77,7 @@ class Worker:
         self._outstanding = 0
         self._tail: list[str] = []
         path = json.dumps([*([plan.library] if plan.library else []), *(entry for entry in sys.path if entry)])
-        self._process = subprocess.Popen(
-            [sys.executable, "-s", "-P", "-c", _BOOT.format(cuda=device != "cpu"), path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=worker_environment(plan, os.environ),
-            start_new_session=True,
-        )
+        self._process = start_process(path, worker_environment(plan, os.environ), device != "cpu")
         assert self._process.stdin and self._process.stdout and self._process.stderr  # noqa: S101 - for the types
         self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
         for pipe in (self._requests, self._replies):
@@ -259,6 +252,18 @@ class Worker:
 
 class ModelRefused(Exception):
     """A model that cannot be had here; the message is one sentence with the remedy."""
+
+
+def start_process(path: str, environment: dict[str, str], cuda: bool) -> subprocess.Popen[bytes]:
+    """Start the interpreter of a worker. ``path`` is its `sys.path` as JSON, ``cuda`` whether it will use a GPU."""
+    return subprocess.Popen(
+        [sys.executable, "-s", "-P", "-c", _BOOT.format(cuda=cuda), path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _widen(pipe: int) -> None:

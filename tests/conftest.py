@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+import recorder.export
+import replay.process
+from tests.nursery import Nurseries
 
 # The same examples in every run: what a new one finds should not stop somebody else's change.
 settings.register_profile("same", derandomize=True)
@@ -19,3 +24,25 @@ def _no_client_of_another_test() -> Iterator[None]:
     yield
     if (source := sys.modules.get("recorder.sinks.s3.source")) is not None:
         source.reading_client.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def nurseries() -> Iterator[Nurseries]:
+    """What replay workers and exports of graphs are forked from."""
+    nurseries = Nurseries()
+    yield nurseries
+    nurseries.close()
+
+
+@pytest.fixture
+def no_nursery() -> None:
+    """For tests of how a worker or an export starts: as it does in production."""
+
+
+@pytest.fixture(autouse=True)
+def _children_of_nurseries(
+    request: pytest.FixtureRequest, nurseries: Nurseries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "no_nursery" not in request.fixturenames:
+        for module, start in ((replay.process, nurseries.worker), (recorder.export, nurseries.exporter)):
+            monkeypatch.setattr(module, "start_process", functools.partial(start, module.start_process))

@@ -106,11 +106,11 @@ def _tar(change: Callable[[bytes], bytes]) -> Attack:
     return attack
 
 
-def _image(content: bytes, encoding: str = "png", **fields: Any) -> Attack:
+def _image(make: Callable[[], bytes], encoding: str = "png", **fields: Any) -> Attack:
     """The first image's member is this file; the manifest agrees."""
 
     def attack() -> bytes:
-        forgery = _victim()
+        forgery, content = _victim(), make()
         image = forgery.manifest["frames"][0]["images"][0]
         old = image["member"]
         new = old.rsplit(".", 1)[0] + {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}[encoding]
@@ -127,14 +127,21 @@ def _image(content: bytes, encoding: str = "png", **fields: Any) -> Attack:
 
 
 def _png(width: int, height: int, *chunks: tuple[bytes, bytes], inflated: int = 0) -> bytes:
+    @functools.cache
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
     parts += [chunk(kind, body) for kind, body in chunks]
-    compressor = zlib.compressobj(9)
-    data = b"".join(compressor.compress(bytes(2**20)) for _ in range(inflated)) + compressor.flush()
-    return b"".join([*parts, chunk(b"IDAT", data), chunk(b"IEND", b"")])
+    return b"".join([*parts, chunk(b"IDAT", _zeros(inflated)), chunk(b"IEND", b"")])
+
+
+def _zeros(mebibytes: int) -> bytes:
+    """A zlib stream of zeros: one mebibyte is compressed, and stands there again and again."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = compressor.compress(bytes(2**20)) + compressor.flush(zlib.Z_FULL_FLUSH)
+    checksum = (mebibytes * 2**20 % 65_521 << 16) + 1  # Adler-32, of zeros
+    return b"\x78\xda" + block * mebibytes + compressor.flush() + struct.pack(">I", checksum)
 
 
 def _stretched(form: str, width: int, height: int) -> bytes:
@@ -301,15 +308,15 @@ REFUSED: dict[str, Attack] = {
     "tar-pax-header": _tar(lambda block: block[:156] + b"x" + block[157:]),
     "tar-set-user-id": _tar(lambda block: block[:100] + b"0004755\0" + block[108:]),
     "tar-size-in-base-256": _tar(lambda block: block[:124] + b"\x80" + bytes(7) + b"\x7f\xff\xff\xff" + block[136:]),
-    "png-of-ten-gigapixels": _image(_png(100_000, 100_000), height=100_000, width=100_000),
-    "png-size-lies": _image(_png(60_000, 60_000, inflated=8)),
-    "png-inflates-to-a-gigabyte": _image(_png(16, 16, inflated=1024)),
-    "png-text-bomb": _image(_png(16, 16, (b"zTXt", b"x\0\0" + zlib.compress(bytes(2**28), 9)))),
-    "png-profile-bomb": _image(_png(16, 16, (b"iCCP", b"x\0\0" + zlib.compress(bytes(2**28), 9)))),
-    "png-of-a-million-chunks": _image(_png(16, 16, *[(b"tEXt", b"")] * 1_000_000)),
-    "jpeg-of-four-gigapixels": _image(_stretched("JPEG", 65_500, 65_500), "jpeg", height=65_500, width=65_500),
-    "image-is-a-program": _image(b"#!/bin/sh\nid\n"),
-    "image-is-postscript": _image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n"),
+    "png-of-ten-gigapixels": _image(lambda: _png(100_000, 100_000), height=100_000, width=100_000),
+    "png-size-lies": _image(lambda: _png(60_000, 60_000, inflated=8)),
+    "png-inflates-to-a-gigabyte": _image(lambda: _png(16, 16, inflated=1024)),
+    "png-text-bomb": _image(lambda: _png(16, 16, (b"zTXt", b"x\0\0" + _zeros(256)))),
+    "png-profile-bomb": _image(lambda: _png(16, 16, (b"iCCP", b"x\0\0" + _zeros(256)))),
+    "png-of-a-million-chunks": _image(lambda: _png(16, 16, *[(b"tEXt", b"")] * 1_000_000)),
+    "jpeg-of-four-gigapixels": _image(lambda: _stretched("JPEG", 65_500, 65_500), "jpeg", height=65_500, width=65_500),
+    "image-is-a-program": _image(lambda: b"#!/bin/sh\nid\n"),
+    "image-is-postscript": _image(lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n"),
     "tensor-object-dtype": _changed(*TENSOR, "dtype", to="object"),
     "tensor-pickle-encoding": _changed(*TENSOR, "encoding", to="pickle"),
     "tensor-shape-overflows": _changed(*TENSOR, "shape", to=[2**32, 2**32, 3, 8]),

@@ -9,20 +9,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "schemas" / "FORMAT.md"]
+SHELL = ("sh", "console")
+#: Pages whose commands run beside what they are about.
+RUN_BY = {"README.md": "tests/docs/test_readme.py", "docs/tutorial.md": "tests/product/test_quickstart.py"}
 _BLOCK = re.compile(
-    r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+    r"(?:<!-- (?:not run: (?P<reason>[^\n]+)|run by (?P<test>\S+)) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.M | re.S,
 )
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block; `exempt` is the reason for which it is not run, if the page gives one."""
+    """One fenced block; `exempt` is the reason for which it is not run, `test` what runs it, if the page says so."""
 
     page: str
     line: int
     language: str
     text: str
     exempt: str | None
+    test: str | None
 
     @property
     def place(self) -> str:
@@ -35,7 +40,14 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     name = page.relative_to(ROOT).as_posix()
     return [
-        Block(name, text.count("\n", 0, found.start("text")), found["language"], found["text"], found["reason"])
+        Block(
+            name,
+            text.count("\n", 0, found.start("text")),
+            found["language"],
+            found["text"],
+            found["reason"],
+            found["test"],
+        )
         for found in _BLOCK.finditer(text)
     ]
 
@@ -48,4 +60,9 @@ def every_block() -> list[Block]:
 def commands(block: Block) -> list[list[str]]:
     """Return the arguments of each `replay …` of a block of the shell or a console."""
     lines = (line.removeprefix("$ ") for line in block.text.splitlines())
-    return [shlex.split(line, comments=True)[1:] for line in lines if re.match(r"replay( |$)", line)]
+    return [words(line)[1:] for line in lines if re.match(r"replay( |$)", line)]
+
+
+def words(command: str) -> list[str]:
+    """Take a command apart as a shell does, in which a remark begins with a word (`#7` within one is none)."""
+    return shlex.split(re.sub(r"(^|\s)#.*", "", command))

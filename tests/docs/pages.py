@@ -16,13 +16,16 @@ from typing import Any
 
 import litserve
 import numpy as np
+import onnx
 import torch
 from fastapi import FastAPI
+from onnx import TensorProto, helper
 
 import recorder as package
 from recorder import FlightRecorder, triggers
 
 #: Absolute paths of a server, which lie in the working directory here.
+_MODULE = re.compile(r"# (\w+\.py)\n")
 _ELSEWHERE = re.compile(r'"(/(?:incidents|rings|run|var)\b)')
 
 
@@ -41,10 +44,19 @@ def _stand_ins() -> dict[str, Any]:
         "decode": lambda logits: {"label": int(logits.argmax())},
         "app": FastAPI(),
         "litserve": litserve,
+        "torch": torch,
         "make_recorder": lambda: FlightRecorder(sink="incidents/"),
         "FlightRecorder": FlightRecorder,
         "triggers": triggers,
     }
+
+
+def _save_network(path: Path) -> None:
+    """An ONNX file of one softmax over three numbers."""
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 3])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 3])
+    graph = helper.make_graph([helper.make_node("Softmax", ["pixels"], ["scores"])], "net", [pixels], [scores])
+    onnx.save(helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 17)]), path)
 
 
 def main() -> None:
@@ -61,12 +73,15 @@ def main() -> None:
         Path(directory).mkdir(parents=True, exist_ok=True)
     Path("run/secrets/flight-recorder").write_bytes(os.urandom(32).hex().encode())
     Path("run/secrets/flight-recorder").chmod(0o600)
+    _save_network(Path("net.onnx"))
     warnings.simplefilter("error", UserWarning)
     warnings.simplefilter("error", RuntimeWarning)
     for page, texts in json.load(sys.stdin).items():
         names = _stand_ins()
         try:
             for text in texts:
+                if module := _MODULE.match(text):
+                    Path(module[1]).write_text(text)  # a later block imports it
                 exec(compile(_ELSEWHERE.sub(f'"{Path.cwd()}\\1', text), page, "exec"), names)
         finally:
             for each in made:

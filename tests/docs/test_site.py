@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.docs.blocks import PAGES, ROOT
 
@@ -19,11 +22,38 @@ def test_relative_links_resolve() -> None:
             assert generated or re.match(r"https?://", target) or (page.parent / target).exists(), f"{page}: {target}"
 
 
-def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, as `make docs` builds it."""
+    directory = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(directory)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    pages = list((tmp_path / "site").rglob("*.html"))
+    return directory
+
+
+def test_it_loads_nothing_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
     assert len(pages) > 20
     loaded = r"<(?:script|img|iframe|link rel=\"stylesheet\")[^>]*(?:src|href)=\"(?:https?:)?//"
     assert [page for page in pages if re.search(loaded, page.read_text(encoding="utf-8"))] == []
+
+
+#: What programs may rely on: these stand in the reference, with every name that they declare.
+PUBLIC = {
+    "recorder", "recorder.triggers", "recorder.privacy", "recorder.profile", "recorder.sinks",
+    "recorder.adapters.fastapi", "recorder.adapters.litserve", "recorder.adapters.prometheus",
+    "recorder.adapters.opentelemetry", "recorder.bundle", "recorder.bundle.rewrite", "replay.run", "replay.options",
+    "replay.verdict", "replay.result", "replay.probe.trial", "replay.probe.finding",
+}  # fmt: skip
+
+
+def test_every_public_name_stands_in_the_reference(site: Path) -> None:
+    named = set(re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.M))
+    assert named >= PUBLIC
+    shown = set(re.findall(r'<h\d id="([\w.]+)"', (site / "api.html").read_text(encoding="utf-8")))
+    modules = {name: importlib.import_module(name) for name in PUBLIC}
+    for module in modules.values():
+        for name in module.__all__:
+            same = [place for place, other in modules.items() if getattr(other, name, None) is getattr(module, name)]
+            assert any(f"{place}.{name}" in shown for place in same), f"{module.__name__}.{name}"

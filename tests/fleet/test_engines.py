@@ -79,9 +79,7 @@ def test_without_ray_one_sentence_names_the_extra(
     assert done.code == 3 and len(done.err.strip().splitlines()) == 1 and "[fleet]" in done.err
 
 
-def test_what_is_encrypted_opens_with_an_identity_and_is_named_without(
-    sink: Path, tmp_path: Path, replay: Run
-) -> None:
+def test_what_is_encrypted_opens_with_an_identity_and_is_named_without(sink: Path, tmp_path: Path, replay: Run) -> None:
     identity = pyrage.x25519.Identity.generate()
     (tmp_path / "key.txt").write_text(f"{identity}\n")
     closed = tmp_path / "closed"

@@ -154,11 +154,3 @@ def test_a_ray_cluster_of_two_workers_says_the_same(sink: Path, tmp_path: Path) 
         )
     assert done.returncode == 3, done.stderr
     assert json.loads(done.stdout)["outcomes"] == {"fixed": 1, "still right": 2, "unreadable": 1}
-
-
-def test_without_ray_the_remedy_is_named(
-    sink: Path, tmp_path: Path, replay: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    done = replay("fleet", "run", str(sink), "--engine", "ray", "-o", str(tmp_path))
-    assert done.code == 3 and "vision-flight-recorder[fleet]" in done.err and len(done.err.strip().splitlines()) == 1

@@ -13,12 +13,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounter
 
 from recorder.models import is_compiled, tensors_of_module, training_modules_of, without_wrappers
 
 X = torch.rand(2, 16, generator=torch.Generator().manual_seed(1))
 DEPRECATED = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+
+def counting() -> Any:
+    """A backend that counts graphs; every process that collects tests would import it for a second at the top."""
+    from torch._dynamo.testing import CompileCounter
+
+    return CompileCounter()
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +42,7 @@ def make() -> torch.nn.Module:
 
 
 def test_a_module_compiled_after_attaching_is_captured_as_without_us_and_stats_say_so(make_recorder: Any) -> None:
-    plain, attached = CompileCounter(), CompileCounter()
+    plain, attached = counting(), counting()
     without = torch.compile(make(), backend=plain, fullgraph=True)
     recorder = make_recorder(triggers=[])
     model = torch.compile(recorder.attach(make(), store=False), backend=attached, fullgraph=True)
@@ -47,7 +53,7 @@ def test_a_module_compiled_after_attaching_is_captured_as_without_us_and_stats_s
 
 
 def test_a_compiled_module_that_is_attached_is_recorded_and_not_recompiled(make_recorder: Any, bundles: Any) -> None:
-    counter = CompileCounter()
+    counter = counting()
     model = torch.compile(make(), backend=counter)
     recorder = make_recorder(triggers=[])
     assert recorder.attach(model, store=False) is model
@@ -69,7 +75,7 @@ def test_a_module_compiled_in_place_is_recorded_and_not_recompiled(make_recorder
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.layers(x)
 
-    counter, model = CompileCounter(), Service().eval()
+    counter, model = counting(), Service().eval()
     model.compile(backend=counter)
     model(X)
     entry = vars(model)["_compiled_call_impl"]
@@ -90,7 +96,7 @@ def test_a_module_compiled_in_place_after_attaching_is_counted(make_recorder: An
     """Also where torch takes the graph of another module for it, so that no hook is met."""
     recorder = make_recorder(triggers=[])
     model = recorder.attach(make(), store=False)
-    model.compile(backend=CompileCounter())
+    model.compile(backend=counting())
     model(X)
     assert recorder.stats().frames_recorded == 0 and recorder.stats().frames_lost["inside-compiled-graph"] >= 1
 
@@ -108,7 +114,7 @@ def test_a_compiled_model_and_the_eager_one_have_the_same_names() -> None:
 def test_an_attached_part_of_a_compiled_module_makes_no_graph_break(make_recorder: Any) -> None:
     recorder = make_recorder(triggers=[])
     part = recorder.attach(make(), store=False)
-    counter = CompileCounter()
+    counter = counting()
     model = torch.compile(lambda x: part(x) * 2, backend=counter, fullgraph=True)
     assert torch.equal(model(X), make()(X) * 2) and counter.frame_count == 1
 

@@ -39,7 +39,7 @@ def children() -> set[str]:
 
 
 @pytest.fixture
-def others() -> set[str]:
+def others(no_nursery: None) -> set[str]:
     """Children that tests before this one left to end by themselves, such as a sealer that lingers."""
     return children()
 
@@ -237,6 +237,7 @@ def test_what_does_not_pickle_is_named(attribute: Any, part: str) -> None:
         skeleton(module)
 
 
+@pytest.mark.usefixtures("no_nursery")
 def test_the_child_is_last_in_line_and_alone() -> None:
     """Lowest priority, own session, recorders off: a user's module that records must not do so there."""
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image as pil
 
 from recorder import FlightRecorder, PrivacyPolicy, Redactor
@@ -19,6 +18,7 @@ from recorder.bundle import Bundle
 from recorder.bundle.manifest import Manifest
 from recorder.bundle.values import MappingValue, RemovedValue, SequenceValue, TensorValue
 from recorder.privacy import PrivacyKey, load_key
+from replay.cli import cli
 from tests.privacy.plants import everything_in, pattern, places_of
 
 Make = Callable[..., FlightRecorder]
@@ -300,11 +300,10 @@ def test_a_bundle_without_its_inputs_cannot_be_replayed_and_says_why(
     recorder = make_recorder(privacy=PrivacyPolicy(levels=REDACTED, redactors={"image": Redactor.fill()}))
     seal(recorder, echo(), scene())
     [bundle] = (tmp_path / "incidents").glob("*.zst")
-    command = [sys.executable, "-m", "replay", "run", str(bundle)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 3, done.stdout + done.stderr
-    assert "removed for privacy" in done.stdout + done.stderr
-    shown = subprocess.run([*command[:3], "show", str(bundle)], capture_output=True, text=True, timeout=240)
+    done = CliRunner().invoke(cli, ["run", str(bundle)])
+    assert done.exit_code == 3, done.output
+    assert "removed for privacy" in done.output
+    shown = CliRunner().invoke(cli, ["show", str(bundle)])
     assert "Removed for privacy" in shown.stdout and "model_output (from image)" in shown.stdout
 
 
@@ -328,7 +327,6 @@ def test_a_pipeline_is_not_given_a_redacted_image(make_recorder: Make, bundles: 
     recorder = make_recorder(privacy=policy)
     seal(recorder, echo(), scene())
     [bundle] = (tmp_path / "incidents").glob("*.zst")
-    command = [sys.executable, "-m", "replay", "run", str(bundle), "--pipeline", "tests.privacy.faces:faces"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 3, done.stdout + done.stderr
-    assert "redacted for privacy" in done.stdout + done.stderr
+    done = CliRunner().invoke(cli, ["run", str(bundle), "--pipeline", "tests.privacy.faces:faces"])
+    assert done.exit_code == 3, done.output
+    assert "redacted for privacy" in done.output

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import pytest
 
 from recorder.bundle import Bundle, png
 from tests.bundle.forge import Forgery
+from tests.docs.blocks import RUN_BY, SHELL, every_block
+from tests.docs.shell import Scratch, run, steps
 
 Replay = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -31,6 +34,18 @@ def test_the_bundle_shows_the_lamp_failing(quickstart: tuple[Path, str], replay:
     about = next(frame for frame in shown["frames"] if frame["id"] == shown["trigger"]["frame"])
     assert about["metadata"] == {"camera": "line-3", "number": 12}
     assert [model["name"] for model in shown["models"]] == ["MobileNetV2"]
+
+
+def test_the_tutorial_follows_it(quickstart: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands, and those of the page on probes that need this incident, print what the pages show."""
+    shutil.copytree(quickstart[0].parent, tmp_path / "here" / "incidents")
+    scratch = Scratch.at(tmp_path / "here", monkeypatch)
+    here = "tests/product/test_quickstart.py"
+    for block in every_block():
+        mine = block.test == here or RUN_BY.get(block.page) == here
+        if mine and block.language in SHELL and not block.exempt:
+            for step in steps(block):
+                run(step, scratch)
 
 
 def test_gnu_tar_lists_it_and_its_images_open(quickstart: tuple[Path, str], tmp_path: Path) -> None:
@@ -64,9 +79,11 @@ def test_recorded_settings_are_restored_whatever_the_callers_environment_says(
     quickstart: tuple[Path, str], replay: Replay
 ) -> None:
     caller = {"OMP_NUM_THREADS": "2", "ATEN_CPU_CAPABILITY": "default"}
-    restored = json.loads(replay(quickstart[0], "--json", **caller).stdout)
+    with Bundle.open(quickstart[0]) as bundle:
+        first = str(bundle.manifest.frames[0].id)  # the slowest instruction set there is: one frame is enough
+    restored = json.loads(replay(quickstart[0], "--json", "--frames", first, **caller).stdout)
     assert restored["verdict"] == "bit-exact" and restored["not_restored"] == []
-    here = json.loads(replay(quickstart[0], "--json", "--numerics", "here", **caller).stdout)
+    here = json.loads(replay(quickstart[0], "--json", "--frames", first, "--numerics", "here", **caller).stdout)
     assert here["verdict"] == "within-tolerance"
     assert any("torch.num_threads" in sentence for sentence in here["not_restored"])
     assert any("CPU capability" in sentence for sentence in here["not_restored"])

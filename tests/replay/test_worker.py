@@ -66,6 +66,7 @@ def test_an_argument_that_needs_the_hosts_code_is_named(recording: Any, replayed
     assert "\x1b" not in result.frames[0].reason
 
 
+@pytest.mark.usefixtures("no_nursery")
 def test_what_a_worker_may_not_do_is_refused_with_a_sentence(recording: Any, replayed: Any, tmp_path: Path) -> None:
     written = tmp_path / "replay-worker-was-here"
     model = recording.attach(misbehaving())
@@ -94,6 +95,7 @@ def test_a_call_that_never_returns_is_ended(recording: Any, replayed: Any) -> No
     assert "ended after 5 seconds" in result.frames[1].reason
 
 
+@pytest.mark.usefixtures("no_nursery")
 def test_a_worker_that_dies_costs_one_call_and_is_told_in_a_sentence(recording: Any, replayed: Any) -> None:
     model = recording.attach(misbehaving())
     for _ in range(3):
@@ -124,6 +126,7 @@ def test_what_a_model_prints_goes_to_standard_error_without_escapes(
     assert out == "" and "printed by the model" in err and "\x1b" not in err
 
 
+@pytest.mark.usefixtures("no_nursery")
 def test_no_worker_is_left_behind(recording: Any, replayed: Any) -> None:
     before = _children()
     recording.attach(misbehaving())("nothing")

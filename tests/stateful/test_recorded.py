@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from recorder import FlightRecorder
 from recorder.bundle import Bundle, BundleWriter
 from recorder.bundle.manifest import Manifest
 from recorder.bundle.rewrite import rewrite
 from recorder.bundle.values import MappingValue, TensorValue
+from replay.cli import cli
 from tests.stateful import networks
 
 STATE = {"buffer": ["hidden"], "attribute": ["mean"], "replaced": ["hid*"], "norm": ["norm.running_*", "norm.num_*"]}
@@ -37,9 +37,8 @@ def record(kind: str, sink: Path, state: Any, calls: int = 6) -> Path:
 
 
 def replay(bundle: Path, *options: str) -> tuple[int, dict[str, Any]]:
-    command = [sys.executable, "-m", "replay", "run", str(bundle), "--json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    return done.returncode, json.loads(done.stdout)
+    done = CliRunner().invoke(cli, ["run", str(bundle), "--json", *options])
+    return done.exit_code, json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("kind", list(STATE))

@@ -1,4 +1,4 @@
-"""Encrypted and signed incidents in a suite and in a fleet."""
+"""Encrypted and signed incidents in a suite."""
 
 from __future__ import annotations
 
@@ -39,11 +39,3 @@ def test_an_encrypted_incident_becomes_a_case_for_who_may_read_it(kept: Path, tm
     assert added.code == 0 and "encrypted" not in added.err
     done = replay("suite", "run", tmp_path / "suite", *CANDIDATE, "--json")
     assert done.code == 0 and [case["status"] for case in done.json()["cases"]] == ["pass", "pass"], done.out
-
-
-def test_a_fleet_counts_what_it_may_not_read(kept: Path, tmp_path: Path, replay: Run) -> None:
-    words = ["fleet", "run", kept, *CANDIDATE, "--weights", "recorded", "--jobs", "1", "--json"]
-    done = replay(*words, "-o", tmp_path / "without")
-    assert done.code == 3 and done.json()["outcomes"] == {"reproduced": 1, "unreadable": 1}
-    done = replay(*words, "-o", tmp_path / "with", "--identity", tmp_path / "key.txt")
-    assert done.code == 0 and done.json()["outcomes"] == {"reproduced": 2}
