@@ -20,7 +20,7 @@ SHELL = [block for block in BLOCKS if block.language in languages]
 
 
 def test_few_blocks_are_exempt_and_each_says_why() -> None:
-    assert len([block for block in BLOCKS if block.exempt]) <= 9
+    assert len([block for block in BLOCKS if block.exempt]) <= 10
 
 
 def test_what_is_said_to_run_a_block_is_there() -> None:
