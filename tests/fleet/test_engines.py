@@ -1,19 +1,17 @@
-"""Whoever replays, it is the same code; and what stays closed is counted, named and in nobody's way."""
+"""Whoever replays, it is the same code, and a node that dies takes one incident; signatures can be asked for."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyrage
 import pytest
 
 from replay.fleet.candidate import Candidate
-from replay.fleet.engines import EngineMissing, local, on_ray
+from replay.fleet.engines import local, on_ray
 from replay.opening import Opening
 from tests.bundles import small_bundle
 from tests.cli.conftest import Run, replay
@@ -67,34 +65,6 @@ def test_a_cluster_does_what_this_machine_does_and_outlives_a_node(sink: Path, m
     assert third["outcome"] == "cannot run" and third["reason"].startswith("WorkerCrashedError")
     assert [here[each] | {"seconds": 0} for each in locations] == [there[each] | {"seconds": 0} for each in locations]
     assert {each["outcome"] for each in here.values()} == {"cannot run", "unreadable"}
-
-
-def test_without_ray_one_sentence_names_the_extra(
-    sink: Path, tmp_path: Path, replay: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(EngineMissing, match=r"pip install 'vision-flight-recorder\[fleet\]'"):
-        next(on_ray([], Candidate(), Opening(), 1, None))
-    done = replay("fleet", "run", str(sink), "--engine", "ray", "-o", str(tmp_path))
-    assert done.code == 3 and len(done.err.strip().splitlines()) == 1 and "[fleet]" in done.err
-
-
-def test_what_is_encrypted_opens_with_an_identity_and_is_named_without(
-    sink: Path, tmp_path: Path, replay: Run
-) -> None:
-    identity = pyrage.x25519.Identity.generate()
-    (tmp_path / "key.txt").write_text(f"{identity}\n")
-    closed = tmp_path / "closed"
-    (closed / "models").mkdir(parents=True)
-    target = closed / "c.zst.age"
-    assert replay("encrypt", str(sink / "a.zst"), "--to", str(identity.to_public()), "-o", str(target)).code == 0
-    words = ("fleet", "run", str(closed), "-o", str(tmp_path / "out"), "--json")
-    done = replay(*words)
-    assert done.code == 3 and done.json()["outcomes"] == {"unreadable": 1}
-    [line] = (tmp_path / "out" / "results.jsonl").read_text().splitlines()
-    assert "--identity FILE" in json.loads(line)["reason"]
-    again = replay(*words, "--identity", str(tmp_path / "key.txt"))
-    assert again.json()["outcomes"] == {"cannot run": 1}, "it is open, and its model is nowhere"
 
 
 def test_where_a_signature_is_asked_for_what_was_known_without_is_not_taken(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from recorder.sinks.s3.source import reading_client
 from tests.bundles import small_bundle
 from tests.cli.conftest import Run, replay
 from tests.sinks.proxy import FaultyProxy, Request
@@ -76,3 +77,21 @@ def test_a_bucket_that_is_not_there_is_one_sentence(s3: Any, words: list[str], t
     where = ["--db", tmp_path / "c.db"] if words[0] == "catalog" else ["-o", tmp_path / "out"]
     done = replay(*words, "s3://no-such-bucket-anywhere/p", *where)
     assert done.code in (2, 3) and "no such bucket" in done.err and len(done.err.strip().splitlines()) == 1, done.err
+
+
+def test_where_access_is_denied_each_command_says_so_in_one_sentence(
+    s3: Any, bucket: str, tmp_path: Path, replay: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And leaves nothing behind that looks like a result."""
+    s3.put_object(Bucket=bucket, Key="p/a.zst", Body=small_bundle(tmp_path / "a.zst").read_bytes())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    reading_client.cache_clear()
+    for words in (
+        ("catalog", "add", f"s3://{bucket}/p", "--db", tmp_path / "c.db"),
+        ("fleet", "run", f"s3://{bucket}/p", "-o", tmp_path / "out"),
+        ("suite", "add", f"s3://{bucket}/p/a.zst", "--to", tmp_path / "suite", "--expect", "class=2"),
+    ):
+        denied = replay(*words)
+        assert denied.code == 2 and len(denied.err.strip().splitlines()) == 1, denied.err
+        assert "denied" in denied.err.lower() or "credentials" in denied.err.lower(), denied.err
+    assert not (tmp_path / "suite").exists() and not list((tmp_path / "out").glob("*"))
