@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ class Ran:
     """A command that ended well."""
 
     seconds: float  #: of wall time, from start to end
+    cpu_seconds: float  #: of processors, its workers with it; says something on a busy machine too
     out: str
 
 
@@ -28,7 +30,7 @@ def run_replay(*words: str) -> Ran:
     Raises:
         RuntimeError: it ended with another exit code than 0; the message holds what it said.
     """
-    began = time.monotonic()
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-m", "replay", *words],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples")])},
@@ -39,4 +41,6 @@ def run_replay(*words: str) -> Ran:
     seconds = time.monotonic() - began
     if done.returncode:
         raise RuntimeError(f"replay {words[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
-    return Ran(seconds, done.stdout)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Ran(seconds, cpu, done.stdout)
