@@ -1,17 +1,19 @@
-"""Whoever replays, it is the same code, and a node that dies takes one incident; signatures can be asked for."""
+"""Whoever replays, it is the same code; and what stays closed is counted, named and in nobody's way."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyrage
 import pytest
 
 from replay.fleet.candidate import Candidate
-from replay.fleet.engines import local, on_ray
+from replay.fleet.engines import EngineMissing, local, on_ray
 from replay.opening import Opening
 from tests.bundles import small_bundle
 from tests.cli.conftest import Run, replay
