@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +18,13 @@ _SHRINKAGES = (0.1, 0.2)
 #: Temperatures that are tried: a linear discriminant is far too sure of itself outside of its examples.
 _TEMPERATURES = np.geomspace(0.5, 60.0, 40)
 #: Logarithm of the odds by which nothing is taken to be wrong at least, and by how much the margins seen are widened.
-_LEAST_FAVOUR, _FAVOUR = 6.0, 1.3
-#: So many groups, and the margin is doubled: a few seconds do not show all that is normal.
-_FEW = 8
+_LEAST_FAVOUR, _FAVOUR = 4.0, 1.0
+#: … times one and this over the number of clean windows: what is normal is not known after a few. All three, and the
+#: share below, were chosen on development clips (`benchmarks.clips`).
+_FEW = 24
+#: What a scene does by itself looks like a cover or a move, and needs all of that favour; what only optics, sensor and
+#: wire do needs this share of it.
+_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,11 @@ def _gathered(scores: Array, classes: npt.NDArray[np.int64], count: int) -> Arra
 
 
 def fit_discriminant(
-    features: Array, places: npt.NDArray[np.int64], classes: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
+    features: Array,
+    places: npt.NDArray[np.int64],
+    classes: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+    scenic: Collection[int] = (),
 ) -> Discriminant:
     """Fit, choosing shrinkage and temperature on groups left out.
 
@@ -76,11 +85,12 @@ def fit_discriminant(
         places: (n) number of the place of each row.
         classes: (places) the class of each place.
         groups: (n) rows made of the same clean frames share a group; they are left out together.
+        scenic: classes that a healthy scene resembles now and then.
     """
     count = int(classes.max()) + 1
     truth = classes[places]
     folds = groups % min(4, int(groups.max()) + 1)
-    best: tuple[float, float, float, float] | None = None
+    best: tuple[float, float, float, Array] | None = None
     for shrinkage in _SHRINKAGES:
         scores = np.full((len(features), len(classes)), -np.inf)
         for fold in np.unique(folds):
@@ -89,28 +99,39 @@ def fit_discriminant(
                 inside = np.ones(len(folds), bool)
             made = _fit(features[inside], places[inside], classes, shrinkage)
             scores[folds == fold] = made.log_scores(features[folds == fold])
-        bonus = _bonus(scores, classes, truth) * (1 + _FEW / (int(groups.max()) + 1))
-        scores[:, classes == 0] += bonus
+        favour = _favour(scores, classes, truth, scenic) * (1 + _FEW / (int(groups.max()) + 1))
+        scores -= favour
         for temperature in _TEMPERATURES:
             chance = _gathered(scores / temperature, classes, count)[np.arange(len(truth)), truth]
             loss = float(-np.log(np.maximum(chance, 1e-6)).mean())
             if best is None or loss < best[0]:
-                best = (loss, shrinkage, float(temperature), bonus)
+                best = (loss, shrinkage, float(temperature), favour)
     assert best is not None  # noqa: S101  # both tuples above hold something
     made = _fit(features, places, classes, best[1])
-    priors = np.where(classes == 0, made.priors + best[3], made.priors)
-    return Discriminant(made.means, made.classes, made.weights, priors, best[2])
+    return Discriminant(made.means, made.classes, made.weights, made.priors - best[3], best[2])
 
 
-def _bonus(scores: Array, classes: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> float:
-    """How much the first class, nothing wrong, is favoured: its windows that were left out must keep to it.
+def _favour(
+    scores: Array, classes: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], scenic: Collection[int]
+) -> Array:
+    """How much the first class, nothing wrong, is favoured over each place: its windows that were left out keep to it.
 
     A wrong name costs more than none, and the first class has few examples for all that is normal.
     """
     clean = scores[truth == 0]
-    margins = clean[:, classes != 0].max(axis=1) - clean[:, classes == 0].max(axis=1)
-    margins = margins[np.isfinite(margins)]
-    return float(_FAVOUR * max(0.0, np.quantile(margins, 0.99)) + _LEAST_FAVOUR) if len(margins) else _LEAST_FAVOUR
+    none = clean[:, classes == 0].max(axis=1)
+
+    def over(others: npt.NDArray[np.bool_]) -> float:
+        margins = clean[:, others].max(axis=1) - none
+        margins = margins[np.isfinite(margins)]
+        return _FAVOUR * max(0.0, float(np.quantile(margins, 0.99))) + _LEAST_FAVOUR if len(margins) else _LEAST_FAVOUR
+
+    most = over(classes != 0)
+    made = np.zeros(len(classes))
+    for number in np.unique(classes[classes != 0]):
+        own = classes == number
+        made[own] = most if number in scenic else max(_SHARE * most, over(own))
+    return made
 
 
 def _fit(

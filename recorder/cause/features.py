@@ -88,6 +88,14 @@ class Normal:
         areas = [np.log((change > level).mean() + 3e-3) for level in (0.05, 0.12)]
         return np.array([*areas, *np.log(np.quantile(change, (0.9, 0.97)) + 5e-3)])
 
+    def hue(self, window: Window, count: int) -> int:
+        """Return into which of ``count`` sectors of the hues a window's colours have moved."""
+        red, blue = (
+            window.values[self.names.index(name)] - self.centre[self.names.index(name)]
+            for name in ("ratio_01", "ratio_21")
+        )
+        return int((np.arctan2(blue, red) / (2 * np.pi) + 0.5) * count) % count
+
     def sigmas(self, window: Window) -> Array:
         """Return how many spreads each statistic is away."""
         away: Array = (window.values - self.centre) / self.spread

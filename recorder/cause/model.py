@@ -31,6 +31,10 @@ _SOURCES = 24
 _EXAMPLES = 10
 #: Classes: none first, unknown second, then the causes.
 CLASSES: tuple[str, ...] = (NONE, UNKNOWN, *FITTED)
+#: What a healthy scene looks like now and then: somebody stands before the camera, or a large part of the view moves.
+SCENIC = frozenset({"occlusion", "camera-shift", "camera-rotation"})
+#: A cast has any hue, and the mean of all hues is no cast: each sixth of the circle is a place of its own.
+_HUES = 6
 #: A cause is named when it is at least so likely.
 NAMED_FROM = 0.5
 #: A share of held-out windows that may stand farther from every example than the gate allows.
@@ -247,6 +251,8 @@ class _Rows:
     def add(self, window: Window, name: str, place: int, group: int, amount: float = np.nan) -> None:
         pose = self._finder.find(window.mean) if self._finder is not None else None
         self._features.append(self._normal.features(window, pose))
+        if name == "colour-cast":
+            place += 10 * self._normal.hue(window, _HUES)
         self._places.append(self._numbers.setdefault((name, place), len(self._numbers)))
         self._groups.append(group)
         self._amounts.append(amount)
@@ -260,7 +266,8 @@ class _Rows:
         means = sums / np.bincount(places)[:, None]
         scale = np.sqrt(((features - means[places]) ** 2).mean(axis=0)) + 1e-3
         scaled = features / scale
-        discriminant = fit_discriminant(scaled, places, classes, groups)
+        scenic = {CLASSES.index(cause) for cause in SCENIC}
+        discriminant = fit_discriminant(scaled, places, classes, groups, scenic)
         distances = _held_out_distances(scaled, places, classes, groups)
         gate = float(np.quantile(distances[classes[places] != CLASSES.index(UNKNOWN)], 1 - _GATE))
         severities = self._severities(scaled, classes[places])
