@@ -74,7 +74,9 @@ def test_the_commands_say_one_sentence(tmp_path: Path, replay: Run) -> None:
     bundle = bundle_of(tmp_path / "a.zst", scene(16, height=36, width=48))
     (tmp_path / "nonsense.profile").write_text(json.dumps(consistent_nonsense()))
     (tmp_path / "damaged.profile").write_bytes(b"{" + np.random.default_rng(0).bytes(200))
-    for name, code in (("nonsense", 4), ("damaged", 4), ("missing", 2)):
+    done = replay("diagnose", bundle, "--profile", tmp_path / "nonsense.profile")
+    assert done.code == 3 and done.out.startswith("unknown: ") and "make it again" in done.out
+    for name, code in (("damaged", 4), ("missing", 2)):
         done = replay("diagnose", bundle, "--profile", tmp_path / f"{name}.profile")
         assert done.code == code
         assert_one_sentence(done.err)
