@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure, print, and write docs/performance.md, drift.md and causes.md with their pictures."""
+"""``python -m benchmarks``: measure, print, and write docs/performance.md, drift.md and causes.md."""
 
 from __future__ import annotations
 
