@@ -20,6 +20,7 @@ from benchmarks import unseen
 from benchmarks.causes_page import write
 from benchmarks.clips import DEVELOPMENT, HELD_OUT, LongFootageMissing, clip, fetched
 from benchmarks.foreign import FOREIGN, made_by_others
+from benchmarks.imagenet_c import IMAGENET_C, is_installed, made_by_imagenet_c
 from recorder.cause.corruptions import corrupted
 from recorder.cause.model import WINDOW_FRAMES, Look, fit_cause_model, windows_of
 from recorder.cause.views import Views, views_of
@@ -125,6 +126,11 @@ def measure_clip(name: str, footage: Path | None, cache: Path | None = None) -> 
         for strong in (False, True):
             made = made_by_others(held[places[(2 * number + strong) % 6]], kind, strong, draw() % 10**6)
             ask(views_of(made), cause, f"albumentations: {kind}", 1 + strong)
+    if is_installed() and name in HELD_OUT:
+        for number, (kind, (cause, _)) in enumerate(IMAGENET_C.items()):
+            for severity in range(1, 6):
+                made = made_by_imagenet_c(held[places[(number + severity) % 6]], kind, severity, draw())
+                note(model.look(windows_of(views_of(made))), cause, f"ImageNet-C: {kind}", severity, "incident")
     return {
         "clip": name,
         "answers": answers,

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.clips import DEVELOPMENT, HELD_OUT
 from benchmarks.foreign import FOREIGN
+from benchmarks.imagenet_c import IMAGENET_C
 from benchmarks.results import Table
 from recorder.cause.vocabulary import CAUSES, FITTED, NONE, UNKNOWN
 
@@ -42,6 +43,11 @@ def _is_misnamed(row: Answer) -> bool:
     return row[4] not in (row[0], NONE, UNKNOWN)
 
 
+def _is_foreign(row: Answer) -> bool:
+    """Whether a corruption was made by others."""
+    return ":" in row[1]
+
+
 def summarise(answers: Sequence[Answer], unit: str) -> dict[str, float]:
     """The figures that goals are stated in.
 
@@ -52,7 +58,7 @@ def summarise(answers: Sequence[Answer], unit: str) -> dict[str, float]:
     mine = [row for row in answers if row[3] == unit]
     own = [row for row in mine if row[1] == "own"]
     severe, mild = [row for row in own if row[2] >= 3], [row for row in own if row[2] <= 2]
-    clean, strange = ([row for row in mine if row[0] == truth] for truth in (NONE, UNKNOWN))
+    clean, strange = ([row for row in mine if row[0] == truth and not _is_foreign(row)] for truth in (NONE, UNKNOWN))
     return {
         "severe": _share(severe, _is_right),
         "severe_count": len(severe),
@@ -75,6 +81,7 @@ def write(results: Sequence[dict[str, Any]]) -> None:
         "severities": _severities(held),
         "reliability": _reliability(held),
         "foreign": _foreign(held),
+        "imagenet_c": _imagenet_c(held),
         "clips": _clips(results),
         "kinds": _kinds(held),
         "misses": _misses(held),
@@ -86,7 +93,7 @@ def write(results: Sequence[dict[str, Any]]) -> None:
         page = page.replace("{" + name + "}", text)
     DOCS.joinpath("causes.md").write_text(page)
     incidents = [row for row in held if row[3] == "incident" and (row[2] >= 3 or row[0] in (NONE, UNKNOWN))]
-    DOCS.joinpath("causes.svg").write_text(_matrix([row for row in incidents if row[1][:5] != "album"]))
+    DOCS.joinpath("causes.svg").write_text(_matrix([row for row in incidents if not _is_foreign(row)]))
 
 
 def _goals(results: Sequence[dict[str, Any]]) -> str:
@@ -124,7 +131,7 @@ def _severities(held: Sequence[Answer]) -> str:
 
 
 def _reliability(held: Sequence[Answer]) -> str:
-    mine = [row for row in held if row[3] == "incident" and row[0] != "frozen-feed" and row[1][:5] != "album"]
+    mine = [row for row in held if row[3] == "incident" and row[0] != "frozen-feed" and not _is_foreign(row)]
     rows, error = [], 0.0
     for low, high in pairwise(_BINS):
         inside = [row for row in mine if low <= row[5] < high]
@@ -150,8 +157,33 @@ def _foreign(held: Sequence[Answer]) -> str:
     return Table(["made with", "is", "mild", "strong", "else taken for"], rows).markdown()
 
 
+def _imagenet_c(held: Sequence[Answer]) -> str:
+    mine = [row for row in held if row[1].startswith("ImageNet-C")]
+    if not mine:
+        return "Not measured in this run: imagecorruptions was not installed."
+    rows = []
+    for kind, (cause, _) in IMAGENET_C.items():
+        each = [row for row in mine if row[1] == f"ImageNet-C: {kind}"]
+        levels = [[row for row in each if row[2] == severity] for severity in range(1, 6)]
+        wrong = Counter(row[4] for row in each if not _is_right(row))
+        taken = ", ".join(f"{name} {count}" for name, count in wrong.most_common(4))
+        rows.append([kind, cause, *(f"{sum(map(_is_right, level))}/{len(level)}" for level in levels), taken])
+    table = Table(["corruption", "is", "1", "2", "3", "4", "5", "else taken for"], rows).markdown()
+    said = []
+    for label, part in (
+        ("with a name in the vocabulary", [row for row in mine if row[0] != UNKNOWN]),
+        ("outside the vocabulary", [row for row in mine if row[0] == UNKNOWN]),
+    ):
+        severe, mild = [row for row in part if row[2] >= 3], [row for row in part if row[2] <= 2]
+        said.append(
+            f"Kinds {label}: {_share(severe, _is_right):.1%} of {len(severe)} right at severity 3 and up, "
+            f"{_share(mild, _is_right):.1%} of {len(mild)} at 1 and 2; misnamed {_share(part, _is_misnamed):.1%}."
+        )
+    return f"{table}\n\n" + " ".join(said)
+
+
 def _kinds(held: Sequence[Answer]) -> str:
-    mine = [row for row in held if row[0] == UNKNOWN and row[3] == "incident"]
+    mine = [row for row in held if row[0] == UNKNOWN and row[3] == "incident" and not _is_foreign(row)]
     rows = []
     for kind in dict.fromkeys(row[1] for row in mine):
         each = [row for row in mine if row[1] == kind]

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from recorder.cause import strangers, weather
+from recorder.cause import sensor, strangers, weather
 from recorder.cause.filters import blurred, disk_kernel, line_kernel, moved, resized
 from recorder.cause.views import Pixels, Views
 from recorder.cause.vocabulary import AMOUNTS
 
-__all__ = ["corrupted", "damaged", "healthy", "stranger"]
+__all__ = ["FORMS", "corrupted", "damaged", "healthy", "stranger"]
 
 Random = np.random.Generator
 #: A corruption of (frames, height, width, 3): amount, pixels of the recorded frame per pixel, its width here, draws.
@@ -36,11 +36,11 @@ def corrupted(views: Views, cause: str, severity: float, seed: int) -> Views:
         views: clean frames.
         cause: one of `recorder.cause.vocabulary.FITTED`.
         severity: 0.5 to 5.5.
-        seed: of the variant.
+        seed: of the variant; its remainder by `FORMS` of the cause is the number of the form.
     """
     amount = AMOUNTS[cause].at(severity)
     if cause != "occlusion":
-        return _both(views, _CORRUPTIONS[cause], amount, seed)
+        return _both(views, _form(cause, seed), amount, seed)
     # What covers a part of the frame covers all of its centre, or nothing of it, more often than a part.
     shares = [
         part / (whole * views.scale) for part, whole in zip(views.detail.shape[1:3], views.wide.shape[1:3], strict=True)
@@ -65,7 +65,7 @@ def damaged(pixels: Pixels, cause: str, amount: float, scale: float, seed: int) 
         scale: pixels of the recorded frame per pixel of these.
         seed: of the variant.
     """
-    return quantised(_CORRUPTIONS[cause](pixels, amount, scale, np.random.default_rng(seed)))
+    return quantised(_form(cause, seed)(pixels, amount, scale, np.random.default_rng(seed)))
 
 
 def stranger(views: Views, kind: str, seed: int) -> Views:
@@ -92,10 +92,10 @@ def quantised(pixels: Pixels) -> Pixels:
 
 
 def _exposed(pixels: Pixels, stops: float, rng: Random) -> Pixels:
-    kind = rng.random()
-    if kind < 0.45:  # light falls off, the camera encodes it
+    kind = rng.integers(3)
+    if kind == 0:  # light falls off or grows, the camera encodes it
         return pixels * np.float32(2 ** (stops / _GAMMA))
-    if kind < 0.65:  # black level: as much at medium grey
+    if kind == 1:  # black level: as much at medium grey
         return pixels + _lifted(stops / _GAMMA)
     return np.clip(pixels, 0, 1) ** np.float32(2 ** (-stops / _GAMMA * 1.2))  # the camera bends its curve
 
@@ -125,31 +125,6 @@ def _motion_blur(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pi
     return blurred(pixels, line_kernel(amount / scale, rng.uniform(0, np.pi)))
 
 
-def _noise(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
-    kind, mono = rng.integers(4), rng.random() < 0.35
-    shape = (*pixels.shape[:3], 1 if mono else 3)
-    drawn = rng.standard_normal(shape, np.float32) * np.float32(amount / scale)
-    if kind == 1:  # shot noise grows with the root of light
-        drawn = drawn * np.sqrt(np.maximum(pixels, 0.02) / 0.4)
-    if kind == 2:  # speckle
-        drawn = drawn * (0.4 + 1.2 * pixels)
-    if kind == 3:  # in colour more than in light, and with outliers, as high sensitivity has it
-        drawn = drawn + np.roll(drawn, 1, axis=3) - drawn.mean(axis=3, keepdims=True)
-        drawn = drawn * np.sqrt(rng.standard_exponential((*pixels.shape[:3], 1), np.float32))
-    return pixels + drawn
-
-
-def _impulse_noise(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
-    kind, each = rng.integers(3), rng.random() < 0.4
-    shape = (*pixels.shape[:3], 3 if each else 1)
-    drawn = rng.random(shape, np.float32)
-    salt = (drawn < amount * (0.5, 1.0, 0.0)[kind]).astype(np.float32)
-    pepper = (drawn > 1 - amount * (0.5, 0.0, 1.0)[kind]).astype(np.float32)
-    if scale > 1:  # a pixel of the reduced view is the mean of many
-        salt, pepper = salt / np.float32(scale), pepper / np.float32(scale)
-    return pixels * (1 - salt) * (1 - pepper) + salt
-
-
 def _compression(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     from PIL import Image as pil
 
@@ -164,9 +139,19 @@ def _compression(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pi
     return made
 
 
-def _low_resolution(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
-    down, up = rng.choice(["box", "bilinear", "nearest"]), rng.choice(["nearest", "bilinear", "bicubic"])
-    return resized(pixels, amount / scale, str(down), str(up)) if amount / scale > 1.05 else pixels
+def _in_squares(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
+    """Fewer pixels, each shown as a square."""
+    return _coarser(pixels, amount / scale, rng, "nearest")
+
+
+def _smoothed(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
+    """Fewer pixels, and a scaler that smooths between them."""
+    return _coarser(pixels, amount / scale, rng, str(rng.choice(["bilinear", "bicubic"])))
+
+
+def _coarser(pixels: Pixels, factor: float, rng: Random, up: str) -> Pixels:
+    down = str(rng.choice(["box", "bilinear", "nearest"]))
+    return resized(pixels, factor, down, up) if factor > 1.05 else pixels
 
 
 def _colour_cast(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
@@ -210,7 +195,8 @@ def _occlusion(
     colour = rng.uniform(0, 0.7) + rng.normal(0, 0.06, 3)
     soft = rng.uniform(0.3, 4) / scale
     cover = np.broadcast_to(np.clip(colour, 0, 1).astype(np.float32), pixels.shape[1:]).copy()
-    cover += np.float32(rng.uniform(0, 0.03)) * rng.standard_normal(cover.shape, np.float32)
+    if rng.random() < 0.7:  # else a mask, or a part of the picture that never arrived
+        cover += np.float32(rng.uniform(0, 0.03)) * rng.standard_normal(cover.shape, np.float32)
     edge = blurred(mask[None, :, :, None].astype(np.float32), disk_kernel(soft))
     return pixels * (1 - edge) + cover * edge
 
@@ -221,26 +207,35 @@ def _channel_order(pixels: Pixels, amount: float, scale: float, rng: Random) -> 
 
 
 def _breathing(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
-    gains = 2 ** (rng.normal(0, 0.09) + rng.normal(0, 0.015, 3))
+    gains = 2 ** (rng.normal(0, 0.07) + rng.normal(0, 0.015, 3))
     return pixels * gains.astype(np.float32)
 
 
-_CORRUPTIONS: dict[str, Corruption] = {
-    "darker": _darker,
-    "brighter": _brighter,
-    "low-contrast": _low_contrast,
-    "defocus": _defocus,
-    "motion-blur": _motion_blur,
-    "noise": _noise,
-    "impulse-noise": _impulse_noise,
-    "compression": _compression,
-    "low-resolution": _low_resolution,
-    "fog": weather.fog,
-    "rain": weather.rain,
-    "snow": weather.snow,
-    "colour-cast": _colour_cast,
-    "camera-shift": _camera_shift,
-    "camera-rotation": _camera_rotation,
-    "occlusion": _occlusion,
-    "channel-order": _channel_order,
+#: The forms that each cause takes. Those that stand apart here leave different traces, and each is learnt as a place of
+#: its own; an amount means the same in all.
+_CORRUPTIONS: dict[str, tuple[Corruption, ...]] = {
+    "darker": (_darker,),
+    "brighter": (_brighter,),
+    "low-contrast": (_low_contrast,),
+    "defocus": (_defocus,),
+    "motion-blur": (_motion_blur,),
+    "noise": (sensor.grain, sensor.high_gain),
+    "impulse-noise": (sensor.impulses,),
+    "compression": (_compression,),
+    "low-resolution": (_in_squares, _smoothed),
+    "fog": (weather.veil, weather.mist),
+    "rain": (weather.rain,),
+    "snow": (weather.snow, weather.snow_cover),
+    "colour-cast": (_colour_cast,),
+    "camera-shift": (_camera_shift,),
+    "camera-rotation": (_camera_rotation,),
+    "occlusion": (_occlusion,),
+    "channel-order": (_channel_order,),
 }
+#: How many forms a cause has.
+FORMS: dict[str, int] = {cause: len(forms) for cause, forms in _CORRUPTIONS.items()}
+
+
+def _form(cause: str, seed: int) -> Corruption:
+    forms = _CORRUPTIONS[cause]
+    return forms[seed % len(forms)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Discriminant", "fit_discriminant"]
+__all__ = ["Discriminant", "fit_discriminant", "held_out_distances"]
 
 Array = npt.NDArray[np.float64]
 
@@ -17,14 +17,9 @@ Array = npt.NDArray[np.float64]
 _SHRINKAGES = (0.1, 0.2)
 #: Temperatures that are tried: a linear discriminant is far too sure of itself outside of its examples.
 _TEMPERATURES = np.geomspace(0.5, 60.0, 40)
-#: Logarithm of the odds by which nothing is taken to be wrong at least, and by how much the margins seen are widened.
-_LEAST_FAVOUR, _FAVOUR = 4.0, 1.0
-#: … times one and this over the number of clean windows: what is normal is not known after a few. All three, and the
-#: share below, were chosen on development clips (`benchmarks.clips`).
+#: The odds that are asked of a class are more by this over the number of clean windows: what is normal is not known
+#: after a few.
 _FEW = 24
-#: What a scene does by itself looks like a cover or a move, and needs all of that favour; what only optics, sensor and
-#: wire do needs this share of it.
-_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +46,11 @@ class Discriminant:
         squares = ((white[:, None] - places[None]) ** 2).sum(axis=2) if len(white) < 64 else _squares(white, places)
         return self.priors - 0.5 * squares
 
+    def distances(self, features: Array) -> Array:
+        """Return (n) squared distance of each row to its nearest place."""
+        made: Array = _squares(features @ self.weights, self.means @ self.weights).min(axis=1)
+        return made
+
     def probabilities(self, features: Array, count: int) -> Array:
         """Return (n, count) of calibrated probability of each class."""
         return _gathered(self.log_scores(features) / self.temperature, self.classes, count)
@@ -76,7 +76,7 @@ def fit_discriminant(
     places: npt.NDArray[np.int64],
     classes: npt.NDArray[np.int64],
     groups: npt.NDArray[np.int64],
-    scenic: Collection[int] = (),
+    odds: Mapping[int, float],
 ) -> Discriminant:
     """Fit, choosing shrinkage and temperature on groups left out.
 
@@ -85,11 +85,12 @@ def fit_discriminant(
         places: (n) number of the place of each row.
         classes: (places) the class of each place.
         groups: (n) rows made of the same clean frames share a group; they are left out together.
-        scenic: classes that a healthy scene resembles now and then.
+        odds: of each class but the first, how sure it must be (logarithm of calibrated odds) beyond the margins that
+            clean windows reach.
     """
-    count = int(classes.max()) + 1
     truth = classes[places]
     folds = groups % min(4, int(groups.max()) + 1)
+    few = 1 + _FEW / (int(groups.max()) + 1)
     best: tuple[float, float, float, Array] | None = None
     for shrinkage in _SHRINKAGES:
         scores = np.full((len(features), len(classes)), -np.inf)
@@ -99,38 +100,53 @@ def fit_discriminant(
                 inside = np.ones(len(folds), bool)
             made = _fit(features[inside], places[inside], classes, shrinkage)
             scores[folds == fold] = made.log_scores(features[folds == fold])
-        favour = _favour(scores, classes, truth, scenic) * (1 + _FEW / (int(groups.max()) + 1))
-        scores -= favour
-        for temperature in _TEMPERATURES:
-            chance = _gathered(scores / temperature, classes, count)[np.arange(len(truth)), truth]
-            loss = float(-np.log(np.maximum(chance, 1e-6)).mean())
-            if best is None or loss < best[0]:
-                best = (loss, shrinkage, float(temperature), favour)
-    assert best is not None  # noqa: S101  # both tuples above hold something
+        favour = _favour(scores, classes, truth, odds, few * _temperature(scores, classes, truth)[1])
+        loss, temperature = _temperature(scores - favour, classes, truth)
+        if best is None or loss < best[0]:
+            best = (loss, shrinkage, temperature, favour)
+    assert best is not None  # noqa: S101  # the tuple above holds something
     made = _fit(features, places, classes, best[1])
     return Discriminant(made.means, made.classes, made.weights, made.priors - best[3], best[2])
 
 
+def held_out_distances(
+    features: Array, places: npt.NDArray[np.int64], classes: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
+) -> Array:
+    """Return each row's squared distance to its nearest place, by a fit that never saw its clean frames."""
+    found = np.zeros(len(features))
+    folds = groups % min(4, int(groups.max()) + 1)
+    for fold in np.unique(folds):
+        rows = folds == fold
+        found[rows] = _fit(features[~rows], places[~rows], classes, _SHRINKAGES[0]).distances(features[rows])
+    return found
+
+
+def _temperature(scores: Array, classes: npt.NDArray[np.int64], truth: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """The loss at the temperature that suits best, and that."""
+    found = []
+    for temperature in _TEMPERATURES:
+        chance = _gathered(scores / temperature, classes, int(classes.max()) + 1)[np.arange(len(truth)), truth]
+        found.append((float(-np.log(np.maximum(chance, 1e-6)).mean()), float(temperature)))
+    return min(found)
+
+
 def _favour(
-    scores: Array, classes: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], scenic: Collection[int]
+    scores: Array, classes: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], odds: Mapping[int, float], unit: float
 ) -> Array:
     """How much the first class, nothing wrong, is favoured over each place: its windows that were left out keep to it.
 
-    A wrong name costs more than none, and the first class has few examples for all that is normal.
+    A wrong name costs more than none, and the first class has few examples for all that is normal. The unit is what one
+    of calibrated log odds takes in scores.
     """
     clean = scores[truth == 0]
     none = clean[:, classes == 0].max(axis=1)
-
-    def over(others: npt.NDArray[np.bool_]) -> float:
-        margins = clean[:, others].max(axis=1) - none
-        margins = margins[np.isfinite(margins)]
-        return _FAVOUR * max(0.0, float(np.quantile(margins, 0.99))) + _LEAST_FAVOUR if len(margins) else _LEAST_FAVOUR
-
-    most = over(classes != 0)
     made = np.zeros(len(classes))
     for number in np.unique(classes[classes != 0]):
         own = classes == number
-        made[own] = most if number in scenic else max(_SHARE * most, over(own))
+        margins = clean[:, own].max(axis=1) - none
+        margins = margins[np.isfinite(margins)]
+        most = max(0.0, float(np.quantile(margins, 0.99))) if len(margins) else 0.0
+        made[own] = most + unit * odds[int(number)]
     return made
 
 

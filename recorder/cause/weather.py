@@ -8,15 +8,15 @@ import numpy.typing as npt
 from recorder.cause.filters import blurred, disk_kernel, line_kernel
 from recorder.cause.views import Pixels
 
-__all__ = ["fog", "rain", "snow"]
+__all__ = ["mist", "rain", "snow", "snow_cover", "veil"]
 
 Random = np.random.Generator
-#: Frames of falling things are drawn on a sheet so much larger, each frame a cut of it from elsewhere.
-_SPARE = 16
+#: Sizes of patches of mist, in pixels of the recorded frame.
+_LUMPS = (15.0, 250.0)
 
 
-def fog(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
-    """Light scattered on its way: v t + a (1 - t), t falling towards the horizon, in veils or evenly."""
+def veil(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
+    """Fog as light scattered on its way: v t + a (1 - t), t falling towards the horizon, in veils or evenly."""
     height, width = pixels.shape[1:3]
     air = np.clip(rng.uniform(0.72, 0.95) + rng.normal(0, 0.015, 3), 0, 1).astype(np.float32)
     kind = rng.integers(3)
@@ -25,7 +25,7 @@ def fog(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     if kind:
         share = share * (1 + np.linspace(slope, -slope, height, dtype=np.float32)[:, None])
     if kind == 2:
-        share = share * (1 + 0.5 * _veil(height, width, rng))
+        share = share * (1 + 0.5 * _clouds(height, width, 5, rng))
     share = np.clip(share, 0, 0.97)[None, :, :, None]
     if rng.random() < 0.35:  # droplets scatter forward, too: what is far loses its edges
         pixels = blurred(pixels, disk_kernel(rng.uniform(1, 4) * amount / scale, soft=True))
@@ -33,12 +33,28 @@ def fog(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     return made
 
 
-def _veil(height: int, width: int, rng: Random) -> npt.NDArray[np.float32]:
-    """Smooth noise, about -1 to 1."""
-    coarse = rng.uniform(-1, 1, (5, 7))
-    rows, columns = np.linspace(0, 3.99, height), np.linspace(0, 5.99, width)
-    across = np.stack([np.interp(columns, np.arange(7), row) for row in coarse])
-    return np.stack([np.interp(rows, np.arange(5), column) for column in across.T], axis=1).astype(np.float32)
+def mist(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
+    """Fog near by, in patches: its droplets scatter forward, so fine detail goes before the contrast does."""
+    height, width = pixels.shape[1:3]
+    air = np.clip(rng.uniform(0.6, 0.97) + rng.normal(0, 0.02, 3), 0, 1).astype(np.float32)
+    depth = np.linspace(*rng.uniform(0.6, 1.4, 2), height, dtype=np.float32)[:, None]
+    lump = np.exp(rng.uniform(*np.log(_LUMPS)))
+    patches = _clouds(height, width, int(np.clip(width * scale / lump, 2, 40)), rng)
+    share = amount * np.float32(rng.uniform(0.3, 1.0)) * depth * (1 + np.float32(rng.uniform(0.2, 1.0)) * patches)
+    share = np.clip(share, 0, 0.97)[None, :, :, None]
+    lost = np.float32(rng.uniform(0.7, 1.0))  # of the light that still arrives
+    soft = blurred(pixels, disk_kernel(rng.uniform(2, 12) * amount**0.5 / scale, soft=True))
+    made: Pixels = (pixels * (1 - lost) + soft * lost) * (1 - share) + air * share
+    return made
+
+
+def _clouds(height: int, width: int, across: int, rng: Random) -> npt.NDArray[np.float32]:
+    """Smooth noise, about -1 to 1, so many lumps across."""
+    down = max(4, round(across * height / width))
+    coarse = rng.uniform(-1, 1, (down, across + 2))
+    rows, columns = np.linspace(0, down - 1.01, height), np.linspace(0, across + 0.99, width)
+    wide = np.stack([np.interp(columns, np.arange(across + 2), row) for row in coarse])
+    return np.stack([np.interp(rows, np.arange(down), column) for column in wide.T], axis=1).astype(np.float32)
 
 
 def rain(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
@@ -73,6 +89,23 @@ def snow(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     paler = np.float32(rng.uniform(0, 0.12))
     made: Pixels = (pixels * (1 - paler) + paler * np.float32(0.85)) * (1 - cover) + np.float32(0.95) * cover
     return made
+
+
+def snow_cover(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
+    """Snow that lies: what is light and low turns white first, the ground lights the scene, crystals glitter."""
+    cover = np.float32(np.clip(2.0 * amount**0.35, 0.2, 0.95))
+    light = pixels.mean(axis=3, keepdims=True)
+    low = np.linspace(-1, 1, pixels.shape[1], dtype=np.float32)[None, :, None, None] * np.float32(rng.uniform(0, 0.25))
+    edge = np.float32(rng.uniform(0.55, 0.8)) * (1 - cover) + np.float32(0.12)
+    lies = np.clip((light + low - edge) / np.float32(rng.uniform(0.15, 0.5)), 0, 1) * cover
+    lies = lies * np.float32(rng.uniform(0.5, 1.0))
+    white = np.array([0.93, 0.96, 1.0], np.float32)
+    grains = rng.standard_normal((*pixels.shape[:3], 1), np.float32) * np.float32(rng.uniform(0.0, 0.06) / scale)
+    lit = pixels * (1 + np.float32(rng.uniform(0, 0.6)) * cover)
+    made: Pixels = lit * (1 - lies) + (white + grains) * lies
+    glitter = _falling(pixels.shape, amount * rng.uniform(0, 0.6), rng) / np.float32(max(1.0, scale))
+    made = made * (1 - glitter) + glitter
+    return snow(made, amount * rng.uniform(0.05, 0.4), scale, rng) if rng.random() < 0.5 else made
 
 
 def _falling(shape: tuple[int, ...], density: float, rng: Random) -> Pixels:

@@ -10,6 +10,8 @@ import pytest
 
 from benchmarks import causes_page
 from benchmarks.causes_page import summarise, upper_bound
+from benchmarks.imagenet_c import IMAGENET_C
+from recorder.cause.vocabulary import CAUSES
 
 
 def _answers() -> list[list[Any]]:
@@ -19,6 +21,11 @@ def _answers() -> list[list[Any]]:
         rows += [["rain", "own", 1, unit, "none", 0.7], ["none", "clean", 0, unit, "none", 1.0]]
         rows += [["none", "clean", 0, unit, "occlusion", 0.8], ["unknown", "waved", 0, unit, "unknown", 0.7]]
         rows += [["rain", "albumentations: rain", 1, unit, "rain", 0.7]]
+    rows += [
+        ["fog", "ImageNet-C: fog", 4, "incident", "fog", 0.7],
+        ["noise", "ImageNet-C: shot_noise", 1, "incident", "none", 1],
+    ]
+    rows += [["unknown", "ImageNet-C: frost", 2, "incident", "snow", 0.7]]
     return rows
 
 
@@ -28,6 +35,7 @@ def test_shares_are_of_what_they_say() -> None:
     assert (found["severe"], found["severe_count"], found["mild"]) == (0.5, 2, 0.0)
     assert (found["clean"], found["clean_misnamed"], found["unknown"], found["foreign"]) == (2, 1, 1.0, 1.0)
     assert found["misnamed"] == pytest.approx(1 / 3)
+    assert found["unknown_count"] == 1
 
 
 def test_the_bound_is_wilsons() -> None:
@@ -44,4 +52,12 @@ def test_the_page_holds_every_table_and_a_picture(tmp_path: Path, monkeypatch: p
     page = (tmp_path / "causes.md").read_text()
     assert "{" not in page
     assert "50.00%" in page and "Expected calibration error" in page
+    assert "100.0% of 1 right at severity 3 and up, 0.0% of 1 at 1 and 2" in page
+    assert "| frost | unknown | 0/0 | 0/1 | 0/0 | 0/0 | 0/0 | snow 1 |" in page
     ElementTree.fromstring((tmp_path / "causes.svg").read_text())  # just written
+
+
+def test_what_the_fields_set_makes_has_a_name_of_ours() -> None:
+    """Each of its nineteen corruptions is a cause of the vocabulary, or unknown."""
+    assert len(IMAGENET_C) == 19
+    assert {cause for cause, _ in IMAGENET_C.values()} <= set(CAUSES)
