@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float64]
 #: fits them better does worse on the next.
 _SHRINKAGES = (0.1, 0.2)
 #: Temperatures that are tried: a linear discriminant is far too sure of itself outside of its examples.
-_TEMPERATURES = np.geomspace(0.5, 60.0, 40)
+_TEMPERATURES = np.geomspace(0.5, 60.0, 24)
 #: The odds that are asked of a class are more by this over the number of clean windows: what is normal is not known
 #: after a few.
 _FEW = 24
