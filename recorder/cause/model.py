@@ -234,7 +234,7 @@ def fit_cause_model(
 
 
 def _hidden(clean: Views, made: Views) -> int:
-    """Whether a cover leaves the centre as it was, hides a part of it, or all: each looks like nothing of the others."""
+    """Whether a cover leaves the centre as it was, hides a part of it, or all: no one of these looks like another."""
     share = float((np.abs(made.detail - clean.detail).max(axis=3) > _SEEN).mean())
     return int(share > 0.1) + int(share > 0.9)
 
