@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from html import escape
@@ -22,6 +23,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 _Z = 1.645
 #: Edges of the bins of confidence.
 _BINS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.001)
+_BUSY = "\n\nThe machine was busy with other work during this run, so that these times are longer than on a quiet one."
 Answer = Sequence[Any]  # truth, kind, severity, unit, said, confidence
 
 
@@ -87,6 +89,7 @@ def write(results: Sequence[dict[str, Any]]) -> None:
         "misses": _misses(held),
         "development": ", ".join(DEVELOPMENT),
         "held_out": ", ".join(HELD_OUT),
+        "busy": _BUSY if os.getloadavg()[0] > len(os.sched_getaffinity(0)) else "",
     }
     page = Path(__file__).with_name("causes_page.md").read_text()
     for name, text in parts.items():
