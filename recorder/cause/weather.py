@@ -37,7 +37,8 @@ def mist(pixels: Pixels, amount: float, scale: float, rng: Random) -> Pixels:
     """Fog near by, in patches: its droplets scatter forward, so fine detail goes before the contrast does."""
     height, width = pixels.shape[1:3]
     air = np.clip(rng.uniform(0.6, 0.97) + rng.normal(0, 0.02, 3), 0, 1).astype(np.float32)
-    depth = np.linspace(*rng.uniform(0.6, 1.4, 2), height, dtype=np.float32)[:, None]
+    top, bottom = rng.uniform(0.6, 1.4, 2)
+    depth = np.linspace(top, bottom, height, dtype=np.float32)[:, None]
     lump = np.exp(rng.uniform(*np.log(_LUMPS)))
     patches = _clouds(height, width, int(np.clip(width * scale / lump, 2, 40)), rng)
     share = amount * np.float32(rng.uniform(0.3, 1.0)) * depth * (1 + np.float32(rng.uniform(0.2, 1.0)) * patches)
