@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from recorder.bundle.manifest import Frame, Manifest
 from recorder.bundle.values import JsonValue, MappingValue, RecordValue, ScalarValue, SequenceValue, Value
@@ -21,6 +22,9 @@ from replay.session import Job, Outcome, Raised, Returned
 from replay.show.answers import say
 from replay.show.text import inert
 from replay.verdict import FrameChange, Level
+
+if TYPE_CHECKING:
+    from replay.class_names import ClassNames
 
 __all__ = ["Changes", "Judge", "Side", "changed_plan", "changes_of_call", "parse_changes"]
 
@@ -109,9 +113,10 @@ class Side:
 class Judge:
     """Says of a frame's two answers what the change did."""
 
-    def __init__(self, manifest: Manifest, truth: str) -> None:
-        """``truth`` is the metadata key that holds the right answer, where a frame has it."""
+    def __init__(self, manifest: Manifest, truth: str, classes: ClassNames) -> None:
+        """``truth`` is the metadata key of the right answer, where a frame has it; ``classes`` are their names."""
         self._truth = truth
+        self._classes = classes
         trigger = manifest.incident.triggers[0] if manifest.incident.triggers else None
         self._trigger = trigger if trigger is not None and trigger.kind in _JUDGING else None
         self._by_truth = any(frame.metadata.get(truth) is not None for frame in manifest.frames)
@@ -154,7 +159,9 @@ class Judge:
         if truth is not None and not isinstance(truth, dict | list):
             if side.raised is not None:
                 return True
-            return str(truth) not in side.names if side.names else None
+            right = self._classes.says(side.names, truth)
+            if right is not None:
+                return not right
         if self._trigger is None:
             return None
         if self._trigger.kind == "exception":

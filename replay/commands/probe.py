@@ -60,6 +60,7 @@ __all__ = ["probe"]
 @click.option(
     "--truth", default="ground_truth", show_default=True, metavar="KEY", help="Metadata that holds the class."
 )
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="Names of the classes.")
 @click.option("--pipeline", metavar="pkg.mod:predict", help="Probe this from the raw picture, instead of the model.")
 @click.option("-o", "--output", metavar="FILE", help="Write a page with the pictures and curves.")
 @model_options
@@ -79,6 +80,7 @@ def probe(
     mean: str | None,
     std: str | None,
     truth: str,
+    labels: str | None,
     pipeline: str | None,
     output: str | None,
     model: tuple[str, ...],
@@ -103,6 +105,7 @@ def probe(
         replay probe incidents/…bundle.zst --only random-input --json
         replay probe incidents/…bundle.zst --cause -o cause.html
     """
+    from replay.class_names import read_labels
     from replay.load import ConfigInvalid, is_factory
     from replay.probe.finding import to_json
     from replay.probe.probing import PROBES, ProbeOptions, probe_bundle
@@ -116,6 +119,10 @@ def probe(
     page = None if output is None else Path(output)
     if page is not None and not page.parent.is_dir():
         raise click.BadParameter(f"{page.parent} is no directory; make it first")
+    try:
+        known = None if labels is None else read_labels(Path(labels))
+    except ValueError as error:
+        raise click.UsageError(inert(error, 600)) from error
     with open_bundle(bundle) as opened, counting("probing") as count:
         existing = tuple(frame.id for frame in opened.manifest.frames)
         options = ProbeOptions(
@@ -126,6 +133,7 @@ def probe(
             region=_region(region),
             normalisation=_normalisation(mean, std),
             truth=truth,
+            labels=known,
             model=model,
             model_directory=model_dir,
             models=models,

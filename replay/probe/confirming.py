@@ -11,6 +11,7 @@ import numpy as np
 from recorder.bundle.manifest import Frame, Manifest
 from recorder.bundle.values import JsonValue
 from recorder.cause.vocabulary import AMOUNTS, FITTED, NONE, UNKNOWN
+from replay.class_names import ClassNames, is_class
 from replay.compare.layout import Array
 from replay.compare.reading import Reading, same
 from replay.probe.finding import Finding, Shown
@@ -18,10 +19,8 @@ from replay.probe.subject import CannotProbe, Subject
 from replay.probe.trial import SEED, as_uint8, fraction
 from replay.probe.undoing import Suspicion, bring_about, can_be_undone, take_back
 
-__all__ = ["CONFIRMING", "confirm", "suspected"]
+__all__ = ["confirm", "confirming_runs", "split", "suspected"]
 
-#: Runs per frame: as it is, and changed.
-CONFIRMING = 3
 #: Share of frames that have to recover, or to fail, before a cause is called confirmed.
 LEAST_SHARE = 0.5
 #: An answer has recovered, or failed, when its confidence went half the way between clean frames' and bad ones'.
@@ -64,13 +63,15 @@ class _Seen:
 class _Measure:
     """Says whether an answer is right: by truth, by the trigger's threshold, else by confidence between the groups."""
 
-    def __init__(self, manifest: Manifest, truth: str, clean: Sequence[_Seen], bad: Sequence[_Seen]) -> None:
-        self._truth = truth
+    def __init__(
+        self, manifest: Manifest, truth: str, names: ClassNames, clean: Sequence[_Seen], bad: Sequence[_Seen]
+    ) -> None:
+        self._truth, self._names = truth, names
         self._usual = [each.reading for each in clean if each.reading is not None]
         trigger = manifest.incident.triggers[0] if manifest.incident.triggers else None
         self.threshold: float | None = None
         self.by = ""
-        if any(each.frame.metadata.get(truth) is not None for each in bad):
+        if any(self._known(each.frame, each.reading) is not None for each in bad):
             self.by = f"the truth in metadata {truth[:40]!r}"
         elif (
             trigger is not None
@@ -85,11 +86,18 @@ class _Measure:
                 self.threshold = low + _HALF_WAY * (high - low)
                 self.by = f"confidence from {self.threshold:.2f}, half way to the clean frames' {high:.2f}"
 
+    def _known(self, frame: Frame, reading: Reading | None) -> bool | None:
+        """Whether an answer is the truth of the metadata; None where it cannot be held against it."""
+        truth = frame.metadata.get(self._truth)
+        if not is_class(truth) or reading is None or reading.winner is None:
+            return None
+        return self._names.says({str(reading.winner)}, truth)
+
     def right(self, frame: Frame, reading: Reading | None, original: Reading | None = None) -> bool | None:
         """None: nothing says so. ``original`` is what the same frame answers when nothing is changed."""
-        known = frame.metadata.get(self._truth)
-        if isinstance(known, int | str) and not isinstance(known, bool) and reading is not None:
-            return str(known) == str(reading.winner)
+        known = self._known(frame, reading)
+        if known is not None:
+            return known
         if original is not None and not same(original, reading):
             return False
         if self.threshold is None:
@@ -105,28 +113,28 @@ def _median(seen: Sequence[_Seen]) -> float | None:
 
 
 def confirm(
-    subject: Subject, manifest: Manifest, cause: str, evidence: dict[str, Any], *, truth: str = "ground_truth"
+    subject: Subject,
+    manifest: Manifest,
+    cause: str,
+    evidence: dict[str, Any],
+    clean_frames: Sequence[Frame],
+    bad_frames: Sequence[Frame],
+    *,
+    truth: str = "ground_truth",
+    names: ClassNames | None = None,
 ) -> Finding:
     """Test a cause by counterfactuals.
-
-    Frames before the onset (else before the trigger) are the clean ones, the others the incident's.
 
     Args:
         subject: answers to changed pictures.
         manifest: of the bundle.
         cause, evidence: from `suspected`.
+        clean_frames, bad_frames: from `split`, one of each at least.
         truth: metadata key of the right class.
-
-    Raises:
-        CannotProbe: there are no pictures of both kinds.
+        names: which class is which, where the truth is a name.
     """
-    clean_frames, bad_frames = _split(manifest, subject.frames)
-    if not bad_frames:
-        raise CannotProbe("no frame of the incident holds a picture; see `replay show`")
-    if not clean_frames:
-        raise CannotProbe("no frame from before the incident holds a picture to compare with: record more pre_frames")
-    clean, bad = (_seen(subject, frames) for frames in (clean_frames[-_MOST_CLEAN:], bad_frames[:_MOST_BAD]))
-    measure = _Measure(manifest, truth, clean, bad)
+    clean, bad = (_seen(subject, frames) for frames in (clean_frames, bad_frames))
+    measure = _Measure(manifest, truth, names or ClassNames({}), clean, bad)
     suspicion = _suspicion(cause, evidence, clean)
     frames: list[JsonValue] = []
     pictures: list[Shown] = []
@@ -151,8 +159,28 @@ def confirm(
     )
 
 
-def _split(manifest: Manifest, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
-    """Clean ones and those of the incident, of the stream it is about."""
+def confirming_runs(cause: str, clean: int, bad: int) -> int:
+    """How many runs so many clean frames and frames of the incident take: as they are, and changed."""
+    return 2 * clean + (2 if can_be_undone(cause) else 1) * bad
+
+
+def split(manifest: Manifest, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
+    """Clean frames and those of the incident, of the stream it is about; those nearest to its beginning.
+
+    Frames before the onset (else before the trigger) are the clean ones, the others the incident's.
+
+    Raises:
+        CannotProbe: there are none of one kind.
+    """
+    clean, bad = _sides(manifest, frames)
+    if not bad:
+        raise CannotProbe("no frame of the incident holds a picture; see `replay show`")
+    if not clean:
+        raise CannotProbe("no frame from before the incident holds a picture to compare with: record more pre_frames")
+    return clean[-_MOST_CLEAN:], bad[:_MOST_BAD]
+
+
+def _sides(manifest: Manifest, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
     trigger = manifest.incident.triggers[0] if manifest.incident.triggers else None
     begins = trigger.frame if trigger is not None else None
     onset = trigger.parameters.get("onset_frame") if trigger is not None else None
