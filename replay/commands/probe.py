@@ -188,6 +188,10 @@ def _print(probed: Probed, page: Path | None) -> None:
     if probed.left_out:
         print_line()
         print_wrapped(f"Left out, for which the budget has no time: {', '.join(probed.left_out)}. Raise --budget.")
+    failed = [finding.name for finding in probed.findings if finding.passed is False]
+    if failed and len(probed.findings) > 1:
+        print_line()
+        print_wrapped(f"{len(failed)} of {len(probed.findings)} fail: {', '.join(failed)}")
     if page is not None:
         print_line()
         print_line(f"pictures and curves: {page}")

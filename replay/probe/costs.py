@@ -69,7 +69,8 @@ class Counter:
     @property
     def of_one_seconds(self) -> float:
         """The usual time of a run; the first one loaded the model."""
-        return float(np.median(self._each_seconds[-50:])) if self._each_seconds else 0.0
+        told = self._each_seconds[1:][-50:] or self._each_seconds
+        return float(np.median(told)) if told else 0.0
 
     def count(self, runs: int = 1) -> None:
         """So many runs have been made since the last call."""
