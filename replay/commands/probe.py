@@ -175,7 +175,8 @@ def probe(
 
 def _print(probed: Probed, page: Path | None) -> None:
     frames = f"frame{'' if len(probed.frames) == 1 else 's'} {id_ranges(probed.frames)}"
-    print_wrapped(f"{probed.task}, {frames}, {probed.runs} runs in {probed.seconds:.1f} s")
+    asked = f" by {inert(probed.models, 80)}" if probed.models else ""
+    print_wrapped(f"{probed.task}{asked}, {frames}, {probed.runs} runs in {probed.seconds:.1f} s")
     for finding in probed.findings:
         print_line()
         print_line(_mark(finding) + "  " + styled(finding.name, bold=True))

@@ -60,7 +60,7 @@ def cases_of(
     Raises:
         CannotProbe: there is no case; one sentence with the remedy.
     """
-    other, undecided = 0, 0
+    other, undecided, empty = 0, 0, 0
     found: list[Case] = []
     for number, frame in enumerate(frames):
         if found and is_enough():
@@ -74,16 +74,31 @@ def cases_of(
         if recorded is not None and not same(recorded, reading):
             other += 1
             continue
+        if _found_nothing(reading):
+            empty += 1
+            continue
         place, source = _region(pixels, reading, region)
         found.append(Case(frame=frame, pixels=pixels, reading=reading, region=place, region_from=source))
     if found:
         return _in_order(found), 0
+    if empty:
+        raise CannotProbe(
+            f"nothing was found on any of {empty} frames, and nothing is what noise gives too: choose frames on which "
+            "something was, with --frames"
+        )
     if undecided:
         raise CannotProbe("no answer is a class, boxes or a mask; say what it is with --task")
     raise CannotProbe(
         f"the recorded decision does not come back here on any of {other} frames: `replay run` says why; "
         "where the input is no ordinary picture, state --mean and --std"
     )
+
+
+def _found_nothing(reading: Reading) -> bool:
+    """No box, or one class all over: it rests on no part of the picture, and stays whatever is hidden."""
+    if reading.boxes is not None:
+        return not len(reading.boxes)
+    return reading.mask is not None and len(np.unique(reading.mask)) < 2
 
 
 def _in_order(cases: list[Case]) -> list[Case]:

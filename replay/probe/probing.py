@@ -84,6 +84,7 @@ class Probed:
     findings: list[Finding] = field(default_factory=list)
     frames: tuple[int, ...] = ()
     task: str = ""
+    models: str = ""  #: names of those that were asked; "" of a pipeline
     left_out: tuple[str, ...] = ()  #: probes for which no time was left
     runs: int = 0
     seconds: float = 0.0
@@ -188,6 +189,8 @@ def _probe(
     costs = {name: runs_of(name, len(cases), of_a_model=model_subject is not None) for name in options.probes}
     counter.begin(sum(costs.values()), len(cases), untried)
     done = Probed(frames=tuple(case.frame.id for case in cases), task=cases[0].reading.task)
+    if model_subject is not None:
+        done.models = model_subject.models([case.frame for case in cases])
     left_out = []
     for name in options.probes:
         if costs[name] and not counter.affords(costs[name]):

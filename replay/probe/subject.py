@@ -128,6 +128,11 @@ class ModelSubject:
     def __exit__(self, *error: object) -> None:
         self.session.__exit__(*error)
 
+    def models(self, frames: Sequence[Frame]) -> str:
+        """The names of the models that are asked about some frames: of several calls in a frame, its last is."""
+        names = {self._places[frame.id].job.model.name for frame in frames}
+        return ", ".join(sorted(names))
+
     def image_of(self, frame: Frame) -> tuple[Array, TensorImage, int]:
         """The frame's input tensor, how it is seen as a picture, and the frame's item of it."""
         place = self._places[frame.id]

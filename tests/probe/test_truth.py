@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from replay.compare.comparison import Answer
 from replay.compare.layout import Array
 from replay.compare.reading import Reading
 from replay.probe.calibration import calibration
-from replay.probe.cases import cases_of, sureness_of
+from replay.probe.cases import sureness_of
 from replay.probe.confirming import confirm
 from replay.verdict import Level
 from replay.whatif import Judge, Side
@@ -105,14 +105,3 @@ def test_a_service_that_calls_two_classes_by_one_name_tells_neither(
     assert NAMES.says({"1"}, "scratch") is True and NAMES.says({"ok"}, 1) is False
     assert NAMES.says({"1"}, "dent") is None and NAMES.says({"dent"}, "scratch") is False
     assert NAMES.says(frozenset(), "scratch") is None
-
-
-def test_choosing_frames_stops_when_there_is_one_and_its_time_is_up(manifest: Manifest) -> None:
-    subject = Sees(manifest.frames)
-    answers: list[bool] = []
-
-    def enough() -> Callable[[], bool]:
-        return lambda: answers.append(True) or len(answers) > 2
-
-    cases, untried = cases_of(subject, manifest.frames, None, enough())
-    assert (len(cases), untried) == (3, 21)
