@@ -26,10 +26,10 @@ from replay.verdict import FrameChange, Level
 if TYPE_CHECKING:
     from replay.class_names import ClassNames
 
-__all__ = ["Changes", "Judge", "Side", "changed_plan", "changes_of_call", "parse_changes"]
+__all__ = ["JUDGING", "Changes", "Judge", "Side", "changed_plan", "changes_of_call", "parse_changes"]
 
 #: Triggers that one answer alone decides.
-_JUDGING = ("exception", "non_finite", "low_confidence")
+JUDGING = ("exception", "non_finite", "low_confidence")
 
 _WORDS: dict[str, JsonValue] = {"true": True, "on": True, "false": False, "off": False}
 
@@ -118,7 +118,7 @@ class Judge:
         self._truth = truth
         self._classes = classes
         trigger = manifest.incident.triggers[0] if manifest.incident.triggers else None
-        self._trigger = trigger if trigger is not None and trigger.kind in _JUDGING else None
+        self._trigger = trigger if trigger is not None and trigger.kind in JUDGING else None
         self._by_truth = any(frame.metadata.get(truth) is not None for frame in manifest.frames)
 
     @property
