@@ -41,10 +41,11 @@ class Changes:
     edits: tuple[Edit, ...] = ()
     settings: Mapping[str, JsonValue] = field(default_factory=dict)  #: by the dotted names of recorder.torch_settings
     weights: str | None = None  #: a safetensors file, or "own" for those of the factory
+    pipeline: bool = False  #: the user's pipeline is not the one that recorded: what it answers is judged
     texts: tuple[str, ...] = ()  #: as they were typed
 
     def __bool__(self) -> bool:
-        return bool(self.edits or self.settings or self.weights)
+        return bool(self.edits or self.settings or self.weights or self.pipeline)
 
 
 def parse_changes(specifications: Sequence[str], weights: str | None) -> Changes:
@@ -76,7 +77,7 @@ def parse_changes(specifications: Sequence[str], weights: str | None) -> Changes
             raise ValueError(f"--set {name} does not take {value[:80]!r}")
         settings[name] = wanted
     texts = [*specifications, *([f"weights={weights}"] if weights else [])]
-    return Changes(tuple(edits), settings, weights, tuple(inert(text, 200) for text in texts))
+    return Changes(tuple(edits), settings, weights, texts=tuple(inert(text, 200) for text in texts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

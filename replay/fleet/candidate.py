@@ -60,12 +60,16 @@ class Candidate:
         Raises:
             ValueError: one has no such value; one sentence.
         """
+        changes = parse_changes(self.sets, self.weights)
+        if self.pipeline is not None:
+            named = f"pipeline={inert(self.pipeline, 200)}"
+            changes = dataclasses.replace(changes, pipeline=True, texts=(named, *changes.texts))
         return ReplayOptions(
             model=self.model,
             model_directory=self.model_directory,
             models=self.models,
             bundle_path=place_of(location),
-            changes=parse_changes(self.sets, self.weights),
+            changes=changes,
             pipeline=self.pipeline,
             truth=self.truth,
             repeat=self.repeat,
