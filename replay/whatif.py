@@ -31,6 +31,22 @@ __all__ = ["JUDGING", "Changes", "Judge", "Side", "changed_plan", "changes_of_ca
 #: Triggers that one answer alone decides.
 JUDGING = ("exception", "non_finite", "low_confidence")
 
+#: Fields of an answer that hold its class.
+_CLASS_FIELDS = frozenset(
+    (
+        "label",
+        "labels",
+        "class",
+        "classes",
+        "class_id",
+        "class_ids",
+        "class_name",
+        "category",
+        "prediction",
+        "predicted",
+    )
+)
+
 _WORDS: dict[str, JsonValue] = {"true": True, "on": True, "false": False, "off": False}
 
 
@@ -103,10 +119,10 @@ class Side:
 
     @property
     def names(self) -> frozenset[str]:
-        """What the answer can be said to say: its top class, and its scalars."""
+        """What classes the answer can be said to name: its top class, or what its fields say."""
         if self.answer is None or self.answer.value is None:
             return frozenset()
-        found = set(_scalars(self.answer.value))
+        found = set(_said(self.answer.value))
         top = top_class(self.answer.value, self.answer.tensors, None, self.row)
         return frozenset(found | ({top} if top is not None else set()))
 
@@ -215,6 +231,20 @@ def changed_plan(plan: WorkerPlan, changes: Changes) -> WorkerPlan:
     if "torch.num_threads" in changes.settings and plan.profile != "here":
         variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(changes.settings["torch.num_threads"]))
     return replace(plan, variables=variables, settings={**plan.settings, **changes.settings})
+
+
+def _said(value: Value) -> list[str]:
+    """What of an answer can name a class: fields called so, else its texts, else its only whole number.
+
+    A count or a number of a frame beside the class is no class: that an answer holds a 1 does not make it class 1.
+    """
+    fields = value.items if isinstance(value, MappingValue) else value.fields if isinstance(value, RecordValue) else ()
+    named = [item for key, item in fields if str(key).lower() in _CLASS_FIELDS]
+    if named:
+        return [name for item in named for name in _scalars(item)]
+    found = _scalars(value)
+    texts = [name for name in found if not name.removeprefix("-").isdigit()]
+    return texts or (found if len(set(found)) == 1 else [])
 
 
 def _scalars(value: Value, depth: int = 0) -> list[str]:

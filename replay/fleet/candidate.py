@@ -146,5 +146,8 @@ def _outcome(result: ReplayResult) -> dict[str, Any]:
             Level.NOT_REPLAYABLE: "cannot run",
         }
         found = by_verdict.get(result.verdict, "reproduced")
-    reason = "" if found != "cannot run" else inert(next(iter(result.remedies), result.conclusion), _REASON_CHARS)
+    reason = ""
+    if found == "cannot run":
+        told = (frame.reason for frame in result.frames if frame.reason)
+        reason = inert(next(iter(result.remedies), next(told, result.conclusion)), _REASON_CHARS)
     return {"outcome": found, "verdict": result.verdict.value, "frames": dict(counts), "reason": reason}

@@ -12,7 +12,7 @@ import pytest
 
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Frame, Manifest, Trigger
-from recorder.bundle.values import ScalarValue
+from recorder.bundle.values import MappingValue, ScalarValue, SequenceValue, Value
 from replay.class_names import ClassNames, names_for
 from replay.compare.comparison import Answer
 from replay.compare.layout import Array
@@ -105,3 +105,25 @@ def test_a_service_that_calls_two_classes_by_one_name_tells_neither(
     assert NAMES.says({"1"}, "scratch") is True and NAMES.says({"ok"}, 1) is False
     assert NAMES.says({"1"}, "dent") is None and NAMES.says({"dent"}, "scratch") is False
     assert NAMES.says(frozenset(), "scratch") is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"label": 3, "count": 1}, {"3"}),
+        ({"label": "ok", "number": 1, "camera": "line-3"}, {"ok"}),
+        ({"labels": [3, 5], "frame": 1}, {"3", "5"}),
+        ({"answer": "ok", "boxes": 1}, {"ok"}),
+        ({"index": 3}, {"3"}),
+        ({"index": 3, "count": 1}, set()),
+        ({"sure": True}, set()),
+    ],
+)
+def test_a_count_beside_the_class_is_no_class(fields: dict[str, object], names: set[str]) -> None:
+    def value(plain: object) -> Value:
+        if isinstance(plain, list):
+            return SequenceValue(form="list", items=tuple(map(value, plain)))
+        return ScalarValue(value=plain)  # type: ignore[arg-type]
+
+    answer = MappingValue(items=tuple((name, value(each)) for name, each in fields.items()))
+    assert Side(answer=Answer(value=answer, tensors={})).names == names
