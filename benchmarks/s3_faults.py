@@ -22,6 +22,7 @@ import boto3
 
 from benchmarks.payload import natural_frames, scratch, use_examples
 from benchmarks.results import Table, quantile
+from benchmarks.s3_reading import Moved, moved_by_show
 from tests.sinks.proxy import FaultyProxy, Request
 from tests.sinks.server import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.waiting import sealers_of
@@ -38,7 +39,9 @@ _PATIENCE_SECONDS = 120
 _CALM_SECONDS = 15
 
 #: What is done to the way, and what the proxy is told; None: it refuses connections; "": the server is killed.
+#: The first says how far two runs without any fault lie from one another.
 FAULTS: dict[str, str | None] = {
+    "none": "none",
     "connections refused": None,
     "reset in the middle of the body": "reset",
     "the answer is lost": "lost-answer",
@@ -123,11 +126,11 @@ def serve() -> None:
             print(json.dumps(told), file=answers, flush=True)
 
 
-def matrix(directory: Path, frames: int, rounds: int, faults: dict[str, str | None]) -> tuple[Table, float]:
+def matrix(directory: Path, frames: int, rounds: int, faults: dict[str, str | None]) -> tuple[Table, float, Moved]:
     """Put each fault on the way and take it off, ``rounds`` times; an incident and ``frames`` frames each time.
 
     Returns:
-        The table, and what the sealer holds for itself alone after all of it, in MiB.
+        The table, what the sealer holds for itself alone after all of it, in MiB, and what `replay show` moves.
     """
     (directory / "s3").mkdir()
     server = S3Server(directory / "s3")
@@ -150,14 +153,15 @@ def matrix(directory: Path, frames: int, rounds: int, faults: dict[str, str | No
                 time.sleep(_CALM_SECONDS)
                 (sealer,) = sealers_of(directory)
                 sealer_mib = _private_mib(sealer)
-                print(f"the sealer afterwards: {sealer_mib:.0f} MiB", flush=True)
+                moved = moved_by_show(directory, _BUCKET, client, proxy, _environment(directory, proxy.url))
+                print(f"the sealer afterwards: {sealer_mib:.0f} MiB; {moved}", flush=True)
             finally:
                 host.end()
                 client.close()
     finally:
         server.kill()
-    columns = ["fault", "sent", "arrived", "lost", "doubled", "requests harmed", "host p99, fault : none"]
-    return Table(columns, rows), sealer_mib
+    columns = ["fault", "sent", "arrived", "lost", "doubled", "requests harmed", "host p50, fault : none", "p99"]
+    return Table(columns, rows), sealer_mib, moved
 
 
 def _row(
@@ -180,10 +184,10 @@ def _row(
     # A bundle that came a second time would stand under a suffixed name.
     found = Counter(_incident(each["Key"]) for page in pages for each in page.get("Contents", ()))
     arrived = [found[_incident(location)] for location in sent]
-    ratio = quantile(hurt, 99) / quantile(calm, 99)
+    ratios = [f"{quantile(hurt, share) / quantile(calm, share):.2f} ×" for share in (50, 99)]
     lost, doubled = arrived.count(0), sum(max(0, times - 1) for times in arrived)
-    harmed_text = str(harmed) if told else "all"
-    return [name, str(len(sent)), str(len(sent) - lost), str(lost), str(doubled), harmed_text, f"{ratio:.2f} ×"]
+    harmed_text = str(harmed) if told else "all"  # nobody counts what is refused
+    return [name, str(len(sent)), str(len(sent) - lost), str(lost), str(doubled), harmed_text, *ratios]
 
 
 @contextmanager
@@ -199,7 +203,7 @@ def _harm(told: str | None, proxy: FaultyProxy, server: S3Server) -> Iterator[An
         proxy.refuse()
     elif told == "":
         server.kill()
-    else:
+    elif told != "none":
         proxy.fault = lambda request: (harmed.append(request), told)[1]
     try:
         yield lambda: len(harmed)
@@ -243,14 +247,16 @@ def main() -> None:
         serve()
         return
     with scratch() as directory:
-        table, sealer_mib = matrix(directory, options.frames, options.rounds, FAULTS)
+        table, sealer_mib, moved = matrix(directory, options.frames, options.rounds, FAULTS)
     cpus, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     busy = "; **the machine was busy with other work**, so single ratios say little" if load > cpus else ""
     text = (
         f"{options.rounds} rounds for each fault: an incident and {options.frames} frames of MobileNetV2 without it, "
         "then as many while it hits every request (slow: every one takes 0.3 s more); the server is SeaweedFS, on the "
         f"same {cpus} cores (load {load:.1f}{busy}). {_CALM_SECONDS} s after the last bundle had arrived, the sealer "
-        f"held {sealer_mib:.0f} MiB of its own (goal: 48).\n\n"
+        f"held {sealer_mib:.0f} MiB of its own (goal: 48). `replay show` of a bundle of {moved.object_bytes / 1e6:.0f} "
+        f"MB in the bucket moves **{moved.answered_bytes / 1e6:.2f} MB** in {moved.requests} requests (goal: below 1 "
+        "MB).\n\n"
     )
     page = _PAGE.read_text()
     head, _, rest = page.partition(_BEGIN)
