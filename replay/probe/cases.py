@@ -87,7 +87,7 @@ def cases_of(
             "something was, with --frames"
         )
     if undecided:
-        raise CannotProbe("no answer is a class, boxes or a mask; say what it is with --task")
+        raise CannotProbe("no answer is a class, boxes or a mask of finite numbers; say what it is with --task")
     raise CannotProbe(
         f"the recorded decision does not come back here on any of {other} frames: `replay run` says why; "
         "where the input is no ordinary picture, state --mean and --std"

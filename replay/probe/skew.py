@@ -9,10 +9,10 @@ import numpy as np
 from replay.compare.layout import Array
 from replay.compare.reading import Reading, agreement, same
 from replay.pipeline.edits import Edit, apply_edits
-from replay.probe.finding import Finding
+from replay.probe.finding import Finding, Shown
 from replay.probe.subject import CannotProbe, ModelSubject
 from replay.probe.tensor_image import NORMALISATIONS, TensorImage
-from replay.probe.trial import SEED, Trial, fraction
+from replay.probe.trial import SEED, Trial, as_uint8, fraction
 
 __all__ = ["BATCH", "CHANNELS", "batch", "channel_order", "normalisation", "NORMALISATION"]
 
@@ -47,6 +47,10 @@ def channel_order(trial: Trial) -> Finding:
         proves="a model that is surer of swapped channels was most likely trained on that order",
         limits="anything where the pictures are grey, or too few to average over",
         evidence={"confidence": round(float(np.mean(before)), 4), "swapped": round(float(np.mean(after)), 4)},
+        pictures=(
+            Shown(caption="as the model sees it", pixels=as_uint8(trial.cases[0].pixels)),
+            Shown(caption="swapped", pixels=as_uint8(apply_edits(trial.cases[0].pixels, edit))),
+        ),
     )
 
 
@@ -85,6 +89,7 @@ def normalisation(trial: Trial, subject: ModelSubject) -> Finding:
         proves="a model that tells pictures from noise better when fed otherwise was most likely trained so",
         limits="anything about normalisations that are not among the usual ones",
         evidence={"recorded_as": used, "gain": {name: round(value, 4) for name, value in means.items()}},
+        pictures=(Shown(caption=f"the input as a picture, by {used}", pixels=as_uint8(trial.cases[0].pixels)),),
     )
 
 
@@ -123,6 +128,7 @@ def batch(trial: Trial, subject: ModelSubject) -> Finding:
         proves="an answer that depends on its neighbours comes from a model in training mode, or one that mixes items",
         limits="that batches of other sizes agree",
         evidence={"changed": round(share, 4), "largest_move": float(max(moved)), "batches": tried},
+        pictures=(Shown(caption="what is run alone and with others", pixels=as_uint8(trial.cases[0].pixels)),),
     )
 
 

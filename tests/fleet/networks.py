@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import nn
 
@@ -35,8 +32,3 @@ def fixed() -> Kinds:
 def other() -> Kinds:
     """Right for the third, wrong for the second."""
     return Kinds([[4.0, 5.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 4.0]])
-
-
-def look(image: np.ndarray[Any, Any]) -> str:
-    """A service that is right about the light."""
-    return "bright" if image.mean() > 100 else "dark"

@@ -43,7 +43,9 @@ def test_a_segmenter_that_answers_with_the_usual_place_is_told_from_one_that_loo
 
 
 def test_stability_is_drawn_as_a_curve_over_the_amounts(incident: Incident) -> None:
-    found = probed(incident("segmenter"), "light-level", "camera-shift")["light-level"]
+    every = probed(incident("segmenter"), "light-level", "camera-shift", "input-consistency", "batch", "normalisation")
+    assert all(each.pictures for each in every.values() if each.passed is not None), "evidence to look at"
+    found = every["light-level"]
     [curve] = found.curves
     assert found.passed is True and curve.at == (0.5, 0.65, 0.8, 1.2, 1.5, 2.0)
     assert curve.kept[2:4] == (1.0, 1.0) and curve.kept[0] < 1.0
