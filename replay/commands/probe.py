@@ -111,6 +111,8 @@ def probe(
     from replay.probe.probing import PROBES, ProbeOptions, probe_bundle
     from replay.probe.subject import CannotProbe
 
+    if only and (cause or suspect is not None):
+        raise click.UsageError("--cause and --suspect run no other probe: leave out --only")
     for name in only:
         if name not in PROBES:
             raise click.BadParameter(f"{name!r} is no probe: choose from {', '.join(PROBES)}")
@@ -177,6 +179,8 @@ def _print(probed: Probed, page: Path | None) -> None:
     frames = f"frame{'' if len(probed.frames) == 1 else 's'} {id_ranges(probed.frames)}"
     asked = f" by {inert(probed.models, 80)}" if probed.models else ""
     print_wrapped(f"{probed.task}{asked}, {frames}, {probed.runs} runs in {probed.seconds:.1f} s")
+    for reason, number in probed.frames_left_out.items():
+        print_wrapped(f"left out: {number} frame{'' if number == 1 else 's'} {reason}")
     for finding in probed.findings:
         print_line()
         print_line(_mark(finding) + "  " + styled(finding.name, bold=True))

@@ -21,6 +21,9 @@ MOST_ERROR = 0.1
 #: Below so many frames a diagram is anecdote.
 LEAST_FRAMES = 20
 
+#: Below so many confidences their shape is chance.
+LEAST_SHAPE = 10
+
 #: Sarle's coefficient of a uniform distribution; above, a distribution has two humps or a heavy skew.
 BIMODAL = 5 / 9
 
@@ -129,7 +132,7 @@ def _bimodality(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float |
     """Sarle's (skewness² + 1) / (excess kurtosis + 3 (n-1)² / ((n-2)(n-3))), sample-corrected as in SAS."""
     n = len(values)
     spread = float(values.std())
-    if n < 4 or spread < 1e-6:
+    if n < LEAST_SHAPE or spread < 1e-6:
         return None
     centred = (values - values.mean()) / spread
     skewness = float((centred**3).mean()) * np.sqrt(n * (n - 1)) / (n - 2)

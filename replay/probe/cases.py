@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from replay.probe.calibration import Sure
 from replay.probe.subject import CannotProbe, Subject
 from replay.probe.trial import Case
 
-__all__ = ["Region", "cases_of", "probed_frames", "sureness_of"]
+__all__ = ["NO_TIME", "Chosen", "Region", "cases_of", "probed_frames", "sureness_of"]
 
 #: Left, top, right, bottom, as shares of the picture.
 Region = tuple[float, float, float, float]
@@ -28,6 +30,12 @@ _MIDDLE = 0.6
 
 #: Boxes or a mask that cover more than this tell nothing of where the object is.
 _MOST_COVERED = 0.9
+
+#: Why a frame is not probed.
+NO_TIME = "for which the budget has no time"
+_OTHER = "whose recorded decision does not come back"
+_UNDECIDED = "whose answer is no decision"
+_EMPTY = "on which nothing was found"
 
 
 def probed_frames(manifest: Manifest, wanted: frozenset[int] | None) -> list[Frame]:
@@ -43,9 +51,15 @@ def probed_frames(manifest: Manifest, wanted: frozenset[int] | None) -> list[Fra
     return [*first, *(frame for frame in frames if frame not in first)]
 
 
-def cases_of(
-    subject: Subject, frames: Sequence[Frame], region: Region | None, is_enough: Callable[[], bool]
-) -> tuple[list[Case], int]:
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The frames that are probed."""
+
+    cases: list[Case]  #: by frame id, one at least
+    left_out: dict[str, int]  #: how many frames are not, by reason
+
+
+def cases_of(subject: Subject, frames: Sequence[Frame], region: Region | None, is_enough: Callable[[], bool]) -> Chosen:
     """Run frames as they are, and keep those that give the recorded decision.
 
     Args:
@@ -54,42 +68,40 @@ def cases_of(
         region: where the object is; None: seen from the answer.
         is_enough: asked after every frame; once it is true, and there is a case, no other frame is tried.
 
-    Returns:
-        The cases by frame id, and how many frames were not tried.
-
     Raises:
         CannotProbe: there is no case; one sentence with the remedy.
     """
-    other, undecided, empty = 0, 0, 0
+    left_out: Counter[str] = Counter()
     found: list[Case] = []
     for number, frame in enumerate(frames):
         if found and is_enough():
-            return _in_order(found), len(frames) - number
+            left_out[NO_TIME] = len(frames) - number
+            break
         pixels = subject.pixels(frame)
         reading = list(subject.ask(frame, [pixels, pixels]))[-1]  # twice: the first run loads, and tells no time
         recorded = subject.recorded(frame)
         if reading is None:
-            undecided += 1
+            left_out[_UNDECIDED] += 1
             continue
         if recorded is not None and not same(recorded, reading):
-            other += 1
+            left_out[_OTHER] += 1
             continue
         if _found_nothing(reading):
-            empty += 1
+            left_out[_EMPTY] += 1
             continue
         place, source = _region(pixels, reading, region)
         found.append(Case(frame=frame, pixels=pixels, reading=reading, region=place, region_from=source))
     if found:
-        return _in_order(found), 0
-    if empty:
+        return Chosen(sorted(found, key=lambda case: case.frame.id), dict(left_out))
+    if left_out[_EMPTY]:
         raise CannotProbe(
-            f"nothing was found on any of {empty} frames, and nothing is what noise gives too: choose frames on which "
-            "something was, with --frames"
+            f"nothing was found on any of {left_out[_EMPTY]} frames, and nothing is what noise gives too: choose frames "
+            "on which something was, with --frames"
         )
-    if undecided:
+    if left_out[_UNDECIDED]:
         raise CannotProbe("no answer is a class, boxes or a mask of finite numbers; say what it is with --task")
     raise CannotProbe(
-        f"the recorded decision does not come back here on any of {other} frames: `replay run` says why; "
+        f"the recorded decision does not come back here on any of {left_out[_OTHER]} frames: `replay run` says why; "
         "where the input is no ordinary picture, state --mean and --std"
     )
 
@@ -99,10 +111,6 @@ def _found_nothing(reading: Reading) -> bool:
     if reading.boxes is not None:
         return not len(reading.boxes)
     return reading.mask is not None and len(np.unique(reading.mask)) < 2
-
-
-def _in_order(cases: list[Case]) -> list[Case]:
-    return sorted(cases, key=lambda case: case.frame.id)
 
 
 def _region(pixels: Array, reading: Reading, given: Region | None) -> tuple[Array, str]:

@@ -21,7 +21,7 @@ from replay.pipeline.run import PipelineRunner
 from replay.probe import baseline, skew, steadiness, where
 from replay.probe.attribution import attributions
 from replay.probe.calibration import calibration
-from replay.probe.cases import Region, cases_of, probed_frames, sureness_of
+from replay.probe.cases import NO_TIME, Region, cases_of, probed_frames, sureness_of
 from replay.probe.confirming import confirm, confirming_runs, split, suspected
 from replay.probe.costs import Counter, runs_of
 from replay.probe.finding import Finding
@@ -85,6 +85,7 @@ class Probed:
     frames: tuple[int, ...] = ()
     task: str = ""
     models: str = ""  #: names of those that were asked; "" of a pipeline
+    frames_left_out: dict[str, int] = field(default_factory=dict)  #: how many, by reason
     left_out: tuple[str, ...] = ()  #: probes for which no time was left
     runs: int = 0
     seconds: float = 0.0
@@ -184,11 +185,14 @@ def _probe(
             "with --pipeline pkg.mod:predict"
         )
     probed.sort(key=lambda frame: wanted.index(frame.id))
-    cases, untried = cases_of(subject, probed, options.region, lambda: counter.has_spent(_MOST_CHOOSING))
+    chosen = cases_of(subject, probed, options.region, lambda: counter.has_spent(_MOST_CHOOSING))
+    cases = chosen.cases
     trial = Trial(subject, cases)
     costs = {name: runs_of(name, len(cases), of_a_model=model_subject is not None) for name in options.probes}
-    counter.begin(sum(costs.values()), len(cases), untried)
-    done = Probed(frames=tuple(case.frame.id for case in cases), task=cases[0].reading.task)
+    counter.begin(sum(costs.values()), len(cases), chosen.left_out.get(NO_TIME, 0))
+    done = Probed(
+        frames=tuple(case.frame.id for case in cases), task=cases[0].reading.task, frames_left_out=chosen.left_out
+    )
     if model_subject is not None:
         done.models = model_subject.models([case.frame for case in cases])
     left_out = []

@@ -45,6 +45,7 @@ def test_a_detector_is_probed_by_its_pipeline_where_it_found_something(detected:
             probe_bundle(bundle, replace(options, frames=frozenset(ids[-1:])))
     found = {finding.name: finding for finding in done.findings}
     assert done.task == "detection" and list(done.frames) == ids[:3] and done.models == ""
+    assert done.frames_left_out == {"on which nothing was found": 1}
     assert found["random-input"].passed is True and found["random-input"].evidence["kept"]["noise"] == 0.0  # type: ignore[index,call-overload]
     assert found["object-hidden"].passed is True and "the boxes that were found" in found["object-hidden"].sentence
     assert found["background"].passed is True and found["camera-shift"].passed is True
@@ -55,8 +56,8 @@ def test_a_detector_is_probed_by_its_pipeline_where_it_found_something(detected:
 def test_choosing_frames_stops_when_there_is_one_and_its_time_is_up(manifest: Manifest) -> None:
     subject = Sees(manifest.frames)
     asked = iter([False, False, True])
-    cases, untried = cases_of(subject, manifest.frames, None, lambda: next(asked))
-    assert (len(cases), untried) == (3, 21)
+    chosen = cases_of(subject, manifest.frames, None, lambda: next(asked))
+    assert len(chosen.cases) == 3 and chosen.left_out == {"for which the budget has no time": 21}
 
 
 def test_the_first_run_loads_and_tells_no_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,7 @@ def test_the_command_prints_findings_writes_a_page_and_ends_with_one_where_a_pro
     ("words", "says"),
     [
         (["--only", "magic"], "choose from"),
+        (["--only", "batch", "--suspect", "darker"], "leave out --only"),
         (["--object", "0.8,0,0.2,1"], "--object takes"),
         (["--mean", "0.5"], "go together"),
         (["--mean", "a", "--std", "1"], "numbers with commas"),
