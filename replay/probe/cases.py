@@ -95,8 +95,8 @@ def cases_of(subject: Subject, frames: Sequence[Frame], region: Region | None, i
         return Chosen(sorted(found, key=lambda case: case.frame.id), dict(left_out))
     if left_out[_EMPTY]:
         raise CannotProbe(
-            f"nothing was found on any of {left_out[_EMPTY]} frames, and nothing is what noise gives too: choose frames "
-            "on which something was, with --frames"
+            f"nothing was found on any of {left_out[_EMPTY]} frames, and that is what noise gives too: choose frames "
+            "with something on them by --frames"
         )
     if left_out[_UNDECIDED]:
         raise CannotProbe("no answer is a class, boxes or a mask of finite numbers; say what it is with --task")
