@@ -27,7 +27,7 @@ def runs_of(name: str, frames: int, *, of_a_model: bool) -> int:
         "calibration": 0,
         "random-input": baseline.RANDOM_INPUTS,
         "object-hidden": where.HIDING,
-        "background": where.HIDING,
+        "background": where.BACKGROUND,
         "occlusion": where.OCCLUSION,
         "channel-order": skew.CHANNELS,
         "input-consistency": steadiness.TINY_CHANGES,

@@ -118,6 +118,6 @@ def find_bright(image: np.ndarray[Any, Any]) -> dict[str, torch.Tensor]:
     """A detector: the box around what is bright, if enough of it is."""
     rows, columns = np.nonzero(image > 150)
     filled = len(rows) / max(1, np.ptp(rows) * np.ptp(columns)) if len(rows) else 0.0
-    found = [[columns.min(), rows.min(), columns.max(), rows.max()]] if filled > 0.7 and len(rows) > 30 else []
+    found = [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]] if filled > 0.7 and len(rows) > 30 else []
     boxes = torch.tensor(np.asarray(found, np.float32).reshape(-1, 4))
     return {"boxes": boxes, "scores": torch.full((len(boxes),), 0.9)}

@@ -50,7 +50,7 @@ def test_a_detector_is_probed_by_its_pipeline_where_it_found_something(detected:
     assert found["object-hidden"].passed is True and "the boxes that were found" in found["object-hidden"].sentence
     assert found["background"].passed is True and found["camera-shift"].passed is True
     assert "batch" not in found, "a pipeline has no batch"
-    assert told[0].startswith("198 runs on 3 frames, about ")
+    assert told[0].startswith("201 runs on 3 frames, about ")
 
 
 def test_choosing_frames_stops_when_there_is_one_and_its_time_is_up(manifest: Manifest) -> None:

@@ -110,7 +110,7 @@ def test_the_command_prints_findings_writes_a_page_and_ends_with_one_where_a_pro
     assert "FAIL  background" in done.stdout and "what it proves" in done.stdout
     assert max(map(len, done.stdout.replace(str(page), "").splitlines())) <= 80
     text = page.read_text("utf-8")
-    assert "<script" not in text and "default-src &#39;none&#39;" in text and text.count("<img") == 1
+    assert "<script" not in text and "default-src &#39;none&#39;" in text and text.count("<img") == 2
     found = json.loads(CliRunner().invoke(cli, ["probe", path, "--only", "background", "--save", "--json"]).stdout)
     [saved] = read_result(result_path(path))["findings"]["probe"]
     assert (saved["name"], saved["passed"], saved["evidence"]) == ("background", False, found[0]["evidence"])
