@@ -14,7 +14,7 @@ import numpy.typing as npt
 from recorder.drift.answers import MAX_CLASSES, QUANTILES, AnswerNormal
 from recorder.drift.calibration import Tail
 from recorder.drift.moments import MAX_MEMORY, Moments, Part
-from recorder.drift.normal import GROUPS, MIN_FRAMES, Normal
+from recorder.drift.normal import GROUPS, MAX_RATE, MIN_FRAMES, SHORT_RATE, Normal
 from recorder.drift.scores import MAX_DIRECTIONS, MAX_EMBEDDING, Scores
 
 __all__ = ["normal_from_document", "normal_to_document"]
@@ -33,6 +33,7 @@ def normal_to_document(normal: Normal) -> dict[str, Any]:
     scores = normal.scores
     return {
         "frames": normal.frames,
+        "rarest": normal.rarest,
         "names": list(scores.names),
         "parts": [[part.name, part.size] for part in scores.parts],
         "logarithmic": [None if np.isnan(floor) else float(floor) for floor in scores.floor],
@@ -88,7 +89,9 @@ def _normal(document: dict[str, Any]) -> Normal:
     moments = _moments(document["moments"], m, parts)
     tails, answers = _tails(document["tails"], scores, moments), document.get("answers")
     known = None if answers is None else _answers(answers)
-    return Normal(_count(document["frames"]), scores, moments, tails, known)
+    # Written before levels covered what a reference does not know, it has none, and keeps that of a short one.
+    rarest = _count(document.get("rarest", SHORT_RATE))
+    return Normal(_count(document["frames"]), scores, moments, tails, known, min(rarest, MAX_RATE))
 
 
 def _moments(given: dict[str, Any], m: int, parts: tuple[Part, ...]) -> Moments:

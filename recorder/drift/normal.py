@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,17 @@ from recorder.drift.moments import Moments, estimate
 from recorder.drift.scores import MAX_EMBEDDING, Scores
 from recorder.drift.stationary import drifting
 
-__all__ = ["GROUPS", "MIN_FRAMES", "Normal", "learn"]
+__all__ = ["GROUPS", "MAX_RATE", "MIN_FRAMES", "SHORT_RATE", "Normal", "learn"]
 
 Array = npt.NDArray[np.float64]
 
 #: With fewer frames neither memory nor spread can be told.
 MIN_FRAMES = 50
+#: With fewer, memory is told too badly for a rate rarer than this: 70 frames of noise of r = .98, promised 1 false alarm
+#: in 100,000, gave one in 80,000, and 50 one in 53,000; promised 1 in 10,000, one in 44,000 and 37,000.
+SHORT_FRAMES, SHORT_RATE = 100, 10_000
+#: No rate is rarer.
+MAX_RATE = 10**9
 #: Triggers and the detectors they listen to.
 GROUPS = ("drift", "image_quality")
 #: A neighbour this far apart in the reference is no neighbour any more: enough of them must be left.
@@ -36,6 +42,7 @@ class Normal:
         moments: of the scores.
         tails: what chance does to each group of detectors; a group without detectors has none.
         answers: what the answers are like; None: there were none.
+        rarest: frames to a false alarm in the rarest rate that this reference keeps.
     """
 
     frames: int
@@ -43,6 +50,7 @@ class Normal:
     moments: Moments
     tails: dict[str, Tail]
     answers: AnswerNormal | None = None
+    rarest: int = SHORT_RATE
 
     @property
     def detectors(self) -> tuple[str, ...]:
@@ -52,6 +60,19 @@ class Normal:
     def group(self, name: str) -> npt.NDArray[np.int64]:
         """Numbers of the detectors of a group."""
         return _groups(self.scores)[name]
+
+    def kept(self, frames_per_false_alarm: int) -> int:
+        """The rate that is kept where this one is asked for: itself, or the rarest there is."""
+        return min(frames_per_false_alarm, self.rarest)
+
+    def shortfall(self, frames_per_false_alarm: int) -> str | None:
+        """Say, in one sentence, that this rate is not kept and what to do; None: it is."""
+        if self.kept(frames_per_false_alarm) == frames_per_false_alarm:
+            return None
+        return (
+            f"a reference of {self.frames} frames keeps 1 false alarm in {self.rarest:,} frames, not in "
+            f"{frames_per_false_alarm:,}: learn again, from {SHORT_FRAMES} frames or more"
+        )
 
 
 def learn(
@@ -94,10 +115,12 @@ def learn(
     resolution = made.resolution(scores)
     moments = estimate(scores[None], follows, resolution, made.parts).one(0)
     groups = {name: numbers for name, numbers in _groups(made).items() if len(numbers)}
-    tails = calibrate(scores, follows, resolution, made.parts, made.singles, tuple(groups.values()), seed)
+    unknown, tails = calibrate(scores, follows, resolution, made.parts, made.singles, tuple(groups.values()), seed)
+    moments = dataclasses.replace(moments, level=moments.level + unknown * moments.spread)
     confidence = signals[:, list(names).index("confidence")] if "confidence" in names else np.full(len(signals), np.nan)
     answers = learn_answers(confidence, classes if classes is not None else [None] * len(signals))
-    return Normal(len(scores), made, moments, dict(zip(groups, tails, strict=True)), answers)
+    rarest = SHORT_RATE if len(scores) < SHORT_FRAMES else MAX_RATE
+    return Normal(len(scores), made, moments, dict(zip(groups, tails, strict=True)), answers, rarest)
 
 
 _TOO_FEW = (

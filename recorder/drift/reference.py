@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from recorder.drift.document import normal_from_document, normal_to_document
-from recorder.drift.normal import MIN_FRAMES, Normal, learn
+from recorder.drift.normal import MAX_RATE, MIN_FRAMES, Normal, learn
 
 __all__ = ["DEFAULT_FRAMES_PER_FALSE_ALARM", "Reference"]
 
 #: At 30 frames a second, one false alarm an hour and stream.
 DEFAULT_FRAMES_PER_FALSE_ALARM = 100_000
-MIN_RATE, MAX_RATE = 100, 10**9
+MIN_RATE = 100
 #: Streams in one reference.
 MAX_STREAMS = 256
 _VERSION = 1
