@@ -114,6 +114,7 @@ def calibrate(
     averages, alone, rises = [], [], []
     for _ in range(REPLICATES // CHUNK):
         stream = _simulate(z, left, of_reference.memory, frames + HORIZON_FRAMES, random)
+        _turn(stream, frames, of_reference.scale, parts)
         known = estimate(stream[:, :frames], np.ones(frames, bool), grain, parts)
         for kept, found in zip(
             (averages, alone, rises), _statistics(stream[:, frames:], known, parts, singles), strict=True
@@ -150,12 +151,26 @@ def _simulate(z: Array, left: Array, memory: Array, frames: int, random: np.rand
     return stream
 
 
-def _statistics(
-    stream: Array, known: Moments, parts: tuple[Part, ...], singles: slice
-) -> tuple[Array, Array, Array]:
+def _turn(stream: Array, frames: int, scale: Array, parts: tuple[Part, ...]) -> None:
+    """Choose an embedding's directions anew, in place, in each simulated reference.
+
+    Of a short one, the first directions are those that happened to vary much in it, and slowly, and the last the
+    opposite: their memory and spread are not those of the stream after it.
+    """
+    if parts[-1].name != "embedding":
+        return
+    first, directions = stream.shape[2] - parts[-1].size, slice(stream.shape[2] - parts[-1].size, -1)
+    own = stream[:, :, directions] * scale[directions]
+    centred = own[:, :frames] - own[:, :frames].mean(axis=1, keepdims=True)
+    _, vectors = np.linalg.eigh(np.swapaxes(centred, 1, 2) @ centred / frames)
+    # In the units of the scores, so that the least differences that count stay where they were.
+    stream[:, :, first:-1] = own @ vectors[:, :, ::-1] / scale[directions]
+
+
+def _statistics(stream: Array, known: Moments, parts: tuple[Part, ...], singles: slice) -> tuple[Array, Array, Array]:
     """The moving averages' largest values, (CHUNK, 2 P) of parts and (CHUNK, 2) of single signals; the sums' steps.
 
-    The steps, (CHUNK, frames - 1, 2 P), are what distances exceed their level by, neither capped nor less the allowance.
+    The steps, (CHUNK, frames - 1, 2 P), are what distances exceed their level by, not capped, the allowance not taken.
     """
     z = standardised(stream, known.mean[:, None], known.scale[:, None])
     memory = known.memory[:, None]

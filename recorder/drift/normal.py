@@ -21,8 +21,8 @@ Array = npt.NDArray[np.float64]
 
 #: With fewer frames neither memory nor spread can be told.
 MIN_FRAMES = 50
-#: With fewer, memory is told too badly for a rate rarer than this: 70 frames of noise of r = .98, promised 1 false alarm
-#: in 100,000, gave one in 80,000, and 50 one in 53,000; promised 1 in 10,000, one in 44,000 and 37,000.
+#: With fewer, memory is told too badly for a rate rarer than this: of noise of r = .98, 70 frames that promised 1 false
+#: alarm in 100,000 gave one in 80,000, and 50 one in 53,000; 1 in 10,000 was kept by both.
 SHORT_FRAMES, SHORT_RATE = 100, 10_000
 #: No rate is rarer.
 MAX_RATE = 10**9
@@ -100,6 +100,12 @@ def learn(
         raise ValueError(f"An embedding has at most {MAX_EMBEDDING} numbers, not {embeddings.shape[1]}; pool it first.")
     if len(signals) < MIN_FRAMES:
         raise ValueError(_TOO_FEW.format(len(signals)))
+    lacking = 0 if embeddings is None else int((~np.isfinite(embeddings).all(axis=1)).sum())
+    if lacking > len(signals) - MIN_FRAMES:
+        raise ValueError(
+            f"{lacking} of {len(signals)} embeddings are missing or not finite, and a reference takes at least "
+            f"{MIN_FRAMES} that are neither; look at the model, or learn without its embedding."
+        )
     made, rows = Scores.learn(signals, names, embeddings)
     columns = made.columns(names)
     if int(rows.sum()) < MIN_FRAMES:
