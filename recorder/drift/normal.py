@@ -69,9 +69,10 @@ class Normal:
         """Say, in one sentence, that this rate is not kept and what to do; None: it is."""
         if self.kept(frames_per_false_alarm) == frames_per_false_alarm:
             return None
+        which = "of" if self.frames < SHORT_FRAMES else "of an older release, of"
         return (
-            f"a reference of {self.frames} frames keeps 1 false alarm in {self.rarest:,} frames, not in "
-            f"{frames_per_false_alarm:,}: learn again, from {SHORT_FRAMES} frames or more"
+            f"a reference {which} {self.frames:,} frames keeps 1 false alarm in {self.rarest:,} frames, not in "
+            f"{frames_per_false_alarm:,}; learn again from {SHORT_FRAMES} frames or more, better a minute of video"
         )
 
 
