@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import math
@@ -86,7 +87,7 @@ def save_result(data: dict[str, Any], path: Path) -> None:
     A portable reference and findings that an earlier result of the same bundle holds are kept.
 
     Raises:
-        OSError: the directory cannot be written.
+        OSError: the directory cannot be written, or the result is too long to be read again.
     """
     with _turn(path):
         earlier = _earlier(path, data["bundle"])
@@ -103,7 +104,7 @@ def save_findings(found: Mapping[str, Any], bundle: str, path: Path) -> None:
         path: of the result file, which need not be there.
 
     Raises:
-        OSError: the directory cannot be written.
+        OSError: the directory cannot be written, or the result is too long to be read again.
     """
     with _turn(path):
         earlier = _earlier(path, bundle) or _not_replayed(bundle)
@@ -186,7 +187,11 @@ def _write(data: dict[str, Any], path: Path) -> None:
 
 
 def _readable(data: dict[str, Any]) -> str:
-    """The text; while it is longer than `read_result` takes, the oldest trees of layers go."""
+    """The text; while it is longer than `read_result` takes, the oldest trees of layers go.
+
+    Raises:
+        OSError: it would be too long without them.
+    """
     from recorder.bundle.errors import BundleInvalid
     from recorder.bundle.strictjson import loads
 
@@ -196,7 +201,7 @@ def _readable(data: dict[str, Any]) -> str:
     except BundleInvalid:
         found = data.get("findings", {})
         if not found.get("locate"):
-            return text
+            raise OSError(errno.EFBIG, "the result is longer than can be read again") from None
         return _readable({**data, "findings": {**found, "locate": found["locate"][1:]}})
     return text
 

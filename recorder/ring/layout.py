@@ -219,13 +219,13 @@ def pack_header(identity: RingIdentity, regions: Iterable[RegionLayout], created
 def unpack_header(page: bytes, file_bytes: int) -> RingHeader:
     """Read a header page that anyone may have written; RingInvalid when a single claim does not hold."""
     if len(page) < HEADER_BYTES:
-        raise RingInvalid(f"This is no ring file: it has {file_bytes} bytes, less than a header page.")
+        raise RingInvalid(f"This is no ring file: it has {file_bytes} bytes, less than a header page; check the path.")
     fields = HEADER.unpack_from(page)
     magic, version, byte_order, claimed_bytes, pid, ticks, namespace, uid, created_ns, count, _, boot_id, service = (
         fields
     )
     if magic != MAGIC:
-        raise RingInvalid("This is no ring file: it does not begin with the ring's magic bytes.")
+        raise RingInvalid("This is no ring file: it does not begin with the ring's magic bytes; check the path.")
     if byte_order != BYTE_ORDER_MARK:
         raise RingInvalid("This ring was written on a machine of another byte order; recover it there.")
     if version != VERSION:

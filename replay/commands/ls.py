@@ -10,6 +10,8 @@ import click
 
 from recorder.bundle.errors import BundleError
 from recorder.bundle.manifest import Incident, Manifest
+from recorder.cause.vocabulary import CAUSES
+from recorder.sinks.s3.address import is_s3
 from replay.commands.options import identity_option, json_option, opening, parse_since
 from replay.listing import bundles_of, read_each
 from replay.show.terminal import print_json, print_line, print_note, print_wrapped, progress, styled
@@ -56,26 +58,32 @@ def ls(sink: str, since: str | None, stream: str | None, cause: str | None, as_j
                 unreadable.append({"path": listing.location, "problem": inert(found, 400)})
             else:
                 entries.append(_Entry(listing.location, *found))
+    if cause is not None and cause not in (*CAUSES, *(_named(entry.incident) for entry in entries)):
+        raise click.UsageError(f"there is no cause {cause!r}; one of {', '.join(CAUSES)}")
     kept = [entry for entry in entries if _is_wanted(entry.incident, since_ns, stream, cause)]
     kept.sort(key=lambda entry: entry.incident.opened_ns, reverse=True)
     if as_json:
         print_json({"sink": sink, "incidents": [_as_json(entry) for entry in kept], "unreadable": unreadable})
         return
-    _print(kept, len(entries))
+    _print(kept, len(entries), sink)
     for problem in unreadable:
         print_note(f"{inert(Path(problem['path']).name, 100)}: {problem['problem']}")
 
 
 def _is_wanted(incident: Incident, since_ns: int | None, stream: str | None, cause: str | None) -> bool:
-    named = incident.cause.get("cause") if incident.cause else None
     return (
         (since_ns is None or incident.opened_ns >= since_ns)
         and (stream is None or incident.stream == stream)
-        and (cause is None or named == cause)
+        and (cause is None or _named(incident) == cause)
     )
 
 
-def _print(kept: list[_Entry], total: int) -> None:
+def _named(incident: Incident) -> Any:
+    """The diagnosed cause; a newer recorder may know causes that this reader does not."""
+    return incident.cause.get("cause") if incident.cause else None
+
+
+def _print(kept: list[_Entry], total: int, sink: str) -> None:
     if not kept:
         print_line("no incidents" if not total else f"none of the {total} incidents matches")
         return
@@ -84,9 +92,14 @@ def _print(kept: list[_Entry], total: int) -> None:
     for entry, row in zip(kept, columns, strict=True):
         line = "  ".join(fit(cell, width) for cell, width in zip(row, widths, strict=True) if width)
         print_line(styled(line.rstrip(), bold=True))
-        print_line(f"    {inert(entry.path, 4096)}")  # never cut or folded: it is what the next command takes
+        print_line(f"    {inert(_typed(entry.path, sink), 4096)}")  # never cut or folded: the next command takes it
         if entry.incident.triggers:
             print_wrapped(inert(entry.incident.triggers[0].reason, 140), indent="    ")
+
+
+def _typed(path: str, sink: str) -> str:
+    """The path as it is typed next: from where the sink was named from. JSON has it from the root."""
+    return path if is_s3(sink) else str(Path(sink) / Path(path).relative_to(Path(sink).absolute()))
 
 
 def _columns(entry: _Entry) -> tuple[str, ...]:
@@ -95,7 +108,7 @@ def _columns(entry: _Entry) -> tuple[str, ...]:
         utc(incident.opened_ns),
         inert(incident.stream, 12),
         inert(incident.triggers[0].kind if incident.triggers else "", 14),
-        inert(incident.cause.get("cause") if incident.cause else "", 12),
+        inert(_named(incident) or "", 12),
         f"{frames} frame{'' if frames == 1 else 's'}",
     )
 
@@ -111,7 +124,7 @@ def _as_json(entry: _Entry) -> dict[str, Any]:
         "stream": incident.stream,
         "severity": incident.severity,
         "trigger": None if first is None else {"kind": first.kind, "reason": first.reason, "frame": first.frame},
-        "cause": incident.cause.get("cause") if incident.cause else None,
+        "cause": _named(incident),
         "frames": len(entry.manifest.frames),
         "complete": entry.manifest.complete,
         "size_bytes": entry.size_bytes,

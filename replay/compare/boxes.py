@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recorder.bundle.values import MappingValue, RecordValue, SequenceValue, TensorValue, Value, tensors_of
+from replay.compare.instances import InstanceMasks, instance_masks
 from replay.compare.layout import Array, real_tensor
 
 if TYPE_CHECKING:
@@ -37,18 +38,20 @@ SAME_BOX_IOU = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """Boxes of one image: corners (N, 4: x1 y1 x2 y2), scores (N), labels (N), all float64."""
+    """Boxes of one image: corners (N, 4: x1 y1 x2 y2), scores (N), labels (N), all float64; perhaps a mask each."""
 
     corners: Array
     scores: Array
     labels: Array
+    masks: InstanceMasks | None = None
 
     def __len__(self) -> int:
         return len(self.corners)
 
     def __getitem__(self, kept: Array) -> Boxes:
         """Those of a mask (N) or of indices, in their order."""
-        return Boxes(self.corners[kept], self.scores[kept], self.labels[kept])
+        masks = None if self.masks is None else self.masks[kept]
+        return Boxes(self.corners[kept], self.scores[kept], self.labels[kept], masks)
 
     def above(self, score: float) -> Boxes:
         """Those that are at least so sure."""
@@ -69,7 +72,12 @@ def boxes_at(answer: Answer, parts: Mapping[str, str]) -> Boxes | None:
     arrays = {name: real_tensor(answer.tensors[path], tensors[path]) for name, path in parts.items()}
     corners, scores = arrays["boxes"], arrays["scores"]
     labels = arrays.get("labels", np.zeros(len(corners)))
-    return Boxes(corners, scores, labels) if len(corners) == len(scores) == len(labels) else None
+    if not len(corners) == len(scores) == len(labels):
+        return None
+    before, _, after = parts["boxes"].rpartition("boxes")
+    beside = f"{before}masks{after}"
+    masks = instance_masks(answer.tensors[beside], tensors[beside], len(corners)) if beside in tensors else None
+    return Boxes(corners, scores, labels, masks)
 
 
 def box_groups(value: Value | None, path: str) -> Iterator[tuple[str, dict[str, str]]]:

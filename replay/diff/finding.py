@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,4 +40,7 @@ def changed(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Finding:
 def _said(value: object) -> str:
     if value is None:
         return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, str):
+        return value
+    # Lists and mappings as the manifest has them: the reader of a ticket need not know Python.
+    return json.dumps(value, ensure_ascii=False, default=str)

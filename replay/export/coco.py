@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from recorder.bundle.manifest import Image
 from replay.compare.layout import Array
 from replay.export.labels import label_of
 from replay.export.pictures import Screen
-from replay.export.placing import placed_boxes, placed_mask
+from replay.export.placing import placed_boxes, placed_instances, placed_mask
 from replay.export.run_lengths import compressed, run_lengths
 from replay.export.source import Shot, Source
 from replay.show.text import inert, iso
@@ -45,7 +46,8 @@ class _Object:
 def coco(sources: Sequence[Source], out: Path) -> None:
     """Write ``images/``, ``annotations.json`` and, where something was predicted, ``predictions-bbox|segm.json``.
 
-    Objects are boxes, masks of each class but 0, the background, or the whole picture for its class.
+    Objects are boxes, with a mask each where the model gave one, masks of each class but 0, the background, or the
+    whole picture for its class.
 
     Args:
         sources: the frames.
@@ -176,10 +178,16 @@ def _predicted(shot: Shot, image: Image) -> list[_Object] | None:
     if boxes is None:
         return None
     keys = [shot.source.options.names.key_of(int(label)) for label in boxes.labels.tolist()]
+    masks = None if boxes.masks is None else placed_instances(shot, image, boxes.masks)
     return [
-        _Object(key=key, box=[left, top, right - left, bottom - top], score=score)
-        for key, (left, top, right, bottom), score in zip(
-            keys, boxes.corners.tolist(), boxes.scores.tolist(), strict=True
+        _Object(
+            key=key,
+            box=[left, top, right - left, bottom - top],
+            score=score,
+            inside=inside if inside is not None and inside.any() else None,
+        )
+        for key, (left, top, right, bottom), score, inside in zip(
+            keys, boxes.corners.tolist(), boxes.scores.tolist(), masks or repeat(None, len(keys)), strict=True
         )
     ]
 

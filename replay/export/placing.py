@@ -5,15 +5,19 @@ What cannot be placed (`replay.placing`) without being told how (`Options.boxes_
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 
 from recorder.bundle.manifest import Image
 from replay.compare.boxes import Boxes
+from replay.compare.instances import InstanceMasks
 from replay.compare.layout import Array
 from replay.export.source import Shot
 from replay.placing import Placing, placing_of
 
-__all__ = ["placed_boxes", "placed_mask"]
+__all__ = ["placed_boxes", "placed_instances", "placed_mask"]
 
 #: Boxes within so much are fractions of the picture; of detectors' raw answers some lie a bit outside.
 _FRACTIONS_UP_TO = 1.5
@@ -39,7 +43,7 @@ def placed_boxes(shot: Shot, image: Image) -> Boxes | None:
     inside = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
     left_out["box without area inside its picture"] += int(np.count_nonzero(~inside))
     told.changed["box clipped to its picture"] += int(np.count_nonzero((clipped != corners).any(axis=1) & inside))
-    kept = Boxes(clipped, good.scores, good.labels)[inside]
+    kept = replace(good, corners=clipped)[inside]
     return kept[np.argsort(-kept.scores, kind="stable")]
 
 
@@ -52,18 +56,33 @@ def placed_mask(shot: Shot, image: Image) -> tuple[Array, Array] | None:
     reading = shot.reading
     if reading is None or reading.mask is None or reading.sureness is None:
         return None
-    height, width = reading.mask.shape
+    grid = _grid(shot, image, *reading.mask.shape)
+    if grid is None:
+        return None
+    seen, rows, columns = grid
+    return np.where(seen, reading.mask[rows, columns], -1), np.where(seen, reading.sureness[rows, columns], 0.0)
+
+
+def placed_instances(shot: Shot, image: Image, masks: InstanceMasks) -> Iterator[Array] | None:
+    """The pixels of a frame's picture (H, W) that each of the masks covers; None, and counted: it cannot be placed."""
+    grid = _grid(shot, image, *masks.size, told=False)  # their boxes have been
+    if grid is None:
+        return None
+    seen, rows, columns = grid
+    return (seen & masks.inside(index)[rows, columns] for index in range(len(masks.bits)))
+
+
+def _grid(shot: Shot, image: Image, height: int, width: int, *, told: bool = True) -> tuple[Array, Array, Array] | None:
+    """Which pixels of a picture a mask of that size says something about, and in which of its rows and columns."""
     size = (width, height) if shot.by_service or shot.input_size is None else shot.input_size
     said = shot.source.options.boxes_in
-    placing = _of_input(shot, size, image, "input-stretched" if said in ("image", "fractions") else said)
+    placing = _of_input(shot, size, image, "input-stretched" if said in ("image", "fractions") else said, told)
     if isinstance(placing, str):
         shot.source.exported.left_out[f"mask {placing}"] += 1
         return None
     across = _nearest(image.width, width, size[0], placing.scale[0], placing.offset[0])
     down = _nearest(image.height, height, size[1], placing.scale[1], placing.offset[1])
-    seen = (across >= 0)[None, :] & (down >= 0)[:, None]
-    mask = np.where(seen, reading.mask[down[:, None], across[None, :]], -1)
-    return mask, np.where(seen, reading.sureness[down[:, None], across[None, :]], 0.0)
+    return (across >= 0)[None, :] & (down >= 0)[:, None], down[:, None], across[None, :]
 
 
 def _nearest(pixels: int, cells: int, size: int, scale: float, offset: float) -> Array:
@@ -86,10 +105,10 @@ def _of_boxes(shot: Shot, image: Image, boxes: Boxes) -> Placing | str:
     return _of_input(shot, shot.input_size, image, said)
 
 
-def _of_input(shot: Shot, size: tuple[int, int], image: Image, said: str | None) -> Placing | str:
+def _of_input(shot: Shot, size: tuple[int, int], image: Image, said: str | None, told: bool = True) -> Placing | str:
     placing = placing_of(size, (image.width, image.height), said)
     if placing is None:
         return "in the model's input, which has another aspect than the picture: say how it was made, --boxes-in"
-    if said is None and size != (image.width, image.height):
+    if told and said is None and size != (image.width, image.height):
         shot.source.exported.changed["answer scaled from a model's input that has the picture's aspect"] += 1
     return placing

@@ -8,6 +8,7 @@ import numpy as np
 
 from recorder.bundle.values import MappingValue, RecordValue, ScalarValue, SequenceValue, TensorValue, Value
 from replay.compare.boxes import Boxes
+from replay.compare.instances import instance_masks
 from replay.compare.layout import Array, real_tensor
 
 __all__ = ["plain_boxes"]
@@ -18,6 +19,8 @@ Number = Callable[[str], int]
 
 def plain_boxes(value: Value | None, read: ReadTensor, number: Number) -> Boxes | None:
     """The first group of ``boxes`` (N of x1 y1 x2 y2), ``scores`` and perhaps ``labels``, each a list or a tensor.
+
+    And perhaps ``masks``, a tensor.
 
     Args:
         value: an answer.
@@ -35,7 +38,10 @@ def plain_boxes(value: Value | None, read: ReadTensor, number: Number) -> Boxes 
         except (ValueError, TypeError, OverflowError):
             continue
         if scores.shape == labels.shape == (len(corners),):
-            return Boxes(corners, scores, labels)
+            masks = parts.get("masks")
+            if not isinstance(masks, TensorValue):
+                return Boxes(corners, scores, labels)
+            return Boxes(corners, scores, labels, instance_masks(read(masks), masks, len(corners)))
     return None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from recorder.bundle.manifest import Image
 from replay.export.names import plain_name
 from replay.export.pictures import Screen
-from replay.export.placing import placed_boxes, placed_mask
+from replay.export.placing import placed_boxes, placed_instances, placed_mask
 from replay.export.signals import detector_of, signal_series
 from replay.export.source import CannotExport, Shot, Source
 from replay.export.telling import picture_name, told
@@ -23,6 +23,8 @@ from replay.show.text import inert
 
 if TYPE_CHECKING:
     import rerun
+
+    from replay.compare.boxes import Boxes
 
 __all__ = ["rrd"]
 
@@ -136,6 +138,7 @@ class _Writer:
                 ]
                 form = self._rr.Box2DFormat.XYXY
                 shown["boxes"] = self._rr.Boxes2D(array=sure.corners, array_format=form, labels=labels)
+                shown |= self._instances(shot, image, sure)
         placed = placed_mask(shot, image)
         if placed is not None:
             shown["mask"] = self._rr.SegmentationImage(np.clip(placed[0], 0, 2**16 - 1).astype(np.uint16), opacity=0.5)
@@ -147,6 +150,16 @@ class _Writer:
             elif where in self._drawn:
                 self._log(where, self._rr.Clear(recursive=False))
                 self._drawn.discard(where)
+
+    def _instances(self, shot: Shot, image: Image, boxes: Boxes) -> dict[str, Any]:
+        """The masks of boxes in one picture, numbered from 1 by how sure they are; the surer lies on top."""
+        placed = None if boxes.masks is None else placed_instances(shot, image, boxes.masks)
+        if placed is None:
+            return {}
+        numbers = np.zeros((image.height, image.width), np.uint16)
+        for number, inside in enumerate(placed, 1):
+            numbers[inside & (numbers == 0)] = number
+        return {"mask": self._rr.SegmentationImage(numbers, opacity=0.5)}
 
     def _signals(self) -> None:
         for stream, name, points in signal_series(self._source):

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from recorder.bundle.custody import custody
 from recorder.bundle.manifest import Manifest
@@ -22,6 +17,7 @@ from replay.report.findings import found
 from replay.report.lanes import timeline
 from replay.show.cause import cause_details, cause_headline
 from replay.show.provenance import signed_sentences
+from replay.show.static_page import StaticPage
 from replay.show.story import headline, tell
 from replay.show.text import duration, inert, size, utc
 from replay.trust import Signed
@@ -62,12 +58,7 @@ def page(
     shown = content.frames_shown(bundle, result, count)
     moment = content.moment(manifest, shown)
     answers = {each.frame.id: each.answer for each in shown}
-    style, script = _own("page.css"), _own("page.js")
-    template = _environment().get_template("page.html")
-    return template.render(
-        policy=policy(),
-        style=Markup(style),  # noqa: S704  our own file, word for word: the policy allows no other
-        script=Markup(script),  # noqa: S704
+    return _static().render(
         headline=headline(manifest, inert),
         name=inert(Path(location).name, 120),
         command=f"replay {shlex.quote(inert(Path(location).name, 200))}",
@@ -101,16 +92,15 @@ def page(
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("replay.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(inert=inert, duration=duration, utc=utc, plain=_plain)
-    return environment
+def policy() -> str:
+    """Pictures inside the page, its style and its script; no address, form, frame or other script."""
+    return _static().policy
+
+
+@cache
+def _static() -> StaticPage:
+    filters = {"duration": duration, "utc": utc, "plain": _plain}
+    return StaticPage("replay.report", script=True, own_style=True, filters=filters)
 
 
 def _plain(value: object) -> str:
@@ -120,23 +110,6 @@ def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_plain(item) for item in value[:12])
     return f"{value:.4g}" if isinstance(value, float) else inert(value, 300)
-
-
-def policy() -> str:
-    """Pictures inside the page, this style and this script; no address, form, frame or other script."""
-    hashes = (
-        base64.b64encode(hashlib.sha256(_own(name).encode()).digest()).decode("ascii")
-        for name in ("page.css", "page.js")
-    )
-    of_style, of_script = (f"'sha256-{each}'" for each in hashes)
-    return (
-        f"default-src 'none'; img-src data:; style-src {of_style}; script-src {of_script}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _own(name: str) -> str:
-    return resources.files("replay.report").joinpath(name).read_text("utf-8")
 
 
 def _counts(result: Mapping[str, Any] | None) -> list[tuple[str, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -19,17 +19,27 @@ __all__ = ["StaticPage", "render"]
 class StaticPage:
     """The pages of a package: templates, the style of all such pages with its ``page.css``, and a policy."""
 
-    def __init__(self, package: str, *, script: bool = False, allowed: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        package: str,
+        *,
+        script: bool = False,
+        own_style: bool = False,
+        allowed: Mapping[str, str] | None = None,
+        filters: Mapping[str, Callable[..., str]] | None = None,
+    ) -> None:
         """Read the package's files.
 
         Args:
             package: such as "replay.probe".
             script: whether its ``page.js`` is inside too; no other script ever runs.
+            own_style: its ``page.css`` stands for itself, without the style of all such pages.
             allowed: directives of the policy that say otherwise than nothing loaded, nothing sent.
+            filters: for its templates, besides ``inert``.
         """
         own = resources.files(package)
-        shared = resources.files("replay.show").joinpath("static_page.css")
-        self._style = "".join(file.read_text("utf-8") for file in (shared, own.joinpath("page.css")))
+        shared = [] if own_style else [resources.files("replay.show").joinpath("static_page.css")]
+        self._style = "".join(file.read_text("utf-8") for file in (*shared, own.joinpath("page.css")))
         self._script = own.joinpath("page.js").read_text("utf-8") if script else ""
         self._environment = Environment(
             loader=PackageLoader(package, "."),
@@ -38,7 +48,7 @@ class StaticPage:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters["inert"] = inert
+        self._environment.filters.update({"inert": inert, **(filters or {})})
         directives = {
             "default-src": "'none'",
             "img-src": "data:",

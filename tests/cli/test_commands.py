@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,6 +156,18 @@ def test_ls_lists_newest_first_and_filters(replay: Run, bundle: Path, tmp_path: 
     assert names("--since", "2025-10-09T09:00") == ["b.zst"]
     assert names("--since", "1h") == []
     assert "none of the 2 incidents matches" in replay("ls", sink, "--stream", "x").out
+    assert "none of the 2 incidents matches" in replay("ls", sink, "--cause", "fog").out
+    unknown = replay("ls", sink, "--cause", "blurred")
+    assert unknown.code == 2 and "'blurred'" in unknown.err and "defocus" in unknown.err
+
+
+def test_ls_gives_paths_as_they_are_typed_next(replay: Run, bundle: Path):
+    """From where the sink was named from; scripts get the whole path."""
+    named = os.path.relpath(bundle.parent)
+    assert f"    {named}/{bundle.name}\n" in replay("ls", named).out
+    assert f"    {bundle}\n" in replay("ls", bundle.parent).out
+    (only,) = replay("ls", named, "--json").json()["incidents"]
+    assert Path(only["path"]).is_absolute() and Path(only["path"]).samefile(bundle)
 
 
 def test_ls_of_an_empty_directory_is_an_answer(replay: Run, tmp_path: Path):

@@ -17,7 +17,7 @@ def _changed(manifest: Manifest) -> Manifest:
     environment = replace(
         context.environment,
         packages={**context.environment.packages, "torch": "9.9\x1b[31m"},
-        settings={**context.environment.settings, "torch.num_threads": 7},
+        settings={**context.environment.settings, "torch.num_threads": 7, "torch.backends": {"a": [True, None, "é"]}},
     )
     model = replace(manifest.models[0], weights=replace(manifest.models[0].weights, digest="cd" * 32))
     return replace(manifest, contexts=(replace(context, environment=environment),), models=(model,))
@@ -44,6 +44,7 @@ def test_what_changed_is_named_with_both_sides(replay: Run, bundle: Path, tmp_pa
     assert found["models"]["evidence"]["classifier weights"]["b"] == "cd" * 32
     text = replay("diff", bundle, other).out
     assert "\x1b" not in text and "torch.num_threads" in text
+    assert 'torch.backends: none → {"a": [true, null, "é"]}' in text
 
 
 def test_other_frames_differ(replay: Run, bundle: Path, tmp_path: Path):

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image as pil
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from rerun.chunk import RrdReader
 
 from recorder.bundle.manifest import Manifest
 from recorder.bundle.values import MappingValue, ScalarValue, SequenceValue
@@ -160,6 +161,43 @@ def test_a_mask_of_a_letterboxed_input_is_cut_to_the_picture(tmp_path: Path, rep
     data = COCO(str(tmp_path / "set" / "annotations.json"))
     [mask] = data.dataset["annotations"]
     assert mask["category_id"] == 2 and mask["bbox"] == [0, 0, 32, 8] and data.annToMask(mask).sum() == 32 * 8
+
+
+@pytest.mark.parametrize(("dtype", "dimensions"), [(np.float32, 4), (np.uint8, 3)])
+def test_masks_of_objects_lie_where_their_boxes_do(
+    tmp_path: Path, replay: Run, dtype: type[np.generic], dimensions: int
+) -> None:
+    """As Mask R-CNN gives them, in an input of half the picture's size; what is above one half is inside."""
+    boxes = np.asarray([[2, 2, 10, 8], [20, 4, 40, 20]], np.float32)  # the second goes beyond the picture
+
+    def change(manifest: Manifest, writer: BundleWriter) -> Manifest:
+        only = detected(writer, manifest, (32, 24), boxes)
+        masks = np.zeros((2, 1, 24, 32), dtype)
+        masks[0, 0, 3:7, 3:9] = 1
+        masks[1, 0, 4:20, 20:] = 1
+        if dtype is np.float32:
+            masks[0, 0, 2, 3:9] = 0.5  # undecided is outside
+        answer = only.calls[0].output
+        assert isinstance(answer, MappingValue)
+        stored = store_array(writer, masks if dimensions == 4 else masks[:, 0])
+        answer = replace(answer, items=(*answer.items, ("masks", stored)))
+        return replace(only, calls=(replace(only.calls[0], output=answer),))
+
+    bundle = made(tmp_path / "b" / "a.zst", change)
+    told = exported(replay, bundle, tmp_path / "set")
+    data = COCO(str(tmp_path / "set" / "annotations.json"))
+    first, second = data.dataset["annotations"]
+    assert first["bbox"] == [4, 4, 16, 12] and first["area"] == 8 * 12
+    assert data.annToMask(first)[6:14, 6:18].all() and data.annToMask(first).sum() == 8 * 12
+    assert second["bbox"] == [40, 8, 24, 32] and data.annToMask(second)[8:40, 40:].all()
+    assert told["changed"]["answer scaled from a model's input that has the picture's aspect"] == 1
+    results = json.loads((tmp_path / "set" / "predictions-segm.json").read_text())
+    assert [each["score"] for each in results] == pytest.approx([0.9, 0.6])
+    assert precision(tmp_path / "set", "segm") == pytest.approx(1) == precision(tmp_path / "set", "bbox")
+    assert replay("export", bundle, "--to", "rrd", "-o", tmp_path / "a.rrd").code == 0
+    assert "/line-3/image/mask" in {
+        str(chunk.entity_path) for chunk in RrdReader(tmp_path / "a.rrd").stream().to_chunks()
+    }
 
 
 def test_a_services_boxes_may_be_lists_of_numbers_and_names(tmp_path: Path, replay: Run) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 
 from recorder.bundle import Bundle, BundleUnavailable
 from recorder.sinks.s3.address import S3Address
+from recorder.sinks.s3.client import sentence_of
 from recorder.sinks.s3.source import S3Source, reading_client
 from replay.load import ConfigInvalid, ModelMissing, UserConfig, find_locations
 from replay.model_upload import bring_models
@@ -165,9 +167,24 @@ def test_what_is_wrong_with_a_bucket_is_one_sentence(
     assert ended.code == 2
     assert_one_sentence(ended.err)
     head_says = command == "show" and (told is not None or "ACCESS_KEY_ID" in str(variables))
-    if told == "301 PermanentRedirect":  # the client looks for the region by itself, and may find no way to it
-        return
+    if told == "301 PermanentRedirect":  # the client asks once where the bucket is
+        assert len(proxy.requests) <= 4
     assert sentence in ended.err or (head_says and "; " in ended.err) or "known" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"ResponseMetadata": {"HTTPHeaders": {"x-amz-bucket-region": "eu-west-1"}}}, "set AWS_REGION=eu-west-1"),
+        ({"Error": {"Code": "AuthorizationHeaderMalformed", "Region": "us-gov-east-1"}}, "AWS_REGION=us-gov-east-1"),
+        ({"ResponseMetadata": {"HTTPHeaders": {"x-amz-bucket-region": "x; rm"}}}, "set AWS_REGION to the bucket's"),
+        ({}, "set AWS_REGION to the bucket's"),
+    ],
+)
+def test_the_region_that_an_answer_names_is_told(said: dict[str, Any], sentence: str) -> None:
+    """Only where it is a region's name: a store says what it likes."""
+    error = ClientError({"Error": {"Code": "PermanentRedirect"}, **said}, "GetObject")
+    assert sentence_of(error, "s3://b/k").endswith(sentence)
 
 
 @pytest.mark.parametrize(

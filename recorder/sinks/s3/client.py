@@ -22,6 +22,7 @@ _BUSY = "the store is out of order or overloaded; try again later"
 _DIGEST = "the bytes were damaged on their way; try again, and suspect the network"
 #: A code as S3 writes them; the bare statuses of answers without a body are looked up below.
 _CODE = re.compile(r"[A-Z][A-Za-z]{2,60}")
+_REGION_NAME = re.compile(r"[a-z]{2}(-[a-z0-9]{1,20}){2,4}")
 _SENTENCES = {
     "NoSuchBucket": _MISSING_BUCKET,
     "InvalidBucketName": _MISSING_BUCKET,
@@ -83,7 +84,19 @@ def connect(*, endpoint_url: str | None = None, region: str | None = None) -> An
         response_checksum_validation="when_required",
     )
     # A session of our own: it looks for credentials anew, and boto3's default one is the host's.
-    return boto3.session.Session().client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
+    client = boto3.session.Session().client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
+    client.meta.events.register_last("before-parameter-build.s3", _ask_once)
+    return client
+
+
+def _ask_once(model: Any, context: dict[str, Any], **_: object) -> None:
+    """Let the question where a bucket is be answered once.
+
+    botocore asks by HEAD where a 301 does not say it, and would ask for each such answer to HEAD again, hundreds of
+    times. That answer's header is all it needs.
+    """
+    if model.name == "HeadBucket":
+        context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def is_status(error: Exception, *statuses: int) -> bool:
@@ -115,11 +128,23 @@ def reason_of(error: Exception) -> str:
     return type(error).__name__
 
 
+def _region_of(error: Exception) -> str | None:
+    """The region that an answer sends to; None where it does not say one."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, dict) or _SENTENCES.get(reason_of(error)) != _REGION:
+        return None
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = str(headers.get("x-amz-bucket-region") or response.get("Error", {}).get("Region") or "")
+    return region if _REGION_NAME.fullmatch(region) else None
+
+
 def sentence_of(error: Exception, where: object) -> str:
     """Return one sentence about a failure, without a full stop: the place, what is wrong, what to do."""
     from botocore import exceptions
 
     reason = reason_of(error)
+    if (region := _region_of(error)) is not None:
+        return f"{where}: the bucket is in another region; set AWS_REGION={region}"
     if (known := _SENTENCES.get(reason) or _SENTENCES.get(_status(error))) is not None:
         return f"{where}: {known}"
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
