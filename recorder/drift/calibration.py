@@ -111,7 +111,9 @@ def calibrate(
     left = left - left.mean(axis=0)
     frames = min(len(scores), MAX_SIMULATED_FRAMES)
     grain = resolution / of_reference.scale
-    averages, alone, rises = [], [], []
+    averages: list[Array] = []
+    alone: list[Array] = []
+    rises: list[Array] = []
     for _ in range(REPLICATES // CHUNK):
         stream = _simulate(z, left, of_reference.memory, frames + HORIZON_FRAMES, random)
         _turn(stream, frames, of_reference.scale, parts)
