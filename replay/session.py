@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Call, Environment, Model
 from recorder.bundle.values import has_removed, tensors_of
-from replay.exchange import Outgoing, ReadTensor, answer_from_wire
+from replay.exchange import Outgoing, ReadTensor
 from replay.loaded import LoadedModels
-from replay.locate.records import Seen, seen_from_wire
 from replay.numerics.settings import WorkerPlan
 from replay.numerics.surroundings import compare_surroundings
-from replay.outcome import Failed, Job, Outcome, Raised, Returned
+from replay.outcome import Failed, Job, Outcome, Raised, Returned, outcome_from_wire
 from replay.process import Limits, Worker, WorkerDied
 from replay.protocol import MAX_PAYLOAD_BYTES, ProtocolError
 from replay.show.text import inert
@@ -155,23 +153,14 @@ class Session:
         try:
             limit = MAX_PAYLOAD_BYTES if job.watch is not None else _answer_limit(job)
             header, payload = self._worker.answer(min(MAX_PAYLOAD_BYTES, limit))
-            outcome = self._outcome(header, payload)
+            outcome = outcome_from_wire(header, payload)
+            if isinstance(outcome, Returned):
+                self.seconds += outcome.seconds
             self._lack(job, header.get("lacking"))
         except ProtocolError as error:
             raise WorkerDied(f"the replay worker sent {error}") from error
         running.popleft()
         return job, outcome
-
-    def _outcome(self, header: dict[str, Any], payload: bytearray) -> Outcome:
-        match header:
-            case {"status": "returned", "answer": tagged, "seconds": float() as seconds}:
-                self.seconds += seconds
-                return Returned(answer=answer_from_wire(tagged, payload), seconds=seconds, seen=_seen(header, payload))
-            case {"status": "raised", "type": str() as kind, "message": str() as message, "cannot": cannot}:
-                return Raised(type=inert(kind), message=message, cannot=None if cannot is None else inert(cannot, 400))
-            case {"status": "refused", "reason": str() as reason}:
-                return Failed(reason=inert(reason, 400))
-        raise ProtocolError("an answer of an unknown kind")
 
     def _lack(self, job: Job, sentences: object) -> None:
         """Add what the worker could not restore for one call."""
@@ -287,13 +276,6 @@ def was_compiled(model: Model) -> bool:
 def _answer_limit(job: Job) -> int:
     recorded = sum(tensor.size_bytes for _, tensor in tensors_of(job.call.output)) if job.call.output else 0
     return _ANSWER_ROOM_BYTES + 4 * recorded
-
-
-def _seen(header: dict[str, Any], payload: bytearray) -> Seen | None:
-    match header:
-        case {"seen": form, "seen_from": int() as start} if 0 <= start <= len(payload):
-            return seen_from_wire(form, memoryview(payload)[start:])
-    return None
 
 
 def recorded_device(call: Call) -> str:
