@@ -92,7 +92,9 @@ class S3Sink(Sink):
         """Do what `publish` does, and leave the bundle there."""
         check_name(name)
         own_directory(self.spool.path)
-        return str(self._location(Path(self.spool.publish(local_file, name))))
+        modified = local_file.stat().st_mtime  # asked before: an upload under way may have taken the file along
+        spooled = Path(self.spool.publish(local_file, name))
+        return str(self.address.within(self.options.key_of(spooled.name, modified)))
 
     def wake(self) -> None:
         """Say that there is something in the spool."""
@@ -184,9 +186,6 @@ class S3Sink(Sink):
             return S3Claims(self._client(), self.address)
         except Exception as error:
             raise self._unavailable(error) from error
-
-    def _location(self, spooled: Path) -> S3Address:
-        return self.address.within(self.options.key_of(spooled.name, spooled.stat().st_mtime))
 
     def _thread(self) -> Uploading:
         with self._lock:
