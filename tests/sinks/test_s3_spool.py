@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from recorder.sinks.directory import DirectorySink
 from recorder.sinks.s3.sink import S3Sink
 from tests.sinks.conformance import BUNDLE_HEAD
+from tests.sinks.proxy import FaultyProxy
+from tests.waiting import wait_for
+
+QUICK = {"retry_seconds": 0.01, "max_retry_seconds": 0.02}
 
 
 def test_a_bundle_that_is_brought_away_at_once_is_published_all_the_same(
@@ -28,3 +34,26 @@ def test_a_bundle_that_is_brought_away_at_once_is_published_all_the_same(
     sink = S3Sink("s3://bucket/p", spool=str(tmp_path / "spool"))
     location = sink.put_into_spool(bundle, "20260301T030000.000000Z-a.zst")
     assert location == "s3://bucket/p/2026-03-01/20260301T030000.000000Z-a.zst"
+
+
+def test_a_bundle_that_nobody_takes_does_not_keep_the_models_here(
+    tmp_path: Path, s3: Any, bucket: str, proxy: FaultyProxy
+) -> None:
+    """A policy may deny one prefix and allow another."""
+    proxy.fault = lambda request: "403 AccessDenied" if "/2026-" in request.path else None
+    content = b"weights"
+    name = f"{hashlib.sha256(content).hexdigest()}.safetensors"
+    sink = S3Sink(f"s3://{bucket}/p", spool=str(tmp_path / "spool"), **QUICK)
+    try:
+        (tmp_path / "spool" / "models").mkdir(parents=True, mode=0o700)
+        (tmp_path / "spool" / "models" / name).write_bytes(content)
+        bundle = tmp_path / "new.zst"
+        bundle.write_bytes(BUNDLE_HEAD)
+        sink.publish(bundle, "20260301T030000.000000Z-a.zst")
+        wait_for(lambda: name in sink.settled_models)
+        assert s3.get_object(Bucket=bucket, Key=f"p/models/{name}")["Body"].read() == content
+        assert len(sink.waiting()) == 1
+        proxy.fault = lambda request: None
+        assert sink.flush(60)
+    finally:
+        sink.close()
