@@ -120,6 +120,39 @@ def test_a_redirect_to_another_host_gets_nothing(start: Any, bundle: Path, file:
     assert other.requests == []
 
 
+@pytest.mark.parametrize("location", ["http://[bad", "http://host:99999999/", "//host:bad/", "file:///etc/passwd"])
+def test_a_redirect_to_what_is_no_address(location: str, start: Any, bundle: Path, file: File) -> None:
+    """Whoever answers may write anything there."""
+    tracker = start("gitlab")
+    tracker.faults = [server.answer({}, 307, location=location)]
+    ended = file(tracker, bundle)
+    assert ended.code == 2
+    assert_one_sentence(ended.err, ["sends us on to nowhere"])
+
+
+@pytest.mark.parametrize("url", ["https://[bad", "https://host:99999999/", "https://host:bad/", "file:///etc/passwd"])
+def test_an_upload_address_that_is_none(url: str, start: Any, bundle: Path, file: File) -> None:
+    """Slack's answer names where the file goes."""
+    tracker = start("slack")
+    honest = tracker.method
+
+    def method(name: str, form: dict[str, Any]) -> dict[str, Any]:
+        return {**honest(name, form), **({"upload_url": url} if name == "files.getUploadURLExternal" else {})}
+
+    tracker.method = method
+    ended = file(tracker, bundle)
+    assert ended.code == 3
+    assert_one_sentence(ended.err, ["nothing was sent there"])
+
+
+@pytest.mark.parametrize("options", [("--url", "https://[bad"), ("--to", "webhook:https://[bad/path")])
+def test_an_address_that_is_none(options: tuple[str, str], start: Any, bundle: Path, file: File) -> None:
+    """A bracket that does not close is a slip of the keyboard."""
+    ended = file(start("github"), bundle, *options)
+    assert ended.code == 2
+    assert_one_sentence(ended.err, ["is no URL that can be used"])
+
+
 def test_a_redirect_on_the_same_host_is_followed(start: Any) -> None:
     """A repository that was renamed; a circle ends."""
     tracker = start("github")
