@@ -70,6 +70,8 @@ class Slack(Tracker):
         document = placed.compose(placed.attachment is not None)
         thread = self._find(channel, document.parent) if document.parent else None
         found = self._find(channel, document.id, thread)
+        if found is None and thread is not None:  # it was quicker than what it belongs under
+            found = self._find(channel, document.id)
         said = {
             "channel": channel,
             "text": summary(document),
