@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from recorder.sinks.directory import DirectorySink
+from recorder.sinks.s3.client import connect
 from recorder.sinks.s3.sink import S3Sink
 from tests.sinks.conformance import BUNDLE_HEAD
 from tests.sinks.proxy import FaultyProxy
@@ -57,3 +58,24 @@ def test_a_bundle_that_nobody_takes_does_not_keep_the_models_here(
         assert sink.flush(60)
     finally:
         sink.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "variables", "region"),
+    [
+        (None, {"AWS_REGION": "eu-west-3"}, "eu-west-3"),
+        (None, {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-1"}, "eu-west-3"),
+        (None, {"AWS_DEFAULT_REGION": "eu-west-1"}, "eu-west-1"),
+        ("eu-north-1", {"AWS_REGION": "eu-west-3"}, "eu-north-1"),
+    ],
+)
+def test_the_region_is_what_the_remedy_says(
+    given: str | None, variables: dict[str, str], region: str, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sentences and pages say AWS_REGION, which boto3 itself does not read."""
+    monkeypatch.delenv("AWS_REGION")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    client = connect(region=given)
+    assert client.meta.region_name == region
+    client.close()
