@@ -106,6 +106,11 @@ class S3Sink(Sink):
 
         return ApartS3Sink(self)
 
+    def variables(self) -> dict[str, str]:
+        """Return endpoint and region, where options name them; credentials are in the environment already."""
+        said = {"AWS_ENDPOINT_URL_S3": self.options.endpoint_url, "AWS_REGION": self.options.region}
+        return {name: value for name, value in said.items() if value}
+
     def find(self, name: str) -> str | None:
         """Look into the spool, then for the object of that name."""
         check_name(name)
