@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from recorder.bundle import Bundle
 from replay.cli import cli
+from replay.commands import report
 from replay.report.drawings import boxes_of, classes_of, drawing, mask_colours
 from replay.report.pictures import picture
 from replay.report.plots import plot
@@ -194,3 +195,18 @@ def test_a_plot_leaves_gaps_where_there_is_no_number() -> None:
     assert drawn.line.count("M") == 2
     assert "most 0.7 at frame 4" in drawn.summary
     assert plot("confidence", "", [None, float("inf")], [1, 2]) is None
+
+
+def test_a_page_of_somebody_else_is_left_alone(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place was free when the command looked, and is not when the page is made."""
+    path = tmp_path / "report.html"
+
+    def slow(name: str, bundle_id: str) -> tuple[None, str]:
+        path.write_text("theirs")
+        return None, ""
+
+    monkeypatch.setattr(report, "_result", slow)
+    ended = CliRunner().invoke(cli, ["report", str(bundle), "-o", str(path)])
+    assert ended.exit_code == 2
+    assert "exists by now" in ended.output
+    assert path.read_text() == "theirs"
