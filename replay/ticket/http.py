@@ -218,11 +218,16 @@ class Client:
                 body.close()
 
     def _read(self, answer: Any) -> Response:
+        until = time.monotonic() + self.timeout_seconds
+        body = bytearray()
         try:
-            body = answer.read(_MAX_ANSWER_BYTES)
+            while len(body) < _MAX_ANSWER_BYTES and (some := answer.read1(_MAX_ANSWER_BYTES - len(body))):
+                body += some
+                if time.monotonic() > until:  # byte by byte an answer takes for ever, and each is in time
+                    raise TimeoutError
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error, False) from error
-        return Response(answer.status, {name.lower(): value for name, value in answer.headers.items()}, body)
+        return Response(answer.status, {name.lower(): value for name, value in answer.headers.items()}, bytes(body))
 
     def _wait(self, response: Response) -> float | None:
         """How long the tracker asks us to wait: 429, or GitHub's 403 and 503 with Retry-After."""

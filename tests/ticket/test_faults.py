@@ -89,6 +89,29 @@ def test_a_tracker_that_is_silent_is_given_up(start: Any, bundle: Path, file: Fi
     assert_one_sentence(ended.err, ["did not answer within 0.2 s"])
 
 
+def test_a_tracker_that_answers_byte_by_byte_is_given_up(start: Any, bundle: Path, file: File) -> None:
+    """Each byte is in time, the answer is not."""
+    tracker = start("gitlab")
+    over = threading.Event()
+
+    def dribble(handler: Any) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+        while not over.wait(0.05):
+            try:
+                handler.wfile.write(b" ")
+            except OSError:
+                break
+        handler.close_connection = True
+
+    tracker.faults = [dribble]
+    try:
+        ended = file(tracker, bundle, "--timeout", "0.4")
+    finally:
+        over.set()
+    assert ended.code == 3
+    assert_one_sentence(ended.err, ["did not answer within 0.4 s"])
+
+
 def test_nobody_listens(bundle: Path, file: File) -> None:
     """Exit code 3."""
     tracker = server.GitHub()
