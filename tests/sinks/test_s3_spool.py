@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from recorder.sinks.directory import DirectorySink
+from recorder.sinks.s3 import upload
 from recorder.sinks.s3.client import connect
 from recorder.sinks.s3.sink import S3Sink
 from tests.sinks.conformance import BUNDLE_HEAD
@@ -58,6 +62,38 @@ def test_a_bundle_that_nobody_takes_does_not_keep_the_models_here(
         assert sink.flush(60)
     finally:
         sink.close()
+
+
+def test_an_upload_that_was_finished_unheard_is_not_sent_again(
+    tmp_path: Path, s3: Any, bucket: str, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process was killed between the answer to the last request and removing file and note."""
+    monkeypatch.setattr(upload, "_SINGLE_BYTES", 6 * 2**20)
+    bundle = tmp_path / "new.zst"
+    bundle.write_bytes(BUNDLE_HEAD + bytes(9 * 2**20))
+    kept = bundle.read_bytes()
+    name = "20260301T030000.000000Z-a.zst"
+    sink = S3Sink(f"s3://{bucket}/p", spool=str(tmp_path / "spool"), **QUICK)
+    try:
+        sink.publish(bundle, name)
+        assert sink.flush(60)
+    finally:
+        sink.close()
+    [number] = {found[1] for each in proxy.requests if (found := re.search(r"uploadId=([^&]+)", each.path))}
+    noted = {"upload": unquote(number), "key": f"p/2026-03-01/{name}", "sha256": hashlib.sha256(kept).hexdigest()}
+    (tmp_path / "spool" / f".{name}.upload").write_text(json.dumps(noted))
+    (tmp_path / "spool" / name).write_bytes(kept)
+    proxy.forget()
+    sink = S3Sink(f"s3://{bucket}/p", spool=str(tmp_path / "spool"), **QUICK)
+    arrived: list[str] = []
+    try:
+        sink.start(arrived.append, lambda reason, sentence: None)
+        assert sink.flush(60)
+    finally:
+        sink.close()
+    assert arrived == [f"s3://{bucket}/p/2026-03-01/{name}"]
+    assert {each.method for each in proxy.requests} <= {"GET", "HEAD"}
+    assert [each.name for each in (tmp_path / "spool").iterdir()] == [".uploading.lock"]
 
 
 @pytest.mark.parametrize(
