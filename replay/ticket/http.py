@@ -64,7 +64,7 @@ class Response:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def http_error_302(self, *_: Any) -> None:
+    def http_error_302(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any) -> Any:
         """Leave it to us, a location that is no address too."""
         return
 
