@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from recorder.bundle import Bundle
+from recorder.bundle.manifest import Manifest
+from recorder.bundle.writer import BundleWriter
 from replay.cli import cli
 from replay.commands import report
 from replay.report.drawings import boxes_of, classes_of, drawing, mask_colours
@@ -210,3 +213,23 @@ def test_a_page_of_somebody_else_is_left_alone(bundle: Path, tmp_path: Path, mon
     assert ended.exit_code == 2
     assert "exists by now" in ended.output
     assert path.read_text() == "theirs"
+
+
+def test_thousands_of_triggers_and_contexts_make_no_larger_page(make: Make, tmp_path: Path) -> None:
+    """The first are shown and the others counted: a hostile bundle's page opens as quickly as any."""
+
+    def change(manifest: Manifest, _: BundleWriter) -> Manifest:
+        incident, context = manifest.incident, manifest.contexts[0]
+        long = replace(incident.triggers[0], reason="r" * 500)
+        contexts = [
+            replace(
+                context, id=number, environment=replace(context.environment, variables={"V": "y" * 300 + str(number)})
+            )
+            for number in range(500)
+        ]
+        return replace(manifest, incident=replace(incident, triggers=(long,) * 2000), contexts=tuple(contexts))
+
+    text = make(made(tmp_path / "b" / "a.zst", change)).read_text("utf-8")
+    assert "1940 more triggers" in text
+    assert "and 459 more changes" in text
+    assert len(text) < 300_000
