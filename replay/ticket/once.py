@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from recorder.bundle import strictjson
 from recorder.bundle.errors import BundleInvalid
 from recorder.bundle.manifest import Incident
-from recorder.sinks import Claims
+from recorder.sinks import Claims, SinkUnavailable
 from replay.ticket.document import Claim, Document, claim
 from replay.ticket.errors import TrackerUnavailable
 from replay.ticket.facts import recurrence
@@ -83,7 +83,7 @@ def file_once(
             return file(), None
         except BaseException:
             if took:
-                claims.drop(occasion.key)
+                _drop(occasion.key, claims)
             raise
     prefix = f"{occasion.key}."
     claims.take(prefix + occasion.incident, occasion.to_bytes())
@@ -121,7 +121,8 @@ def _turn(name: str, claims: Claims) -> Iterator[None]:
     # Not as others write it: a sink takes what it finds for ours when it is what we wrote.
     while not claims.take(name, json.dumps({"began": time.time(), "by": secrets.token_hex(8)}).encode()):
         if _has_ended(claims.read(name)):
-            claims.drop(name)
+            if not _drop(name, claims):
+                break  # two may count then, which is better than nobody
         elif time.monotonic() > deadline:
             raise TrackerUnavailable("others are counting the same incident on the ticket; try again later")
         else:
@@ -129,7 +130,16 @@ def _turn(name: str, claims: Claims) -> Iterator[None]:
     try:
         yield
     finally:
+        _drop(name, claims)
+
+
+def _drop(name: str, claims: Claims) -> bool:
+    """Give a claim back, where that is allowed: what went wrong before, or right, is the news."""
+    try:
         claims.drop(name)
+    except (SinkUnavailable, OSError):
+        return False
+    return True
 
 
 def _has_ended(data: bytes | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from recorder.bundle import Bundle
-from recorder.sinks import DirectorySink
+from recorder.sinks import DirectorySink, SinkUnavailable
 from recorder.sinks.claims import DirectoryClaims
 from replay.ticket import once
 from replay.ticket.once import Occasion
@@ -94,3 +94,23 @@ def test_a_list_that_was_quicker_than_its_message_is_updated(start: Any, tmp_pat
         assert file(tracker, bundle, "--once", sink).code == 0
     assert len(tracker.texts()) == 2
     assert "recorded 2 times more" in tracker.texts()[0]
+
+
+def test_claims_that_cannot_be_given_back_hide_no_news(
+    start: Any, tmp_path: Path, file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket's policy may let claims be made and not be deleted."""
+    tracker, sink = start("github"), tmp_path / "sink"
+    first, second, third = _incidents(sink, 3)
+
+    def denied(claims: DirectoryClaims, name: str) -> None:
+        raise SinkUnavailable("s3://bucket/.claims: access is denied.")
+
+    monkeypatch.setattr(DirectoryClaims, "drop", denied)
+    tracker.faults = [(500, {}, b"")]
+    assert_one_sentence(file(tracker, first, "--once", sink).err, ["GitHub refuses (500"])
+    for bundle in (first, second):
+        assert file(tracker, bundle, "--once", sink).code == 0
+    monkeypatch.setattr(once, "_TURN_SECONDS", 0.0)
+    assert file(tracker, third, "--once", sink).code == 0
+    assert "recorded 2 times more" in tracker.texts()[1]
