@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from recorder.bundle.values import TensorValue, has_removed
 from replay.exchange import recorded_answer
 from replay.suite.seen import View
 
-__all__ = ["ClassNames", "answers_of", "listed_in", "read_labels", "told_by"]
+__all__ = ["ClassNames", "answers_of", "is_class", "listed_in", "names_for", "read_labels", "told_by"]
 
 #: A list of class names; ImageNet-21k takes half a megabyte.
 _MAX_LABELS_BYTES = 8 * 2**20
@@ -62,6 +63,32 @@ class ClassNames:
         """The name of a class; its index in digits where it has none."""
         return key if isinstance(key, str) else self._by_index.get(key, str(key))
 
+    def says(self, answer: Set[str], truth: object) -> bool | None:
+        """Whether an answer that names some classes names the true one.
+
+        None where one of them speaks in names, the other in indices, and nothing says which is which.
+        """
+        key = self.key(truth)
+        wanted = {str(truth), str(key), self.text(key)}
+        if wanted & answer:
+            return True
+        return False if {_is_index(each) for each in wanted} & {_is_index(each) for each in answer} else None
+
+
+def _is_index(name: str) -> bool:
+    return name.removeprefix("-").isdigit()
+
+
+def is_class(truth: object) -> bool:
+    """Whether a value of the metadata can be the name or the index of a class."""
+    return isinstance(truth, str | int) and not isinstance(truth, bool)
+
+
+def names_for(bundle: Bundle, truth: str) -> ClassNames:
+    """The names that a bundle tells, for the truth under a key of its metadata; nothing is read where there is none."""
+    said = any(is_class(frame.metadata.get(truth)) for frame in bundle.manifest.frames)
+    return ClassNames(told_by(bundle) if said else {})
+
 
 def listed_in(bundle: Bundle) -> dict[str, int]:
     """Index by name, of the lists of class names that stand in the metadata of frames."""
@@ -75,16 +102,20 @@ def listed_in(bundle: Bundle) -> dict[str, int]:
 
 
 def told_by(bundle: Bundle) -> dict[str, int]:
-    """What the bundle itself tells: a list of names in the metadata, and what the service called which index."""
-    found = listed_in(bundle)
+    """What the bundle itself tells: a list of names in the metadata, and what the service called which index.
+
+    A service that calls two indices by one name, or one by two (an unsure one "unknown", say), tells nothing of these.
+    """
+    called: set[tuple[str, int]] = set()
     for frame in bundle.manifest.frames:
-        views = answers_of(bundle, frame)
+        views = answers_of(bundle, frame) if frame.output is not None else []
         if len(views) == 2:
-            texts = [name for name in views[0].names if not name.lstrip("-").isdigit()]
+            texts = [name for name in views[0].names if not _is_index(name)]
             indices = [name for name in views[1].names if name.isdigit()]
             if len(texts) == 1 and len(indices) == 1:
-                found.setdefault(texts[0], int(indices[0]))
-    return found
+                called.add((texts[0], int(indices[0])))
+    names, numbers = (Counter(each[place] for each in called) for place in (0, 1))
+    return {name: index for name, index in sorted(called) if names[name] == numbers[index] == 1} | listed_in(bundle)
 
 
 def answers_of(bundle: Bundle, frame: Frame) -> list[View]:

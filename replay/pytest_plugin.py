@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--replay-pipeline", metavar="pkg.mod:predict", help="candidate: function of the image; its code is run"
     )
     group.addoption("--replay-models", metavar="LOCATION", help="model store, where it is not beside the suite")
+    group.addoption("--replay-timeout", type=float, metavar="SECONDS", help="longest time for one call of a model")
     group.addoption("--replay-repeat", type=int, default=2, metavar="N", help="passes over every case (default: 2)")
 
 
@@ -85,6 +86,7 @@ class CaseItem(pytest.Item):
                 weights=option.replay_weights,
                 pipeline=option.replay_pipeline,
                 models=option.replay_models,
+                timeout_seconds=option.replay_timeout,
                 repeat=option.replay_repeat,
             )
             runners[self.suite.folder] = SuiteRunner(self.suite, options)

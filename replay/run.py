@@ -9,6 +9,7 @@ from dataclasses import replace
 from recorder.bundle import Bundle, PixelsDiffer
 from recorder.bundle.manifest import Call, Environment, Frame, Manifest
 from recorder.environment import describe_cpu
+from replay.class_names import names_for
 from replay.comparators import RegisteredComparator
 from replay.compare.comparison import Answer
 from replay.compare.decision import TASKS
@@ -76,7 +77,9 @@ class _Replay:
         thinned = frozenset(thinning.frames) if thinning is not None else frozenset[int]()
         self._frames = [frame for frame in chosen if frame.id not in thinned]
         self._thinned = [frame.id for frame in chosen if frame.id in thinned]
-        self._judge = Judge(self._manifest, options.truth) if options.changes else None
+        self._judge = (
+            Judge(self._manifest, options.truth, names_for(bundle, options.truth)) if options.changes else None
+        )
         self._changes: dict[int, FrameChange] = {}
         self._pipeline: dict[int, PipelineVerdict] = {}
         # With a pipeline, a change is made to the picture, and the recorded calls answer another question.

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from recorder.bundle.errors import BundleError
-from recorder.bundle.manifest import Frame, Incident, Manifest
+from recorder.bundle.manifest import Frame, Manifest
 from recorder.bundle.reader import Bundle
 from recorder.bundle.track import TrackTable
 from recorder.bundle.values import MappingValue, RecordValue, ScalarValue, Value
 from recorder.drift.scores import LOG_RESOLUTION, LOGARITHMIC, RELATIVE_RESOLUTION, RESOLUTION, WATCHED_SIGNALS
-from recorder.drift.slices import SHIFTED_SIGMA, Ranking, Slice, rank_slices
+from recorder.drift.slices import MAX_FRAMES, SHIFTED_SIGMA, Ranking, Slice, rank_slices
 from recorder.image_signals import IMAGE_SIGNALS, image_signals
 
 __all__ = ["MOST_SAID", "Sliced", "finding", "sentences", "slice_incidents", "sliced"]
@@ -52,10 +52,11 @@ class Sliced:
     since: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     _seen: set[tuple[str, int, int]] = field(default_factory=set)
+    _identities: list[list[tuple[str, int, int]]] = field(default_factory=list)
 
     def add(self, manifest: Manifest, tables: Iterable[TrackTable]) -> None:
         """Take in an incident; frames that another one had already are left out."""
-        onset = _onset(manifest.incident)
+        onset = manifest.incident.onset
         rows = [table for table in tables if not table.level.seconds and table.level.rows]
         own = [table for table in rows if table.level.stream == manifest.incident.stream]
         if onset is None:
@@ -82,6 +83,14 @@ class Sliced:
             runs,
         )
 
+    def _forget_oldest(self) -> None:
+        """Only the newest frames are compared: a sink of years has more than fit into memory."""
+        while sum(map(len, self.labels[1:])) >= MAX_FRAMES:
+            for each in (self.sigmas, self.labels, self.since):
+                del each[0]
+            self._seen.difference_update(self._identities.pop(0))
+            self._leave_out(f"older than the newest {MAX_FRAMES} frames")
+
     def _leave_out(self, reason: str) -> None:
         self.left_out[reason] = self.left_out.get(reason, 0) + 1
 
@@ -98,6 +107,7 @@ class Sliced:
         if (~since).sum() < MIN_BEFORE or not since.any():
             return False
         self._seen.update(identities)
+        self._identities.append(identities)
         values = np.full((len(fresh), len(self.names)), np.nan)
         for place, name in enumerate(self.names):
             if name in columns:
@@ -117,6 +127,7 @@ class Sliced:
                 for number in fresh
             ]
         )
+        self._forget_oldest()
         return True
 
 
@@ -169,12 +180,6 @@ def finding(found: Slice) -> dict[str, Any]:
         "independent_frames": round(found.worth, 1),
     }
     return {"name": sliced(found), "passed": not found.carries, "evidence": evidence}
-
-
-def _onset(incident: Incident) -> int | None:
-    """The earliest frame that a trigger names as the beginning, or as its own."""
-    named = [trigger.parameters.get("onset_frame", trigger.frame) for trigger in incident.triggers]
-    return min((number for number in named if isinstance(number, int)), default=None)
 
 
 def _sigmas(values: npt.NDArray[np.float64], names: tuple[str, ...], before: npt.NDArray[np.bool_]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from recorder.bundle.manifest import Frame, Manifest
 from recorder.bundle.values import JsonValue, MappingValue, RecordValue, ScalarValue, SequenceValue, Value
@@ -22,10 +23,29 @@ from replay.show.answers import say
 from replay.show.text import inert
 from replay.verdict import FrameChange, Level
 
-__all__ = ["Changes", "Judge", "Side", "changed_plan", "changes_of_call", "parse_changes"]
+if TYPE_CHECKING:
+    from replay.class_names import ClassNames
+
+__all__ = ["JUDGING", "Changes", "Judge", "Side", "changed_plan", "changes_of_call", "parse_changes"]
 
 #: Triggers that one answer alone decides.
-_JUDGING = ("exception", "non_finite", "low_confidence")
+JUDGING = ("exception", "non_finite", "low_confidence")
+
+#: Fields of an answer that hold its class.
+_CLASS_FIELDS = frozenset(
+    (
+        "label",
+        "labels",
+        "class",
+        "classes",
+        "class_id",
+        "class_ids",
+        "class_name",
+        "category",
+        "prediction",
+        "predicted",
+    )
+)
 
 _WORDS: dict[str, JsonValue] = {"true": True, "on": True, "false": False, "off": False}
 
@@ -37,10 +57,11 @@ class Changes:
     edits: tuple[Edit, ...] = ()
     settings: Mapping[str, JsonValue] = field(default_factory=dict)  #: by the dotted names of recorder.torch_settings
     weights: str | None = None  #: a safetensors file, or "own" for those of the factory
+    pipeline: bool = False  #: the user's pipeline is not the one that recorded: what it answers is judged
     texts: tuple[str, ...] = ()  #: as they were typed
 
     def __bool__(self) -> bool:
-        return bool(self.edits or self.settings or self.weights)
+        return bool(self.edits or self.settings or self.weights or self.pipeline)
 
 
 def parse_changes(specifications: Sequence[str], weights: str | None) -> Changes:
@@ -72,7 +93,7 @@ def parse_changes(specifications: Sequence[str], weights: str | None) -> Changes
             raise ValueError(f"--set {name} does not take {value[:80]!r}")
         settings[name] = wanted
     texts = [*specifications, *([f"weights={weights}"] if weights else [])]
-    return Changes(tuple(edits), settings, weights, tuple(inert(text, 200) for text in texts))
+    return Changes(tuple(edits), settings, weights, texts=tuple(inert(text, 200) for text in texts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +119,10 @@ class Side:
 
     @property
     def names(self) -> frozenset[str]:
-        """What the answer can be said to say: its top class, and its scalars."""
+        """What classes the answer can be said to name: its top class, or what its fields say."""
         if self.answer is None or self.answer.value is None:
             return frozenset()
-        found = set(_scalars(self.answer.value))
+        found = set(_said(self.answer.value))
         top = top_class(self.answer.value, self.answer.tensors, None, self.row)
         return frozenset(found | ({top} if top is not None else set()))
 
@@ -109,11 +130,12 @@ class Side:
 class Judge:
     """Says of a frame's two answers what the change did."""
 
-    def __init__(self, manifest: Manifest, truth: str) -> None:
-        """``truth`` is the metadata key that holds the right answer, where a frame has it."""
+    def __init__(self, manifest: Manifest, truth: str, classes: ClassNames) -> None:
+        """``truth`` is the metadata key of the right answer, where a frame has it; ``classes`` are their names."""
         self._truth = truth
+        self._classes = classes
         trigger = manifest.incident.triggers[0] if manifest.incident.triggers else None
-        self._trigger = trigger if trigger is not None and trigger.kind in _JUDGING else None
+        self._trigger = trigger if trigger is not None and trigger.kind in JUDGING else None
         self._by_truth = any(frame.metadata.get(truth) is not None for frame in manifest.frames)
 
     @property
@@ -154,7 +176,9 @@ class Judge:
         if truth is not None and not isinstance(truth, dict | list):
             if side.raised is not None:
                 return True
-            return str(truth) not in side.names if side.names else None
+            right = self._classes.says(side.names, truth)
+            if right is not None:
+                return not right
         if self._trigger is None:
             return None
         if self._trigger.kind == "exception":
@@ -207,6 +231,20 @@ def changed_plan(plan: WorkerPlan, changes: Changes) -> WorkerPlan:
     if "torch.num_threads" in changes.settings and plan.profile != "here":
         variables |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(changes.settings["torch.num_threads"]))
     return replace(plan, variables=variables, settings={**plan.settings, **changes.settings})
+
+
+def _said(value: Value) -> list[str]:
+    """What of an answer can name a class: fields called so, else its texts, else its only whole number.
+
+    A count or a number of a frame beside the class is no class: that an answer holds a 1 does not make it class 1.
+    """
+    fields = value.items if isinstance(value, MappingValue) else value.fields if isinstance(value, RecordValue) else ()
+    named = [item for key, item in fields if str(key).lower() in _CLASS_FIELDS]
+    if named:
+        return [name for item in named for name in _scalars(item)]
+    found = _scalars(value)
+    texts = [name for name in found if not name.removeprefix("-").isdigit()]
+    return texts or (found if len(set(found)) == 1 else [])
 
 
 def _scalars(value: Value, depth: int = 0) -> list[str]:

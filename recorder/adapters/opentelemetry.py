@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["announce", "join_traces"]
 
 _HEX = re.compile(r"[0-9a-f]{32}|[0-9a-f]{16}")
-#: What the sealer's process exports to; the usual variables of OpenTelemetry (OTEL_EXPORTER_OTLP_ENDPOINT) say where.
 _NAME = "vision-flight-recorder"
+#: What the sealer's process exports to.
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_TIMEOUTS = ("OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
+#: Seconds for one span, tries included, unless the environment says otherwise: the sealer waits, and rings go on.
+_MOST_SECONDS = 3
+#: An id of the service's own that is longer is none.
+_MAX_ID_CHARS = 128
 
 
 def join_traces() -> bool:
@@ -60,13 +66,15 @@ def announce(location: str) -> None:
 
     The span is called "vision.incident", lasts from the first to the last frame of the window, and links to the span
     whose ids the frame of the trigger has as metadata. Attributes: ``vision.incident.id``, ``.bundle`` (the location),
-    ``.trigger`` (its kind), ``.severity``, ``.stream``, ``.cause`` where one is named, and ``.frames``.
+    ``.trigger`` (its kind), ``.severity``, ``.stream``, ``.cause`` where one is named, ``.frames``, and ``.trace_id``,
+    the frame's own, which need not be one of OpenTelemetry.
 
     Args:
         location: of the bundle, a path or an s3:// address.
 
     Raises:
-        Exception: what opening the bundle or exporting raises; the sealer counts it as "notify-failed".
+        Exception: what opening the bundle raises; ConnectionError where no collector took the span in three seconds
+            (OTEL_EXPORTER_OTLP_TIMEOUT). The sealer counts it as "notify-failed".
     """
     try:
         from opentelemetry import trace
@@ -91,7 +99,11 @@ def announce(location: str) -> None:
         times = [frame.time_ns for frame in manifest.frames] or [incident.opened_ns]
         begun, ended = min(times), max(times)
         failed = next((each for each in manifest.frames if first is not None and each.id == first.frame), None)
-        link = _context_of({} if failed is None else failed.metadata)
+        metadata = {} if failed is None else failed.metadata
+        own = metadata.get("trace_id")
+        if isinstance(own, str) and 0 < len(own) <= _MAX_ID_CHARS:
+            attributes["vision.incident.trace_id"] = own
+        link = _context_of(metadata)
     span = (
         _provider()
         .get_tracer(_NAME)
@@ -136,14 +148,24 @@ def _provider() -> Any:
     from opentelemetry import trace
 
     provider = trace.get_tracer_provider()
-    if not isinstance(provider, trace.ProxyTracerProvider) or "OTEL_EXPORTER_OTLP_ENDPOINT" not in os.environ:
+    if not isinstance(provider, trace.ProxyTracerProvider) or not any(name in os.environ for name in _ENDPOINTS):
         return provider
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExportResult
+
+    timeout = None if any(name in os.environ for name in _TIMEOUTS) else _MOST_SECONDS
+    exporter = OTLPSpanExporter(timeout=timeout)
+
+    class Sending(SpanProcessor):
+        """Sends at once, and says so where it could not: the SDK's own processors log it and go on."""
+
+        def on_end(self, span: ReadableSpan) -> None:
+            if exporter.export((span,)) is not SpanExportResult.SUCCESS:
+                raise ConnectionError("no collector took the span; see OTEL_EXPORTER_OTLP_ENDPOINT")
 
     made = TracerProvider(resource=Resource.create())
-    made.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
+    made.add_span_processor(Sending())
     trace.set_tracer_provider(made)
     return made

@@ -216,6 +216,12 @@ class Incident:
     recurrences_since_last: int = 0  #: triggers of these signatures suppressed since an incident last had them
     thinning: Thinning | None = None  #: null: nothing was left out for the size of the bundle
 
+    @property
+    def onset(self) -> int | None:
+        """The earliest frame that a trigger names as the beginning, or as its own; None where none names one."""
+        named = [trigger.parameters.get("onset_frame", trigger.frame) for trigger in self.triggers]
+        return min((number for number in named if isinstance(number, int)), default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:

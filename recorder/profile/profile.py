@@ -19,6 +19,7 @@ from recorder.image_signals import IMAGE_SIGNALS, image_signals
 from recorder.profile.cause_document import cause_from_document, cause_to_document
 from recorder.profile.diagnosis import Diagnosis
 from recorder.profile.file import read_profile, write_profile
+from recorder.profile.gathering import Gathered, most_windows
 from recorder.profile.steady import require_steady
 
 __all__ = ["Profile"]
@@ -26,8 +27,6 @@ __all__ = ["Profile"]
 FORMAT, VERSION = "vision-flight-recorder profile", 2
 #: Cameras in one profile.
 MAX_CAMERAS = 64
-#: Frames of a camera that are looked at; more are thinned to so many windows' worth.
-MAX_FRAMES = 4_000
 #: Frames of an incident that are looked at: the last windows before it ends.
 MAX_DIAGNOSED_FRAMES = 4 * WINDOW_FRAMES
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -66,7 +65,8 @@ class Profile:
 
         Args:
             frames: HW or HWC, uint8 or uint16, with 1, 3 or 4 channels (alpha is ignored), at least 32 pixels on a
-                side; of each camera all of one size, 32 at least. Neighbours must be neighbours in time.
+                side; of each camera all of one size, 32 at least. Neighbours must be neighbours in time. Of more than
+                4000 of one camera, every second window of 8 is left out, or three of four, and so on.
             embeddings: (frames, d), what a model's layer gave for each.
             keys: the camera or slice of each frame; None: one for all.
             model_digest: sha256 of the weights the profile goes with, 64 hexadecimal digits.
@@ -80,7 +80,7 @@ class Profile:
         """
         if model_digest is not None and _DIGEST.fullmatch(model_digest) is None:
             raise ValueError("model_digest must be 64 hexadecimal digits, the sha256 of the weights")
-        runs: dict[str, list[Views]] = {}
+        runs: dict[str, Gathered] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         signals: list[npt.NDArray[np.float32]] = []
         before: dict[str, npt.NDArray[np.uint8]] = {}
@@ -95,8 +95,11 @@ class Profile:
                     f"frames change their size from {shapes[key][1]}x{shapes[key][0]} to {shape[1]}x{shape[0]} at "
                     f"frame {number}; give those of one camera setting"
                 )
-            if len(runs.setdefault(key, [])) < MAX_FRAMES:
-                runs[key].append(views_of([frame]))
+            if key not in runs:
+                if len(runs) == MAX_CAMERAS:
+                    raise ValueError(f"a profile holds at most {MAX_CAMERAS} cameras, and these are more")
+                runs[key] = Gathered()
+            runs[key].add(views_of([frame]), most_windows(len(runs)))
             measured = image_signals(np.asarray(frame), before.get(key))
             before[key] = measured.small
             signals.append(measured.values)
@@ -104,13 +107,11 @@ class Profile:
         if not count:
             raise FrameRefused("no frame was given; a profile needs at least 32")
         _check_embeddings(embeddings, count)
-        if len(runs) > MAX_CAMERAS:
-            raise ValueError(f"a profile holds at most {MAX_CAMERAS} cameras, not {len(runs)}")
         cameras: dict[str, CauseModel] = {}
         refused: dict[str, str] = {}
-        for key, parts in runs.items():
+        for key, gathered in runs.items():
             try:
-                windows = windows_of(_joined(parts))
+                windows = gathered.windows
                 require_steady(windows)
                 height, width = shapes[key]
                 cameras[key] = fit_cause_model(
@@ -217,16 +218,6 @@ class Profile:
         except FrameRefused as error:
             return Diagnosis.unknown(str(error))
         return Diagnosis.of(finding, views.width)
-
-
-def _joined(parts: list[Views]) -> Views:
-    first = parts[0]
-    return Views(
-        np.concatenate([part.wide for part in parts]),
-        np.concatenate([part.detail for part in parts]),
-        first.scale,
-        first.width,
-    )
 
 
 def _check_embeddings(embeddings: npt.ArrayLike | None, count: int) -> None:

@@ -22,7 +22,7 @@ from recorder.records import Kind
 from recorder.sealer.redacting import pixels_of
 from recorder.sealer.stages import StageRecord
 
-__all__ = ["Diagnosing"]
+__all__ = ["Diagnosing", "looked_at"]
 
 #: Frames that are looked at, the last of the incident's stream: four windows, as `Profile.diagnose` takes.
 MAX_FRAMES = 4 * WINDOW_FRAMES
@@ -51,8 +51,7 @@ class Diagnosing:
         self._profile = profile
         self._stream = incident.stream
         own = [record.key for record in records if _begins(record, incident.stream)]
-        since = [number for number in own if number >= _onset(incident)]
-        self._wanted = frozenset((since if len(since) >= WINDOW_FRAMES else own[-WINDOW_FRAMES:])[-MAX_FRAMES:])
+        self._wanted = frozenset(looked_at(own, incident))
         self._seen: dict[int, Views] = {}
 
     def see(self, frame: int, entry: Mapping[str, Any], data: bytes) -> None:
@@ -101,10 +100,15 @@ class Diagnosing:
         return None
 
 
-def _onset(incident: Incident) -> int:
-    """The earliest frame that a trigger names as the beginning, or as its own."""
-    named = [trigger.parameters.get("onset_frame", trigger.frame) for trigger in incident.triggers]
-    return min((number for number in named if isinstance(number, int)), default=0)
+def looked_at(numbers: Sequence[int], incident: Incident) -> list[int]:
+    """Which frames of an incident's stream are diagnosed: those since the onset, else the last ones; 32 at most.
+
+    Args:
+        numbers: of its frames with pictures, ascending.
+        incident: whose triggers name the onset.
+    """
+    since = [number for number in numbers if number >= (incident.onset or 0)]
+    return list((since if len(since) >= WINDOW_FRAMES else numbers[-WINDOW_FRAMES:])[-MAX_FRAMES:])
 
 
 def _begins(record: StageRecord, stream: str) -> bool:

@@ -48,15 +48,18 @@ def add_sink(
     """
     listed = bundles_of(sink)
     known = catalog.known()
-    fresh = [each for each in listed if known.get(each.location) != (each.size_bytes, each.modified)]
+    fresh = [each for each in listed if known.get(_plain(each.location)) != (each.size_bytes, each.modified)]
     new, problems = 0, []
     for start in range(0, len(fresh), _BATCH):
         some = fresh[start : start + _BATCH]
         entries: list[Entry] = []
         failed: list[tuple[str, int, float, str]] = []
         for listing, found in zip(some, read_each(some, opening, _read), strict=True):
+            path = _plain(listing.location)
+            if isinstance(found, Entry) and path != listing.location:
+                found = BundleError("its name is no UTF-8, and could not be found again by it; rename it")
             if isinstance(found, BundleError):
-                failed.append((listing.location, listing.size_bytes, listing.modified, inert(found, 400)))
+                failed.append((path, listing.size_bytes, listing.modified, inert(found, 400)))
             else:
                 entries.append(_placed(found, listing))
         new += catalog.add(entries, failed)
@@ -66,9 +69,18 @@ def add_sink(
     return AddedBundles(listed=len(listed), new=new, known=len(listed) - len(fresh), problems=tuple(problems))
 
 
+def _plain(location: str) -> str:
+    """A location as the database can hold it: Python has names that are no UTF-8 as lone surrogates."""
+    return location.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _read(bundle: Bundle) -> Entry:
-    vector = embedding_of(bundle)
-    return entry_of(bundle.manifest, bundle=bundle.id, path="", size_bytes=0, modified=0, vector=vector)
+    try:
+        vector = embedding_of(bundle)
+        return entry_of(bundle.manifest, bundle=bundle.id, path="", size_bytes=0, modified=0, vector=vector)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise BundleError(f"{what[:200]}; this is an error of replay itself") from error
 
 
 def _placed(entry: Entry, listing: BundleListing) -> Entry:

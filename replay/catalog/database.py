@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from replay.catalog.embedding import DIMENSIONS
-from replay.catalog.entries import LABELS, Entry
-from replay.catalog.vectors import Matrix, VectorFile
+from replay.catalog.entries import LABELS, UNNAMED, Entry, is_sound
+from replay.catalog.vectors import Matrix, VectorFile, is_vector
 
 __all__ = ["Catalog", "CatalogInvalid"]
 
@@ -68,18 +68,27 @@ class Catalog:
         self._file = VectorFile(path.with_name(f"{path.name}.vectors"))
         try:
             self._database = sqlite3.connect(path, timeout=60)
-            self._database.execute("PRAGMA trusted_schema = OFF")
-            application = self._one("PRAGMA application_id")
-            if application == 0 and not self._one("SELECT count(*) FROM sqlite_master"):
-                self._file.remove()  # of a database that is gone
-                self._database.executescript(_SCHEMA)
-            elif application != _APPLICATION_ID or self._one("PRAGMA user_version") != _VERSION:
-                self._database.close()
-                raise CatalogInvalid(f"{path} is no catalogue of this version; name another file with --db")
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
+            raise CatalogInvalid(f"{path} cannot be opened: {error}; name another file with --db") from error
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self.close()
             raise CatalogInvalid(f"{path} cannot be used: {error}; name another file, or make it anew") from error
+        except CatalogInvalid:
+            self.close()
+            raise
+
+    def _prepare(self) -> None:
+        self._database.execute("PRAGMA trusted_schema = OFF")
+        application = self._one("PRAGMA application_id")
+        if application == 0 and not self._one("SELECT count(*) FROM sqlite_master"):
+            self._file.remove()  # of a database that is gone
+            self._database.executescript(_SCHEMA)
+        elif application != _APPLICATION_ID or self._one("PRAGMA user_version") != _VERSION:
+            raise CatalogInvalid(f"{self.path} is no catalogue of this version; name another file with --db")
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
 
     def __enter__(self) -> Catalog:
         return self
@@ -146,16 +155,12 @@ class Catalog:
         """The number of the group that an incident falls into; 0: it is the first of its own."""
         if not entry.signature:
             return 0
+        same = "signature = ? AND cause IN (?, ?, ?)"  # no cause may be said in three ways
+        values = (entry.signature, *(UNNAMED if entry.cause in UNNAMED else 3 * (entry.cause,)))
         if entry.vector is None:
-            same = "SELECT min(id) FROM entries WHERE signature = ? AND vector IS NULL"
-            return int(self._one(same, entry.signature) or 0)
-        leaders = list(
-            self._rows(
-                "SELECT id, vector FROM entries WHERE signature = ? AND space = ? AND alike = id LIMIT 4096",
-                entry.signature,
-                space,
-            )
-        )
+            return int(self._one(f"SELECT min(id) FROM entries WHERE {same} AND vector IS NULL", *values) or 0)  # noqa: S608
+        query = f"SELECT id, vector FROM entries WHERE {same} AND space = ? AND alike = id LIMIT 4096"  # noqa: S608 - fixed
+        leaders = [(number, vector) for number, vector in self._rows(query, *values, space) if is_vector(vector)]
         if not leaders:
             return 0
         matrix = np.frombuffer(b"".join(vector for _, vector in leaders), np.float32).reshape(-1, DIMENSIONS)
@@ -205,9 +210,12 @@ class Catalog:
 
     def numbered(self, ids: Sequence[int]) -> list[tuple[int, Entry]]:
         """The incidents with these numbers."""
-        marks = ", ".join("?" * len(ids))
-        found = self._entries(f"id IN ({marks}) ORDER BY id", *ids) if ids else []
-        return list(zip(sorted(ids), found, strict=True))
+        if not ids:
+            return []
+        where = f"id IN ({', '.join('?' * len(ids))}) ORDER BY id"
+        found = self._entries(where, *ids)
+        there = [number for (number,) in self._rows(f"SELECT id FROM entries WHERE {where}", *ids)]  # noqa: S608 - fixed
+        return list(zip(there, found, strict=False))
 
     def of_signature(self, signature: str, limit: int) -> list[int]:
         """Numbers of the newest incidents with a signature."""
@@ -225,6 +233,8 @@ class Catalog:
             )
         )
         first = dict(self.numbered([number for number, _, _ in rows]))
+        if len(first) < len(rows):
+            raise CatalogInvalid(f"{self.path} has lost incidents; make it anew")
         return [(count, again, first[number]) for number, count, again in rows]
 
     def counts(self, column: str) -> list[tuple[str, int]]:
@@ -253,10 +263,12 @@ class Catalog:
 
     def _extend_vectors(self) -> None:
         """Append the rows of new entries; entries are never taken out."""
-        if self._file.rows > self._last():
+        last = self._last()
+        if last != self.count:
+            raise CatalogInvalid(f"{self.path} has lost incidents; make it anew")
+        if self._file.rows > last:
             self._file.remove()
-        rows = self._rows("SELECT space, vector FROM entries WHERE id > ? ORDER BY id", self._file.rows)
-        self._file.append((space or 0, vector) for space, vector in rows)
+        self._file.append(lambda have: self._rows("SELECT space, vector FROM entries WHERE id > ? ORDER BY id", have))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -267,14 +279,13 @@ class Catalog:
             raise CatalogInvalid(f"{self.path} cannot be written: {error}; is another command writing it?") from error
 
     def _one(self, query: str, *values: Any) -> Any:
-        row = self._database.execute(query, values).fetchone()
-        return None if row is None else row[0]
+        return next((row[0] for row in self._rows(query, *values)), None)
 
     def _rows(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._database.execute(query, values)
-        except sqlite3.Error as error:
-            raise CatalogInvalid(f"{self.path} cannot be read: {error}; make it anew") from error
+        except (sqlite3.Error, OverflowError) as error:
+            raise CatalogInvalid(f"{self.path} cannot be read: {error}; name another file, or make it anew") from error
 
     def _entries(self, where: str, *values: Any) -> list[Entry]:
         rows = list(self._rows(f"SELECT {_COLUMNS}, alike FROM entries WHERE {where}", *values))  # noqa: S608 - fixed
@@ -282,6 +293,8 @@ class Catalog:
         found = [Entry(**dict(zip(names, row, strict=True))) for row in rows]
         labelled = []
         for entry in found:
-            labels = self._rows("SELECT name, value FROM labels WHERE bundle = ? ORDER BY name", entry.bundle)
-            labelled.append(replace(entry, labels=dict(labels)))
+            labels = dict(self._rows("SELECT name, value FROM labels WHERE bundle = ? ORDER BY name", entry.bundle))
+            if not is_sound(entry) or not labels.keys() <= set(LABELS):
+                raise CatalogInvalid(f"{self.path} holds what no incident has; make it anew")
+            labelled.append(replace(entry, labels={name: str(value) for name, value in labels.items()}))
         return labelled

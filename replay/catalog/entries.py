@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from recorder.bundle.manifest import Manifest
@@ -9,10 +10,15 @@ from recorder.limits import signature_of
 from replay.catalog.embedding import Vector
 from replay.show.text import inert
 
-__all__ = ["LABELS", "Entry", "entry_of"]
+__all__ = ["LABELS", "UNNAMED", "Entry", "entry_of", "is_sound"]
 
 #: What people add to an incident. ``consent``: "yes" lets its frames into a validation set.
 LABELS = ("root-cause", "fix", "owner", "ticket", "consent")
+
+#: Diagnoses that name no cause.
+UNNAMED = ("", "none", "unknown")
+
+_BUNDLE = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,19 @@ class Entry:
     vector: Vector | None = None
     group: int = 0  #: incidents alike: same signature, vectors close; the number of the first of them
     labels: dict[str, str] = field(default_factory=dict)
+
+
+def is_sound(entry: Entry) -> bool:
+    """Whether an entry that was read holds what it declares: a catalogue may come from anyone."""
+    texts = (entry.path, entry.stream, entry.kind, entry.reason, entry.signature, entry.cause, entry.models)
+    numbers = (entry.size_bytes, entry.opened_ns, entry.frames, entry.recurrences, entry.group)
+    return (
+        isinstance(entry.bundle, str)
+        and _BUNDLE.fullmatch(entry.bundle) is not None
+        and all(isinstance(each, str) for each in texts)
+        and all(isinstance(each, int) for each in numbers)
+        and isinstance(entry.modified, float | int)
+    )
 
 
 def entry_of(

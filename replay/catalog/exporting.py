@@ -76,7 +76,8 @@ def export_samples(entries: Iterable[Entry], folder: Path, wanted: Wanted, openi
         BundleUnavailable: the directory cannot be written.
     """
     done = Rotated()
-    kept = {row["file"]: row for row in _index(folder)}
+    was = {row["file"]: row for row in _index(folder)}
+    kept = {file: row for file, row in was.items() if (folder / file).is_file()}  # what is missing comes again
     before = set(kept)
     earlier: dict[str, list[str]] = {}
     for file in before:
@@ -95,6 +96,8 @@ def export_samples(entries: Iterable[Entry], folder: Path, wanted: Wanted, openi
                 kept[file], places[file] = sample.row, (entry, sample.image)
     chosen = {row["file"]: row for row in _balanced(kept.values(), wanted.per_class)}
     with Folder(folder, force=True) as target:
+        # First, so that whoever is interrupted leaves no picture behind that no later export would remove.
+        target.write("", INDEX, _lines((was | chosen).values()))
         missing = {file: places[file] for file in chosen if file not in before}
         for file, content in _contents(missing, opening, done):
             place, _, name = file.partition("/")
@@ -104,8 +107,7 @@ def export_samples(entries: Iterable[Entry], folder: Path, wanted: Wanted, openi
             del chosen[file]
         for file in before - chosen.keys():
             _remove(folder, file)
-        lines = (json.dumps(row, ensure_ascii=True, sort_keys=True).encode() + b"\n" for row in chosen.values())
-        target.write("", INDEX, lines)
+        target.write("", INDEX, _lines(chosen.values()))
         folders = {file.partition("/")[0]: row["class"] for file, row in chosen.items()}
         target.write("", CLASSES, [classes_json(folders)])
     done.added, done.removed, done.kept = len(chosen.keys() - before), len(before - chosen.keys()), len(chosen)
@@ -113,6 +115,10 @@ def export_samples(entries: Iterable[Entry], folder: Path, wanted: Wanted, openi
     done.classes = Counter(row["class"] for row in chosen.values())
     done.slices = Counter(row["slice"] for row in chosen.values())
     return done
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    return (json.dumps(row, ensure_ascii=True, sort_keys=True).encode() + b"\n" for row in rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from replay.catalog.database import ALIKE_COSINE, Catalog
 from replay.catalog.embedding import DIMENSIONS
-from replay.catalog.entries import Entry
+from replay.catalog.entries import UNNAMED, Entry
 
 __all__ = ["Similar", "has_been_seen", "similar_to"]
 
@@ -22,12 +22,14 @@ class Similar:
 
     entry: Entry
     same_signature: bool
+    same_cause: bool | None  #: None where one of them names none
     cosine: float | None  #: of the vectors; None where they cannot be compared
 
     @property
     def score(self) -> float:
         """From 0 to 1: half for the signature, half for the vectors."""
-        return 0.5 * self.same_signature + 0.5 * max(0.0, self.cosine or 0.0)
+        same = self.same_signature and self.same_cause is not False
+        return 0.5 * same + 0.5 * max(0.0, self.cosine or 0.0)
 
 
 def similar_to(catalog: Catalog, entry: Entry, limit: int = 10) -> list[Similar]:
@@ -50,7 +52,10 @@ def similar_to(catalog: Catalog, entry: Entry, limit: int = 10) -> list[Similar]
     ids = sorted({number for number in cosines if cosines[number] > 0} | same)
     found = [
         Similar(
-            entry=each, same_signature=number in same or each.signature == entry.signature, cosine=cosines.get(number)
+            entry=each,
+            same_signature=number in same or each.signature == entry.signature,
+            same_cause=None if each.cause in UNNAMED or entry.cause in UNNAMED else each.cause == entry.cause,
+            cosine=cosines.get(number),
         )
         for number, each in catalog.numbered(ids)
         if each.bundle != entry.bundle
@@ -60,5 +65,6 @@ def similar_to(catalog: Catalog, entry: Entry, limit: int = 10) -> list[Similar]
 
 
 def has_been_seen(found: list[Similar]) -> bool:
-    """Whether one of them is the same: the signature and, where they can be compared, the answer."""
-    return any(each.same_signature and (each.cosine is None or each.cosine >= ALIKE_COSINE) for each in found)
+    """Whether one of them is the same: the signature and, where they can be compared, the cause and the answer."""
+    same = [each for each in found if each.same_signature and each.same_cause is not False]
+    return any((each.cosine is None or each.cosine >= ALIKE_COSINE) for each in same)

@@ -6,20 +6,27 @@ there is no vector. The file holds nothing that the database lacks, and is made 
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from replay.catalog.embedding import DIMENSIONS
 
-__all__ = ["Matrix", "VectorFile"]
+__all__ = ["Matrix", "VectorFile", "is_vector"]
 
 Matrix = NDArray[np.float32]
 
 _ROW_BYTES = 4 * (DIMENSIONS + 1)
+
+
+def is_vector(value: object) -> TypeGuard[bytes]:
+    """Whether a value of the database is the bytes of a vector."""
+    return isinstance(value, bytes) and len(value) == 4 * DIMENSIONS
 
 
 class VectorFile:
@@ -42,13 +49,21 @@ class VectorFile:
         """Begin anew; who has the old one mapped keeps it."""
         self._path.unlink(missing_ok=True)
 
-    def append(self, rows: Iterable[tuple[int, bytes | None]]) -> None:
-        """Append rows: number of the space, and the vector's bytes."""
-        have = self.rows
+    def append(self, rows_after: Callable[[int], Iterable[tuple[int | None, bytes | None]]]) -> None:
+        """Append rows: number of the space, and the vector's bytes.
+
+        Readers append too, where a writer has not yet: the file is locked before it is looked how many rows there are.
+
+        Args:
+            rows_after: gives those after the number of rows that the file has.
+        """
         with self._path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            have = os.fstat(file.fileno()).st_size // _ROW_BYTES
             os.ftruncate(file.fileno(), have * _ROW_BYTES)
-            for space, vector in rows:
-                file.write((bytes(4 * DIMENSIONS) if vector is None else vector) + np.float32(space).tobytes())
+            for space, vector in rows_after(have):
+                known = vector if is_vector(vector) else None
+                file.write((known or bytes(4 * DIMENSIONS)) + np.float32(space if known and space else 0).tobytes())
 
     def matrix(self) -> Matrix:
         """All rows (rows, DIMENSIONS + 1), mapped."""

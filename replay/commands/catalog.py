@@ -131,7 +131,7 @@ def show(incident: str, db: str, as_json: bool) -> None:
     facts = [
         (name.replace("_", " "), inert(value, 400)) for name, value in entry_as_json(entry).items() if name != "labels"
     ]
-    print_facts([*((name, value) for name, value in facts if value), *entry.labels.items()])
+    print_facts([*((name, value) for name, value in facts if value), *_labels(entry)])
 
 
 @catalog.command()
@@ -161,6 +161,7 @@ def similar(context: click.Context, bundle: str, db: str, limit: int, as_json: b
             {
                 **entry_as_json(each.entry),
                 "same_signature": each.same_signature,
+                "same_cause": each.same_cause,
                 "cosine": each.cosine,
                 "score": each.score,
             }
@@ -173,7 +174,7 @@ def similar(context: click.Context, bundle: str, db: str, limit: int, as_json: b
             print_line("compared by signature only: its trigger frame has no answer that makes a vector")
         cosines = [f"{each.cosine:.2f}" if each.cosine is not None else "-" for each in best]
         rows = [
-            (each.entry, ("same" if each.same_signature else "other", cosine))
+            (each.entry, ("same" if each.same_signature and each.same_cause is not False else "other", cosine))
             for each, cosine in zip(best, cosines, strict=True)
         ]
         print_entries(rows, ("defect", "cosine"))
@@ -242,7 +243,7 @@ def label(incident: str, db: str, as_json: bool, **labels: str | None) -> None:
     if as_json:
         print_json(entry_as_json(entry))
     else:
-        print_facts([("bundle", entry.bundle), *entry.labels.items()])
+        print_facts([("bundle", entry.bundle), *_labels(entry)])
 
 
 @catalog.command()
@@ -294,6 +295,10 @@ def export(folder: str, db: str, per_class: int, truth: str, consent_key: str, s
         print_table((title, "frames", "share"), rows)
     for path, problem in done.problems[:_PROBLEMS_SHOWN]:
         print_note(f"{inert(Path(path).name, 100)}: {problem}")
+
+
+def _labels(entry: Entry) -> list[tuple[str, str]]:
+    return [(name, inert(value, 300)) for name, value in entry.labels.items()]
 
 
 @contextlib.contextmanager

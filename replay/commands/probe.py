@@ -60,6 +60,7 @@ __all__ = ["probe"]
 @click.option(
     "--truth", default="ground_truth", show_default=True, metavar="KEY", help="Metadata that holds the class."
 )
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="Names of the classes.")
 @click.option("--pipeline", metavar="pkg.mod:predict", help="Probe this from the raw picture, instead of the model.")
 @click.option("-o", "--output", metavar="FILE", help="Write a page with the pictures and curves.")
 @model_options
@@ -79,6 +80,7 @@ def probe(
     mean: str | None,
     std: str | None,
     truth: str,
+    labels: str | None,
     pipeline: str | None,
     output: str | None,
     model: tuple[str, ...],
@@ -103,11 +105,14 @@ def probe(
         replay probe incidents/…bundle.zst --only random-input --json
         replay probe incidents/…bundle.zst --cause -o cause.html
     """
+    from replay.class_names import read_labels
     from replay.load import ConfigInvalid, is_factory
     from replay.probe.finding import to_json
     from replay.probe.probing import PROBES, ProbeOptions, probe_bundle
     from replay.probe.subject import CannotProbe
 
+    if only and (cause or suspect is not None):
+        raise click.UsageError("--cause and --suspect run no other probe: leave out --only")
     for name in only:
         if name not in PROBES:
             raise click.BadParameter(f"{name!r} is no probe: choose from {', '.join(PROBES)}")
@@ -116,6 +121,10 @@ def probe(
     page = None if output is None else Path(output)
     if page is not None and not page.parent.is_dir():
         raise click.BadParameter(f"{page.parent} is no directory; make it first")
+    try:
+        known = None if labels is None else read_labels(Path(labels))
+    except ValueError as error:
+        raise click.UsageError(inert(error, 600)) from error
     with open_bundle(bundle) as opened, counting("probing") as count:
         existing = tuple(frame.id for frame in opened.manifest.frames)
         options = ProbeOptions(
@@ -126,6 +135,7 @@ def probe(
             region=_region(region),
             normalisation=_normalisation(mean, std),
             truth=truth,
+            labels=known,
             model=model,
             model_directory=model_dir,
             models=models,
@@ -167,7 +177,10 @@ def probe(
 
 def _print(probed: Probed, page: Path | None) -> None:
     frames = f"frame{'' if len(probed.frames) == 1 else 's'} {id_ranges(probed.frames)}"
-    print_wrapped(f"{probed.task}, {frames}, {probed.runs} runs in {probed.seconds:.1f} s")
+    asked = f" by {inert(probed.models, 80)}" if probed.models else ""
+    print_wrapped(f"{probed.task}{asked}, {frames}, {probed.runs} runs in {probed.seconds:.1f} s")
+    for reason, number in probed.frames_left_out.items():
+        print_wrapped(f"left out: {number} frame{'' if number == 1 else 's'} {reason}")
     for finding in probed.findings:
         print_line()
         print_line(_mark(finding) + "  " + styled(finding.name, bold=True))
@@ -180,6 +193,10 @@ def _print(probed: Probed, page: Path | None) -> None:
     if probed.left_out:
         print_line()
         print_wrapped(f"Left out, for which the budget has no time: {', '.join(probed.left_out)}. Raise --budget.")
+    failed = [finding.name for finding in probed.findings if finding.passed is False]
+    if failed and len(probed.findings) > 1:
+        print_line()
+        print_wrapped(f"{len(failed)} of {len(probed.findings)} fail: {', '.join(failed)}")
     if page is not None:
         print_line()
         print_line(f"pictures and curves: {page}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,16 +54,19 @@ def build(sources: tuple[str, ...], output: str, model_digest: str | None, no_th
     from recorder.profile import Profile
 
     target = new_file(output)
-    frames: list[Any] = []
     keys: list[str] = []
-    for source in sources:
-        for key, pixels in _frames_of(source):
-            keys.append(key)
-            frames.append(pixels)
+
+    def frames() -> Iterator[Any]:
+        """One at a time: an hour of frames does not fit into memory. Each frame's key is there when it is."""
+        for source in sources:
+            for key, pixels in _frames_of(source):
+                keys.append(key)
+                yield pixels
+
     try:
         made = Profile.fit(
-            frames,
-            keys=keys if any(keys) else None,
+            frames(),
+            keys=None if all(Path(source).is_dir() for source in sources) else keys,
             model_digest=model_digest,
             keep_thumbnail=not no_thumbnail,
         )
@@ -72,9 +76,9 @@ def build(sources: tuple[str, ...], output: str, model_digest: str | None, no_th
     for key, why in made.refused.items():
         print_note(f"{inert(key, 80) or 'the camera'}: {inert(why, 300)}")
     if as_json:
-        print_json({"profile": str(target), "frames": len(frames), **_summary(made)})
+        print_json({"profile": str(target), "frames": len(keys), **_summary(made)})
         return
-    print_line(styled(f"{target}: {len(frames)} frames, {len(made.cameras)} camera(s)", bold=True))
+    print_line(styled(f"{target}: {len(keys)} frames, {len(made.cameras)} camera(s)", bold=True))
 
 
 @profile.command(short_help="What a profile holds.")
@@ -112,15 +116,17 @@ def diagnose(context: click.Context, bundle: str, file: str, as_json: bool) -> N
     \b
         replay diagnose incidents/…bundle.zst --profile line-3.profile
     """
+    from recorder.sealer.diagnosing import looked_at
+
     found = _load(file)
     stream, digest, frames = "", None, []
     with open_bundle(bundle) as opened:
         stream = opened.manifest.incident.stream
         digests = [model.weights.digest for model in opened.manifest.models if model.weights is not None]
         digest = found.model_digest if found.model_digest in digests else next(iter(digests), None)
-        for frame in opened.manifest.frames:
-            if frame.images:
-                frames.append(opened.pixels(frame.images[0]))
+        own = {frame.id: frame for frame in opened.manifest.frames if frame.images and frame.stream == stream}
+        for number in looked_at(sorted(own), opened.manifest.incident):
+            frames.append(opened.pixels(own[number].images[0]))
     try:
         diagnosis = found.diagnose(frames, key=stream, model_digest=digest)
     except ValueError as error:  # parts that agree with each other, and with no frame there can be
@@ -160,25 +166,28 @@ def _summary(found: Profile) -> dict[str, Any]:
     }
 
 
-def _frames_of(source: str) -> list[tuple[str, Any]]:
+def _frames_of(source: str) -> Iterator[tuple[str, Any]]:
+    """The camera and the pixels of every frame of a bundle or a directory."""
     path = Path(source)
     if not path.is_dir():
         with open_bundle(source) as opened:
-            stream = opened.manifest.incident.stream
-            return [(stream, opened.pixels(frame.images[0])) for frame in opened.manifest.frames if frame.images]
+            for frame in opened.manifest.frames:
+                if frame.images:
+                    yield frame.stream, opened.pixels(frame.images[0])
+        return
     import numpy as np
     from PIL import Image as pil
 
-    made = []
-    for file in sorted(each for each in path.iterdir() if each.suffix.lower() in _FILES):
+    files = sorted(each for each in path.iterdir() if each.suffix.lower() in _FILES)
+    if not files:
+        raise click.ClickException(f"{source} holds no images ({', '.join(_FILES)}); name a directory of clean frames")
+    for file in files:
         try:
             with pil.open(file) as image:
                 if image.width * image.height > _MAX_PIXELS:
                     raise click.ClickException(f"{file} is larger than {_MAX_PIXELS} pixels; leave it out")
                 plain = image if image.mode in ("L", "RGB", "RGBA", "I;16") else image.convert("RGB")
-                made.append(("", np.asarray(plain)))
+                pixels = np.asarray(plain)
         except (OSError, SyntaxError, pil.DecompressionBombError) as error:
             raise click.ClickException(f"{file} cannot be opened as an image; leave it out") from error
-    if not made:
-        raise click.ClickException(f"{source} holds no images ({', '.join(_FILES)}); name a directory of clean frames")
-    return made
+        yield "", pixels

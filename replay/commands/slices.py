@@ -92,7 +92,7 @@ def _print(ranking: Ranking) -> None:
     of = f"{ranking.frames} frames since the onset, {ranking.before} before"
     if not ranking.slices:
         print_line(styled("no slice has frames enough to be compared", bold=True) + f" ({of})")
-        print_line("    give a directory with more incidents of this shift, or record more post_frames")
+        print_line("    give a directory with more incidents, or record more post_frames")
         return
     if not telling:
         print_line(styled("no slice carries it more than the others", bold=True))

@@ -135,11 +135,16 @@ def _mask(scores: Array) -> Reading:
     classes, counts = np.unique(mask, return_counts=True)
     parts = sorted(zip(counts.tolist(), classes.tolist(), strict=True), reverse=True)[:3]
     label = ", ".join(f"class {each} {count / mask.size:.0%}" for count, each in parts)
-    return Reading(task="segmentation", label=label, confidence=float(sure.mean()), mask=mask, sureness=sure)
+    return Reading(task="segmentation", label=label, confidence=_known(sure.mean()), mask=mask, sureness=sure)
+
+
+def _known(confidence: float) -> float | None:
+    """Of scores that are not finite nothing is known."""
+    return float(confidence) if math.isfinite(confidence) else None
 
 
 def reading_of_boxes(found: Boxes) -> Reading:
     """The decision that boxes are, with all of them."""
     count = len(found.above(LEAST_SCORE))
-    best = float(found.scores.max()) if len(found) else None
+    best = _known(found.scores.max()) if len(found) else None
     return Reading(task="detection", label=f"{count} box{'' if count == 1 else 'es'}", confidence=best, found=found)

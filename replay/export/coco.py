@@ -195,6 +195,7 @@ def _predicted(shot: Shot, image: Image) -> list[_Object] | None:
         return None
     keys = [shot.source.options.names.key_of(int(label)) for label in boxes.labels.tolist()]
     masks = None if boxes.masks is None else placed_instances(shot, image, boxes.masks)
+    insides: Iterator[Array | None] = repeat(None, len(keys)) if masks is None else masks
     return [
         _Object(
             key=key,
@@ -203,7 +204,7 @@ def _predicted(shot: Shot, image: Image) -> list[_Object] | None:
             outline=_Outline.of(inside) if inside is not None and inside.any() else None,
         )
         for key, (left, top, right, bottom), score, inside in zip(
-            keys, boxes.corners.tolist(), boxes.scores.tolist(), masks or repeat(None, len(keys)), strict=True
+            keys, boxes.corners.tolist(), boxes.scores.tolist(), insides, strict=True
         )
     ]
 

@@ -60,12 +60,16 @@ class Candidate:
         Raises:
             ValueError: one has no such value; one sentence.
         """
+        changes = parse_changes(self.sets, self.weights)
+        if self.pipeline is not None:
+            named = f"pipeline={inert(self.pipeline, 200)}"
+            changes = dataclasses.replace(changes, pipeline=True, texts=(named, *changes.texts))
         return ReplayOptions(
             model=self.model,
             model_directory=self.model_directory,
             models=self.models,
             bundle_path=place_of(location),
-            changes=parse_changes(self.sets, self.weights),
+            changes=changes,
             pipeline=self.pipeline,
             truth=self.truth,
             repeat=self.repeat,
@@ -142,5 +146,8 @@ def _outcome(result: ReplayResult) -> dict[str, Any]:
             Level.NOT_REPLAYABLE: "cannot run",
         }
         found = by_verdict.get(result.verdict, "reproduced")
-    reason = "" if found != "cannot run" else inert(next(iter(result.remedies), result.conclusion), _REASON_CHARS)
+    reason = ""
+    if found == "cannot run":
+        told = (frame.reason for frame in result.frames if frame.reason)
+        reason = inert(next(iter(result.remedies), next(told, result.conclusion)), _REASON_CHARS)
     return {"outcome": found, "verdict": result.verdict.value, "frames": dict(counts), "reason": reason}

@@ -8,6 +8,7 @@ from typing import Any
 
 from replay.fleet.candidate import Candidate, replay_one
 from replay.opening import Opening
+from replay.show.text import inert
 
 __all__ = ["EngineMissing", "local", "on_ray"]
 
@@ -55,9 +56,16 @@ def on_ray(
     except ImportError as error:
         raise EngineMissing("--engine ray needs Ray: pip install 'vision-flight-recorder[fleet]'") from error
     try:
-        ray.init(address=address, num_cpus=None if address else jobs, include_dashboard=False, log_to_driver=False)
+        # "local", said outright: else Ray would go to the cluster that RAY_ADDRESS names.
+        ray.init(
+            address=address or "local",
+            num_cpus=None if address else jobs,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
     except Exception as error:
-        raise EngineMissing(f"Ray cannot be reached at {address or 'this machine'}: {type(error).__name__}") from error
+        why = f"{type(error).__name__}: {inert(error, 200)}"
+        raise EngineMissing(f"Ray cannot be reached at {address or 'this machine'}: {why}") from error
     try:
         remote = ray.remote(num_cpus=1, max_retries=0)(replay_one)
         waiting = iter(locations)

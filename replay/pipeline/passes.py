@@ -74,7 +74,7 @@ def with_stages(verdict: FrameVerdict, found: PipelineVerdict) -> FrameVerdict:
     runnable = bool(found.stages) and found.level is not Level.NOT_REPLAYABLE
     levels = ([verdict.level] if verdict.compared else []) + ([found.level] if runnable else [])
     if not levels:
-        return replace(verdict, reason=verdict.reason or found.reason, stages=found.stages)
+        return replace(verdict, reason=found.reason or verdict.reason, stages=found.stages)
     if not runnable:
         return replace(verdict, level=Level.NOT_REPLAYABLE, reason=found.reason, stages=found.stages)
     return replace(

@@ -8,11 +8,11 @@ from PIL import Image
 from recorder.bundle.values import JsonValue
 from replay.compare.layout import Array
 from replay.probe.finding import Finding, Shown
-from replay.probe.subject import CannotProbe, ModelSubject
+from replay.probe.subject import MAPS_RUNS, CannotProbe, ModelSubject
 from replay.probe.trial import Trial
 from replay.probe.where import GRID, heat, occlusion_map
 
-__all__ = ["ATTRIBUTION", "attributions"]
+__all__ = ["attribution_runs", "attributions"]
 
 #: Rank correlation with the map of a model whose weights are shuffled. Above, the map tells of the picture's edges and
 #: not of what the model learnt; Adebayo et al. 2018 call a method insensitive there.
@@ -21,11 +21,13 @@ MOST_LIKE_SHUFFLED = 0.7
 #: Mean rank correlation between methods: at zero they agree no better than chance, and none should be believed alone.
 LEAST_AGREEMENT = 0.0
 
-#: Runs per frame, apart from the occlusion map: the maps of one frame come in one request.
-ATTRIBUTION = 1 + GRID * GRID
-
 #: Frames: each costs some hundred passes.
 _MOST_FRAMES = 2
+
+
+def attribution_runs(frames: int) -> int:
+    """How many runs it takes: the maps, and the occlusion map that they are held against."""
+    return min(frames, _MOST_FRAMES) * (MAPS_RUNS + GRID * GRID)
 
 
 def attributions(trial: Trial, subject: ModelSubject) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from replay.compare.layout import Array
-from replay.compare.reading import agreement, same
+from replay.compare.reading import Reading, agreement, same
 from replay.probe.finding import Finding, Shown
 from replay.probe.trial import SEED, Trial, as_uint8
 
@@ -15,7 +15,8 @@ __all__ = ["RANDOM_INPUTS", "random_inputs"]
 #: reaches a third by knowing where things usually are, which is why a lower limit would condemn honest models.
 MOST_KEPT = 0.5
 
-#: A decision counts as kept by a class only where the model is at least half as sure of it as it was.
+#: A decision counts as kept by a class only where the model is at least half as sure of it as it was, beyond an equal
+#: share for each class: one of two classes gets a half of what there is, whatever the model sees.
 _AS_SURE = 0.5
 
 _DRAWS = 3
@@ -40,6 +41,12 @@ _KINDS = {"noise": (_noise, _DRAWS), "shuffled pixels": (_shuffled, _DRAWS), "me
 RANDOM_INPUTS = sum(draws for _, draws in _KINDS.values())
 
 
+def _beyond_chance(decision: Reading, answer: Reading) -> float:
+    """How sure an answer is of a decision, above an equal share for each class."""
+    share = 0.0 if decision.probabilities is None else 1 / len(decision.probabilities)
+    return (answer.sureness_of(decision) or 0.0) - share
+
+
 def random_inputs(trial: Trial) -> Finding:
     """Ask about noise, the frame's own pixels in another order, and its mean colour."""
     kept: dict[str, list[float]] = {name: [] for name in _KINDS}
@@ -52,7 +59,7 @@ def random_inputs(trial: Trial) -> Finding:
                 if reading is None:
                     kept[name].append(0.0)
                 elif case.reading.winner is not None:
-                    sure, before = reading.sureness_of(case.reading) or 0.0, case.reading.confidence or 0.0
+                    sure, before = (_beyond_chance(case.reading, each) for each in (reading, case.reading))
                     kept[name].append(float(same(case.reading, reading) and sure >= _AS_SURE * before))
                 else:
                     kept[name].append(agreement(case.reading, reading))

@@ -21,6 +21,9 @@ MOST_ERROR = 0.1
 #: Below so many frames a diagram is anecdote.
 LEAST_FRAMES = 20
 
+#: Below so many confidences their shape is chance.
+LEAST_SHAPE = 10
+
 #: Sarle's coefficient of a uniform distribution; above, a distribution has two humps or a heavy skew.
 BIMODAL = 5 / 9
 
@@ -31,6 +34,7 @@ class Sure:
 
     confidence: float
     right: bool | None
+    nameless: bool = False  #: there is a truth, and nothing says which class it is
 
 
 def calibration(answers: Sequence[Sure]) -> Finding:
@@ -42,7 +46,8 @@ def calibration(answers: Sequence[Sure]) -> Finding:
     known = [each for each in answers if each.right is not None]
     if known:
         return _reliability(known)
-    return _shape([each.confidence for each in answers])
+    nameless = any(each.nameless for each in answers)
+    return _shape([each.confidence for each in answers], _NAMELESS if nameless else "no truth is known")
 
 
 def _reliability(known: Sequence[Sure]) -> Finding:
@@ -92,7 +97,11 @@ def _reliability(known: Sequence[Sure]) -> Finding:
     )
 
 
-def _shape(confidences: Sequence[float]) -> Finding:
+#: Instead of an accuracy of nothing, which a name held against an index would give.
+_NAMELESS = "the truth is a name, and nothing says which class that is (give --labels FILE)"
+
+
+def _shape(confidences: Sequence[float], why: str) -> Finding:
     values = np.asarray(confidences, float)
     if len(values) == 0:
         return Finding(name="calibration", passed=None, sentence="no answer has a confidence")
@@ -107,7 +116,7 @@ def _shape(confidences: Sequence[float]) -> Finding:
     return Finding(
         name="calibration",
         passed=None,
-        sentence=f"no truth is known, so only the shape of {len(values)} confidences: {said}",
+        sentence=f"{why}, so only the shape of {len(values)} confidences: {said}",
         threshold=f"a bimodality coefficient above {BIMODAL:.3f} tells of two groups (Sarle)",
         proves="whether the frames fall into sure and unsure ones",
         limits="calibration: record ground_truth as metadata, or name its key with --truth",
@@ -123,7 +132,7 @@ def _bimodality(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float |
     """Sarle's (skewness² + 1) / (excess kurtosis + 3 (n-1)² / ((n-2)(n-3))), sample-corrected as in SAS."""
     n = len(values)
     spread = float(values.std())
-    if n < 4 or spread < 1e-6:
+    if n < LEAST_SHAPE or spread < 1e-6:
         return None
     centred = (values - values.mean()) / spread
     skewness = float((centred**3).mean()) * np.sqrt(n * (n - 1)) / (n - 2)

@@ -6,28 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from recorder.bundle.manifest import Frame, Manifest
 from recorder.bundle.values import JsonValue
 from recorder.cause.vocabulary import AMOUNTS, FITTED, NONE, UNKNOWN
-from replay.compare.layout import Array
-from replay.compare.reading import Reading, same
+from replay.class_names import ClassNames
+from replay.compare.reading import Reading
 from replay.probe.finding import Finding, Shown
+from replay.probe.rightness import Measure, Seen
 from replay.probe.subject import CannotProbe, Subject
-from replay.probe.trial import SEED, as_uint8, fraction
+from replay.probe.trial import SEED, as_uint8
 from replay.probe.undoing import Suspicion, bring_about, can_be_undone, take_back
 
-__all__ = ["CONFIRMING", "confirm", "suspected"]
+__all__ = ["confirm", "confirming_runs", "split", "suspected"]
 
-#: Runs per frame: as it is, and changed.
-CONFIRMING = 3
 #: Share of frames that have to recover, or to fail, before a cause is called confirmed.
 LEAST_SHARE = 0.5
-#: An answer has recovered, or failed, when its confidence went half the way between clean frames' and bad ones'.
-_HALF_WAY = 0.5
-#: Between clean and bad frames' confidences; a smaller difference is no failure that could be undone.
-_LEAST_GAP = 0.05
 #: Clean frames that are looked at, the last before it began, and frames of the incident.
 _MOST_CLEAN, _MOST_BAD = 8, 8
 _SHOWN = 3
@@ -55,78 +48,41 @@ def suspected(manifest: Manifest, named: str | None) -> tuple[str, dict[str, Any
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    frame: Frame
-    pixels: Array
-    reading: Reading | None
+class _Share:
+    count: int
+    of: int
 
+    @property
+    def value(self) -> float:
+        return round(self.count / self.of, 4)
 
-class _Measure:
-    """Says whether an answer is right: by truth, by the trigger's threshold, else by confidence between the groups."""
-
-    def __init__(self, manifest: Manifest, truth: str, clean: Sequence[_Seen], bad: Sequence[_Seen]) -> None:
-        self._truth = truth
-        self._usual = [each.reading for each in clean if each.reading is not None]
-        trigger = manifest.incident.triggers[0] if manifest.incident.triggers else None
-        self.threshold: float | None = None
-        self.by = ""
-        if any(each.frame.metadata.get(truth) is not None for each in bad):
-            self.by = f"the truth in metadata {truth[:40]!r}"
-        elif (
-            trigger is not None
-            and trigger.kind == "low_confidence"
-            and isinstance(trigger.parameters.get("below"), float)
-        ):
-            self.threshold = float(str(trigger.parameters["below"]))
-            self.by = f"confidence from {self.threshold:g}, as the trigger asks"
-        else:
-            high, low = _median(clean), _median(bad)
-            if high is not None and low is not None and high - low >= _LEAST_GAP:
-                self.threshold = low + _HALF_WAY * (high - low)
-                self.by = f"confidence from {self.threshold:.2f}, half way to the clean frames' {high:.2f}"
-
-    def right(self, frame: Frame, reading: Reading | None, original: Reading | None = None) -> bool | None:
-        """None: nothing says so. ``original`` is what the same frame answers when nothing is changed."""
-        known = frame.metadata.get(self._truth)
-        if isinstance(known, int | str) and not isinstance(known, bool) and reading is not None:
-            return str(known) == str(reading.winner)
-        if original is not None and not same(original, reading):
-            return False
-        if self.threshold is None:
-            return None if original is None else True
-        return reading is not None and (reading.confidence or 0.0) >= self.threshold
-
-
-def _median(seen: Sequence[_Seen]) -> float | None:
-    sure = [
-        each.reading.confidence for each in seen if each.reading is not None and each.reading.confidence is not None
-    ]
-    return float(np.median(sure)) if sure else None
+    def __str__(self) -> str:
+        return f"{self.count} of {self.of}"
 
 
 def confirm(
-    subject: Subject, manifest: Manifest, cause: str, evidence: dict[str, Any], *, truth: str = "ground_truth"
+    subject: Subject,
+    manifest: Manifest,
+    cause: str,
+    evidence: dict[str, Any],
+    clean_frames: Sequence[Frame],
+    bad_frames: Sequence[Frame],
+    *,
+    truth: str = "ground_truth",
+    names: ClassNames | None = None,
 ) -> Finding:
     """Test a cause by counterfactuals.
-
-    Frames before the onset (else before the trigger) are the clean ones, the others the incident's.
 
     Args:
         subject: answers to changed pictures.
         manifest: of the bundle.
         cause, evidence: from `suspected`.
+        clean_frames, bad_frames: from `split`, one of each at least.
         truth: metadata key of the right class.
-
-    Raises:
-        CannotProbe: there are no pictures of both kinds.
+        names: which class is which, where the truth is a name.
     """
-    clean_frames, bad_frames = _split(manifest, subject.frames)
-    if not bad_frames:
-        raise CannotProbe("no frame of the incident holds a picture; see `replay show`")
-    if not clean_frames:
-        raise CannotProbe("no frame from before the incident holds a picture to compare with: record more pre_frames")
-    clean, bad = (_seen(subject, frames) for frames in (clean_frames[-_MOST_CLEAN:], bad_frames[:_MOST_BAD]))
-    measure = _Measure(manifest, truth, clean, bad)
+    clean, bad = (_seen(subject, frames) for frames in (clean_frames, bad_frames))
+    measure = Measure(manifest, truth, names or ClassNames({}), clean, bad)
     suspicion = _suspicion(cause, evidence, clean)
     frames: list[JsonValue] = []
     pictures: list[Shown] = []
@@ -142,8 +98,8 @@ def confirm(
         limits="that nothing else is wrong, or that the pictures made are those the camera would have given",
         evidence={
             "cause": cause,
-            "recovered": recovered,
-            "brought_about": failed,
+            "recovered": None if recovered is None else recovered.value,
+            "brought_about": None if failed is None else failed.value,
             "judged_by": measure.by,
             "frames": frames,
         },
@@ -151,8 +107,28 @@ def confirm(
     )
 
 
-def _split(manifest: Manifest, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
-    """Clean ones and those of the incident, of the stream it is about."""
+def confirming_runs(cause: str, clean: int, bad: int) -> int:
+    """How many runs so many clean frames and frames of the incident take: as they are, and changed."""
+    return 2 * clean + (2 if can_be_undone(cause) else 1) * bad
+
+
+def split(manifest: Manifest, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
+    """Clean frames and those of the incident, of the stream it is about; those nearest to its beginning.
+
+    Frames before the onset (else before the trigger) are the clean ones, the others the incident's.
+
+    Raises:
+        CannotProbe: there are none of one kind.
+    """
+    clean, bad = _sides(manifest, frames)
+    if not bad:
+        raise CannotProbe("no frame of the incident holds a picture; see `replay show`")
+    if not clean:
+        raise CannotProbe("no frame from before the incident holds a picture to compare with: record more pre_frames")
+    return clean[-_MOST_CLEAN:], bad[:_MOST_BAD]
+
+
+def _sides(manifest: Manifest, frames: Sequence[Frame]) -> tuple[list[Frame], list[Frame]]:
     trigger = manifest.incident.triggers[0] if manifest.incident.triggers else None
     begins = trigger.frame if trigger is not None else None
     onset = trigger.parameters.get("onset_frame") if trigger is not None else None
@@ -166,16 +142,16 @@ def _split(manifest: Manifest, frames: Sequence[Frame]) -> tuple[list[Frame], li
     return [frame for frame in own if frame.id < begins], [frame for frame in own if frame.id >= begins]
 
 
-def _seen(subject: Subject, frames: Sequence[Frame]) -> list[_Seen]:
+def _seen(subject: Subject, frames: Sequence[Frame]) -> list[Seen]:
     found = []
     for frame in frames:
         pixels = subject.pixels(frame)
-        found.append(_Seen(frame, pixels, next(iter(list(subject.ask(frame, [pixels]))), None)))
+        found.append(Seen(frame, pixels, next(iter(list(subject.ask(frame, [pixels]))), None)))
     shape = found[-1].pixels.shape
     return [each for each in found if each.pixels.shape == shape]
 
 
-def _suspicion(cause: str, evidence: dict[str, Any], clean: Sequence[_Seen]) -> Suspicion:
+def _suspicion(cause: str, evidence: dict[str, Any], clean: Sequence[Seen]) -> Suspicion:
     """With the strength that the diagnosis found, in the model's own pixels."""
     width = clean[-1].pixels.shape[1]
     recorded = next((image.width for each in clean for image in each.frame.images), width)
@@ -196,13 +172,13 @@ def _suspicion(cause: str, evidence: dict[str, Any], clean: Sequence[_Seen]) -> 
 
 def _take_back(
     subject: Subject,
-    bad: Sequence[_Seen],
+    bad: Sequence[Seen],
     suspicion: Suspicion,
-    measure: _Measure,
+    measure: Measure,
     frames: list[JsonValue],
     pictures: list[Shown],
-) -> float | None:
-    """Share of the incident's wrong frames that are right without the cause; None: none of them was wrong."""
+) -> _Share | None:
+    """Those of the incident's wrong frames that are right without the cause; None: none of them was wrong."""
     outcomes: list[bool] = []
     for each in bad:
         undone = take_back(each.pixels, suspicion)
@@ -214,18 +190,18 @@ def _take_back(
         if len(pictures) < 2 * _SHOWN:
             pictures.append(Shown(caption=f"frame {each.frame.id} as recorded", pixels=as_uint8(each.pixels)))
             pictures.append(Shown(caption=f"frame {each.frame.id} without {suspicion.cause}", pixels=as_uint8(undone)))
-    return round(fraction(outcomes), 4) if outcomes else None
+    return _Share(sum(outcomes), len(outcomes)) if outcomes else None
 
 
 def _bring_about(
     subject: Subject,
-    clean: Sequence[_Seen],
+    clean: Sequence[Seen],
     suspicion: Suspicion,
-    measure: _Measure,
+    measure: Measure,
     frames: list[JsonValue],
     pictures: list[Shown],
-) -> float | None:
-    """Share of the right clean frames that are wrong with the cause; None: none of them was right."""
+) -> _Share | None:
+    """Those of the right clean frames that are wrong with the cause; None: none of them was right."""
     outcomes: list[bool] = []
     for number, each in enumerate(clean):
         made = bring_about(each.pixels, suspicion, SEED + number)
@@ -237,10 +213,10 @@ def _bring_about(
         frames.append(_told(each, "with the cause", reading, before, after))
         if number < _SHOWN:
             pictures.append(Shown(caption=f"clean frame {each.frame.id} with {suspicion.cause}", pixels=as_uint8(made)))
-    return round(fraction(outcomes), 4) if outcomes else None
+    return _Share(sum(outcomes), len(outcomes)) if outcomes else None
 
 
-def _told(each: _Seen, change: str, reading: Reading | None, before: bool | None, after: bool | None) -> JsonValue:
+def _told(each: Seen, change: str, reading: Reading | None, before: bool | None, after: bool | None) -> JsonValue:
     return {
         "frame": each.frame.id,
         "change": change,
@@ -253,15 +229,15 @@ def _told(each: _Seen, change: str, reading: Reading | None, before: bool | None
     }
 
 
-def _judged(cause: str, recovered: float | None, failed: float | None, measure: _Measure) -> tuple[bool | None, str]:
+def _judged(cause: str, recovered: _Share | None, failed: _Share | None, measure: Measure) -> tuple[bool | None, str]:
     parts = []
     if recovered is not None:
-        parts.append(f"{recovered:.0%} of the wrong frames are right with it taken back")
+        parts.append(f"{recovered} wrong frames are right with it taken back")
     elif not can_be_undone(cause):
         parts.append("it cannot be taken back")
     if failed is not None:
-        parts.append(f"{failed:.0%} of the right clean frames fail with it brought about")
+        parts.append(f"{failed} right clean frames fail with it brought about")
     if not measure.by or (recovered is None and failed is None):
         return None, f"{cause} can be neither confirmed nor ruled out: nothing says which answers are wrong"
-    confirmed = max(recovered or 0.0, failed or 0.0) >= LEAST_SHARE
+    confirmed = max(each.value for each in (recovered, failed) if each is not None) >= LEAST_SHARE
     return confirmed, f"{cause} is {'confirmed' if confirmed else 'not confirmed'}: {'; '.join(parts)}"

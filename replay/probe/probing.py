@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from recorder.bundle import Bundle
-from recorder.bundle.manifest import Frame, Manifest
+from recorder.bundle.manifest import Frame
 from recorder.bundle.values import TensorValue
 from recorder.environment import describe_cpu
 from recorder.sinks.s3.address import S3Address
-from replay.compare.layout import Array
-from replay.compare.reading import Reading, same
-from replay.jobs import chosen_frames, plan_jobs
+from replay.class_names import ClassNames, names_for
+from replay.jobs import plan_jobs
 from replay.load import UserConfig
 from replay.numerics.settings import plan_worker
 from replay.packed import PackedModels
 from replay.pipeline.run import PipelineRunner
 from replay.probe import baseline, skew, steadiness, where
-from replay.probe.attribution import ATTRIBUTION, attributions
-from replay.probe.calibration import Sure, calibration
-from replay.probe.confirming import CONFIRMING, confirm, suspected
+from replay.probe.attribution import attributions
+from replay.probe.calibration import calibration
+from replay.probe.cases import NO_TIME, Region, cases_of, probed_frames, sureness_of
+from replay.probe.confirming import confirm, confirming_runs, split, suspected
+from replay.probe.costs import Counter, runs_of
 from replay.probe.finding import Finding
 from replay.probe.subject import CannotProbe, ModelSubject, PipelineSubject, Subject, model_frames
 from replay.probe.tensor_image import Normalisation
-from replay.probe.trial import Case, Trial
+from replay.probe.trial import Trial
 from replay.process import Limits
 from replay.session import Session
 
 __all__ = ["PROBES", "ProbeOptions", "Probed", "probe_bundle"]
 
-#: Frames probed unless the user names others: the trigger's and some spread evenly over the rest.
-_MOST_FRAMES = 8
-
-#: The object, where nothing says where it is: this share of either side, in the middle.
-_MIDDLE = 0.6
-
-#: Boxes or a mask that cover more than this tell nothing of where the object is.
-_MOST_COVERED = 0.9
+#: Share of the budget that choosing frames may take; the rest is for the probes.
+_MOST_CHOOSING = 0.25
 
 #: Names in the order they are run: what is cheap and says most comes first.
 PROBES = (
@@ -68,9 +60,10 @@ class ProbeOptions:
     frames: frozenset[int] | None = None  #: ids; None: the trigger's and some others
     budget_seconds: float = 300.0
     task: str | None = None  #: "classification", "detection" or "segmentation"; None: seen from the answers
-    region: tuple[float, float, float, float] | None = None  #: the object: left, top, right, bottom, 0 to 1
+    region: Region | None = None  #: where the object is; None: what was detected, else the middle
     normalisation: Normalisation | None = None  #: of the model's input; None: guessed
     truth: str = "ground_truth"  #: metadata key that holds the right answer
+    labels: Mapping[str, int] | None = None  #: index of each class by its name; None: what the bundle tells
     model: tuple[str, ...] = ()
     model_directory: str | None = None
     models: str | None = None
@@ -91,6 +84,8 @@ class Probed:
     findings: list[Finding] = field(default_factory=list)
     frames: tuple[int, ...] = ()
     task: str = ""
+    models: str = ""  #: names of those that were asked; "" of a pipeline
+    frames_left_out: dict[str, int] = field(default_factory=dict)  #: how many, by reason
     left_out: tuple[str, ...] = ()  #: probes for which no time was left
     runs: int = 0
     seconds: float = 0.0
@@ -110,8 +105,8 @@ def probe_bundle(bundle: Bundle, options: ProbeOptions | None = None) -> Probed:
     """
     options = options or ProbeOptions()
     with PackedModels(bundle) as packed, contextlib.ExitStack() as stack:
-        frames = _probed_frames(bundle.manifest, options.frames)
-        counter = _Counter(options)
+        frames = probed_frames(bundle.manifest, options.frames)
+        counter = Counter(options.budget_seconds, options.progress, options.announce)
         plans = {
             context.id: plan_worker(context.environment, "faithful", describe_cpu())
             for context in bundle.manifest.contexts
@@ -153,14 +148,24 @@ def probe_bundle(bundle: Bundle, options: ProbeOptions | None = None) -> Probed:
         return _probe(bundle, subject, model_subject, frames, options, counter)
 
 
-def _confirm(bundle: Bundle, subject: Subject, options: ProbeOptions, counter: _Counter) -> Probed:
+def _confirm(bundle: Bundle, subject: Subject, options: ProbeOptions, counter: Counter) -> Probed:
     cause, evidence = suspected(bundle.manifest, options.suspect)
-    counter.begin(CONFIRMING * len(subject.frames), len(subject.frames))
-    finding = confirm(subject, bundle.manifest, cause, evidence, truth=options.truth)
+    frames = [frame for frame in subject.frames if options.frames is None or frame.id in options.frames]
+    clean, bad = split(bundle.manifest, frames)
+    wanted = len(clean) + len(bad)
+    pixels = subject.pixels(bad[0])
+    list(subject.ask(bad[0], [pixels, pixels]))  # the first run loads, and tells no time
+    while len(clean) + len(bad) > 2 and not counter.affords(confirming_runs(cause, len(clean), len(bad))):
+        clean, bad = (clean[1:], bad) if len(clean) >= len(bad) else (clean, bad[:-1])
+    chosen = len(clean) + len(bad)
+    counter.begin(confirming_runs(cause, len(clean), len(bad)), chosen, left_out=wanted - chosen)
+    finding = confirm(
+        subject, bundle.manifest, cause, evidence, clean, bad, truth=options.truth, names=_names(bundle, options)
+    )
     told = finding.evidence["frames"]
-    frames = {int(str(each["frame"])) for each in told if isinstance(each, dict)} if isinstance(told, list) else set()
+    ids = {int(str(each["frame"])) for each in told if isinstance(each, dict)} if isinstance(told, list) else set()
     return Probed(
-        findings=[finding], frames=tuple(sorted(frames)), task="cause", runs=counter.done, seconds=counter.seconds
+        findings=[finding], frames=tuple(sorted(ids)), task="cause", runs=counter.done, seconds=counter.seconds
     )
 
 
@@ -170,20 +175,26 @@ def _probe(
     model_subject: ModelSubject | None,
     frames: Sequence[Frame],
     options: ProbeOptions,
-    counter: _Counter,
+    counter: Counter,
 ) -> Probed:
-    wanted = {frame.id for frame in frames}
+    wanted = [frame.id for frame in frames]
     probed = [frame for frame in subject.frames if frame.id in wanted]
     if not probed:
         raise CannotProbe(
             "no frame holds a picture to probe: a model call on a tensor of 1, 3 or 4 channels, or a recorded image "
             "with --pipeline pkg.mod:predict"
         )
-    cases = list(_cases(subject, probed, options))
+    probed.sort(key=lambda frame: wanted.index(frame.id))
+    chosen = cases_of(subject, probed, options.region, lambda: counter.has_spent(_MOST_CHOOSING))
+    cases = chosen.cases
     trial = Trial(subject, cases)
-    costs = {name: _runs(name, model_subject is not None) * len(cases) for name in options.probes}
-    counter.begin(sum(costs.values()), len(cases))
-    done = Probed(frames=tuple(case.frame.id for case in cases), task=cases[0].reading.task)
+    costs = {name: runs_of(name, len(cases), of_a_model=model_subject is not None) for name in options.probes}
+    counter.begin(sum(costs.values()), len(cases), chosen.left_out.get(NO_TIME, 0))
+    done = Probed(
+        frames=tuple(case.frame.id for case in cases), task=cases[0].reading.task, frames_left_out=chosen.left_out
+    )
+    if model_subject is not None:
+        done.models = model_subject.models([case.frame for case in cases])
     left_out = []
     for name in options.probes:
         if costs[name] and not counter.affords(costs[name]):
@@ -202,7 +213,7 @@ def _run(
 ) -> Finding | None:
     match name:
         case "calibration":
-            return calibration(list(_sureness(trial.subject, options.truth)))
+            return calibration(list(sureness_of(trial.subject, options.truth, _names(bundle, options))))
         case "random-input":
             return baseline.random_inputs(trial)
         case "object-hidden":
@@ -224,142 +235,5 @@ def _run(
     return steadiness.nuisance(trial, next(each for each in steadiness.NUISANCES if each.name == name))
 
 
-def _runs(name: str, of_a_model: bool) -> int:
-    """Runs per frame."""
-    fixed = {
-        "calibration": 0,
-        "random-input": baseline.RANDOM_INPUTS,
-        "object-hidden": where.HIDING,
-        "background": where.HIDING,
-        "occlusion": where.OCCLUSION,
-        "channel-order": skew.CHANNELS,
-        "input-consistency": steadiness.TINY_CHANGES,
-        "normalisation": skew.NORMALISATION if of_a_model else 0,
-        "batch": skew.BATCH if of_a_model else 0,
-        "attribution": ATTRIBUTION if of_a_model else 0,
-    }
-    if name in fixed:
-        return fixed[name]
-    return len(next(each for each in steadiness.NUISANCES if each.name == name).amounts)
-
-
-class _Counter:
-    """Counts runs and time, and says what is affordable."""
-
-    def __init__(self, options: ProbeOptions) -> None:
-        self._options = options
-        self._started = self._last = time.monotonic()
-        self._each_seconds: list[float] = []
-        self._all = 0
-        self.done = 0
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
-
-    @property
-    def of_one_seconds(self) -> float:
-        """The usual time of a run; the first one loaded the model."""
-        return float(np.median(self._each_seconds[-50:])) if self._each_seconds else 0.0
-
-    def count(self) -> None:
-        now = time.monotonic()
-        self._each_seconds.append(now - self._last)
-        self._last = now
-        self.done += 1
-        if self._options.progress is not None and self._all:
-            self._options.progress(min(self.done, self._all), self._all)
-
-    def begin(self, runs: int, cases: int) -> None:
-        """Say what is to come. Runs so far were of unchanged frames."""
-        self._all = self.done + runs
-        if self._options.announce is not None:
-            self._options.announce(
-                f"{runs} runs on {cases} frames, about {runs * self.of_one_seconds:.0f} s; "
-                f"budget {self._options.budget_seconds:g} s"
-            )
-
-    def affords(self, runs: int) -> bool:
-        return self.seconds + runs * self.of_one_seconds <= self._options.budget_seconds
-
-
-def _probed_frames(manifest: Manifest, wanted: frozenset[int] | None) -> list[Frame]:
-    """Those the user named, else the trigger's and some others spread evenly."""
-    frames = chosen_frames(manifest, wanted)
-    if wanted is not None or len(frames) <= _MOST_FRAMES:
-        return frames
-    triggers = {trigger.frame for trigger in manifest.incident.triggers}
-    first = [frame for frame in frames if frame.id in triggers][:2]
-    rest = [frame for frame in frames if frame not in first]
-    places = np.linspace(0, len(rest) - 1, _MOST_FRAMES - len(first)).round().astype(int)
-    return sorted([*first, *(rest[place] for place in places)], key=lambda frame: frame.id)
-
-
-def _cases(subject: Subject, frames: Sequence[Frame], options: ProbeOptions) -> Iterator[Case]:
-    """Frames whose unchanged pixels give the recorded decision."""
-    other, undecided = 0, 0
-    found = 0
-    for frame in frames:
-        pixels = subject.pixels(frame)
-        reading = list(subject.ask(frame, [pixels, pixels]))[-1]  # twice: the first run loads, and tells no time
-        recorded = subject.recorded(frame)
-        if reading is None:
-            undecided += 1
-            continue
-        if recorded is not None and not same(recorded, reading):
-            other += 1
-            continue
-        region, source = _region(pixels, reading, frame, options)
-        found += 1
-        yield Case(frame=frame, pixels=pixels, reading=reading, region=region, region_from=source)
-    if found:
-        return
-    if undecided:
-        raise CannotProbe("no answer is a class, boxes or a mask; say what it is with --task")
-    raise CannotProbe(
-        f"the recorded decision does not come back here on any of {other} frames: `replay run` says why; "
-        "where the input is no ordinary picture, state --mean and --std"
-    )
-
-
-def _region(pixels: Array, reading: Reading, frame: Frame, options: ProbeOptions) -> tuple[Array, str]:
-    """Where the object is, (H, W), and who says so."""
-    height, width = pixels.shape[:2]
-    region = np.zeros((height, width), bool)
-    if options.region is not None:
-        left, top, right, bottom = options.region
-        region[_span(top, bottom, height), _span(left, right, width)] = True
-        return region, "the region given"
-    if reading.boxes is not None and len(reading.boxes):
-        corners = reading.boxes.corners
-        scale = np.asarray([width, height] * 2) if float(np.abs(corners).max()) <= 1.5 else np.ones(4)
-        for left, top, right, bottom in (corners * scale).tolist():
-            region[_span(top / height, bottom / height, height), _span(left / width, right / width, width)] = True
-        if 0 < region.mean() < _MOST_COVERED:
-            return region, "the boxes that were found"
-    if reading.mask is not None and reading.mask.shape == (height, width):
-        classes, counts = np.unique(reading.mask, return_counts=True)
-        region = np.asarray(reading.mask != classes[int(counts.argmax())])
-        if 0 < region.mean() < _MOST_COVERED:
-            return region, "the mask, its largest class left out"
-    region[...] = False
-    edge = (1 - _MIDDLE) / 2
-    region[_span(edge, 1 - edge, height), _span(edge, 1 - edge, width)] = True
-    return region, "taken to be in the middle"
-
-
-def _span(low: float, high: float, size: int) -> slice:
-    start = int(np.clip(round(low * size), 0, size - 1))
-    return slice(start, int(np.clip(round(high * size), start + 1, size)))
-
-
-def _sureness(subject: Subject, truth: str) -> Iterator[Sure]:
-    """The recorded confidence of every frame, those that are not probed too."""
-    for frame in subject.frames:
-        reading = subject.recorded(frame)
-        if reading is None or reading.confidence is None:
-            continue
-        known, right = frame.metadata.get(truth), None
-        if reading.winner is not None and isinstance(known, int | str) and not isinstance(known, bool):
-            right = str(known) == str(reading.winner)
-        yield Sure(reading.confidence, right)
+def _names(bundle: Bundle, options: ProbeOptions) -> ClassNames:
+    return names_for(bundle, options.truth) if options.labels is None else ClassNames(options.labels)

@@ -9,10 +9,10 @@ import numpy as np
 from replay.compare.layout import Array
 from replay.compare.reading import Reading, agreement, same
 from replay.pipeline.edits import Edit, apply_edits
-from replay.probe.finding import Finding
+from replay.probe.finding import Finding, Shown
 from replay.probe.subject import CannotProbe, ModelSubject
 from replay.probe.tensor_image import NORMALISATIONS, TensorImage
-from replay.probe.trial import SEED, Trial, fraction
+from replay.probe.trial import SEED, Trial, as_uint8, fraction
 
 __all__ = ["BATCH", "CHANNELS", "batch", "channel_order", "normalisation", "NORMALISATION"]
 
@@ -47,6 +47,10 @@ def channel_order(trial: Trial) -> Finding:
         proves="a model that is surer of swapped channels was most likely trained on that order",
         limits="anything where the pictures are grey, or too few to average over",
         evidence={"confidence": round(float(np.mean(before)), 4), "swapped": round(float(np.mean(after)), 4)},
+        pictures=(
+            Shown(caption="as the model sees it", pixels=as_uint8(trial.cases[0].pixels)),
+            Shown(caption="swapped", pixels=as_uint8(apply_edits(trial.cases[0].pixels, edit))),
+        ),
     )
 
 
@@ -85,12 +89,14 @@ def normalisation(trial: Trial, subject: ModelSubject) -> Finding:
         proves="a model that tells pictures from noise better when fed otherwise was most likely trained so",
         limits="anything about normalisations that are not among the usual ones",
         evidence={"recorded_as": used, "gain": {name: round(value, 4) for name, value in means.items()}},
+        pictures=(Shown(caption=f"the input as a picture, by {used}", pixels=as_uint8(trial.cases[0].pixels)),),
     )
 
 
 def batch(trial: Trial, subject: ModelSubject) -> Finding:
     """Run each frame alone, twice over, and among noise: its answer should not depend on its neighbours."""
     changed, moved = [], []
+    tried = 0
     for case in trial.cases:
         tensor, image, row = subject.image_of(case.frame)
         if subject.batch_of(case.frame) is None or tensor.ndim != 4:
@@ -102,10 +108,11 @@ def batch(trial: Trial, subject: ModelSubject) -> Finding:
         for variant in (alone, np.concatenate([alone, alone]), np.concatenate([alone, noise])):
             with contextlib.suppress(CannotProbe):  # a graph of one batch size
                 answers += subject.ask_tensors(case.frame, iter([variant]), 0)
+                tried += max(len(variant), len(tensor)) > 1  # alone as it was recorded, it has no other neighbours
         for each in answers:
             changed.append(not same(case.reading, each))
             moved.append(1.0 if each is None else _moved(case.reading, each))
-    if not changed:
+    if not tried:
         return Finding(
             name="batch",
             passed=None,
@@ -120,7 +127,8 @@ def batch(trial: Trial, subject: ModelSubject) -> Finding:
         threshold="no decision changes",
         proves="an answer that depends on its neighbours comes from a model in training mode, or one that mixes items",
         limits="that batches of other sizes agree",
-        evidence={"changed": round(share, 4), "largest_move": float(max(moved))},
+        evidence={"changed": round(share, 4), "largest_move": float(max(moved)), "batches": tried},
+        pictures=(Shown(caption="what is run alone and with others", pixels=as_uint8(trial.cases[0].pixels)),),
     )
 
 

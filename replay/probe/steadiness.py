@@ -42,14 +42,26 @@ def _tiny(pixels: Array) -> dict[str, list[Array]]:
 #: Runs per frame.
 TINY_CHANGES = 10
 
+#: Pictures on the page, two of each flip.
+_MOST_SHOWN = 4
+
 
 def tiny_changes(trial: Trial) -> Finding:
     """Count the flips under noise of one grey level, shifts by one pixel and one per cent of light."""
     flips: dict[str, list[bool]] = {}
+    pictures: list[Shown] = []
     for case in trial.cases:
         for name, variants in _tiny(case.pixels).items():
-            readings = trial.ask(case, variants)
-            flips.setdefault(name, []).extend(not same(case.reading, reading) for reading in readings)
+            changed = [not same(case.reading, reading) for reading in trial.ask(case, variants)]
+            flips.setdefault(name, []).extend(changed)
+            if any(changed) and len(pictures) < _MOST_SHOWN:
+                flipped = as_uint8(variants[changed.index(True)])
+                pictures.append(Shown(caption=f"frame {case.frame.id}", pixels=as_uint8(case.pixels)))
+                pictures.append(Shown(caption=f"frame {case.frame.id} decided otherwise: {name}", pixels=flipped))
+    if not pictures:
+        pictures = [
+            Shown(caption=name, pixels=as_uint8(each[0])) for name, each in _tiny(trial.cases[0].pixels).items()
+        ]
     per_100 = {name: 100 * fraction(flags) for name, flags in flips.items()}
     overall = 100 * fraction([flag for flags in flips.values() for flag in flags])
     return Finding(
@@ -60,6 +72,7 @@ def tiny_changes(trial: Trial) -> Finding:
         proves="decisions that flip here lie on a border, and neighbouring frames of a video will disagree",
         limits="robustness to changes that can be seen, or to an adversary",
         evidence={"flips_per_100": {name: round(share, 2) for name, share in per_100.items()}},
+        pictures=tuple(pictures),
     )
 
 

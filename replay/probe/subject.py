@@ -11,7 +11,7 @@ import numpy as np
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Frame
 from recorder.bundle.tensors import size_in_bytes, to_array
-from recorder.bundle.values import MappingValue, TensorValue, Value, map_tensors, tensors_of
+from recorder.bundle.values import MappingValue, TensorValue, Value, has_removed, map_tensors, tensors_of
 from replay.batch import batch_size
 from replay.compare.comparison import Answer
 from replay.compare.layout import Array, logical_bits
@@ -21,7 +21,11 @@ from replay.pipeline.run import PipelineRunner
 from replay.probe.tensor_image import Normalisation, TensorImage, is_image_shape
 from replay.session import Failed, Job, Outcome, Raised, Returned, Session
 
-__all__ = ["CannotProbe", "ModelSubject", "PipelineSubject", "Subject", "model_frames"]
+__all__ = ["MAPS_RUNS", "CannotProbe", "ModelSubject", "PipelineSubject", "Subject", "model_frames"]
+
+#: What the maps of one frame take, in runs: 66 passes forward and backward (`replay.worker.attributing`), the latter at
+#: twice the former.
+MAPS_RUNS = 200
 
 _FLOATS = ("float32", "float64", "float16", "uint8")
 
@@ -96,7 +100,7 @@ class ModelSubject:
         *,
         task: str | None,
         normalisation: Normalisation | None,
-        asked: Callable[[], None] = lambda: None,
+        asked: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Start nothing yet.
 
@@ -106,7 +110,7 @@ class ModelSubject:
             new_session: makes the session, given what reads tensors.
             task: see `replay.compare.reading.read_answer`.
             normalisation: of the model's input; None: guessed.
-            asked: called after every run.
+            asked: called with how many runs were made, after them.
         """
         self._bundle = bundle
         self._places = places
@@ -123,6 +127,11 @@ class ModelSubject:
 
     def __exit__(self, *error: object) -> None:
         self.session.__exit__(*error)
+
+    def models(self, frames: Sequence[Frame]) -> str:
+        """The names of the models that are asked about some frames: of several calls in a frame, its last is."""
+        names = {self._places[frame.id].job.model.name for frame in frames}
+        return ", ".join(sorted(names))
 
     def image_of(self, frame: Frame) -> tuple[Array, TensorImage, int]:
         """The frame's input tensor, how it is seen as a picture, and the frame's item of it."""
@@ -157,7 +166,7 @@ class ModelSubject:
         """Answer to other input tensors of the recorded dtype; their batch may have another size."""
         jobs = (self._planted_job(self._places[frame.id], tensor) for tensor in tensors)
         for _, outcome in self.session.run(jobs):
-            self._asked()
+            self._asked(1)
             yield self._read_outcome(outcome, row)
 
     def _read_outcome(self, outcome: Outcome, row: int) -> Reading | None:
@@ -212,7 +221,7 @@ class ModelSubject:
         _, image, row = self.image_of(frame)
         asked = {"argument": position, "row": row, "target": target, "channels": image.channel_axis_of_item}
         for _, outcome in self.session.run([replace(place.job, attribute=asked)]):
-            self._asked()
+            self._asked(MAPS_RUNS)
             match outcome:
                 case Returned(answer=Answer(value=MappingValue(items=items), tensors=tensors)):
                     return {
@@ -235,7 +244,12 @@ class PipelineSubject:
     """The user's own pipeline, from the recorded picture to the service's answer."""
 
     def __init__(
-        self, bundle: Bundle, runner: PipelineRunner, *, task: str | None, asked: Callable[[], None] = lambda: None
+        self,
+        bundle: Bundle,
+        runner: PipelineRunner,
+        *,
+        task: str | None,
+        asked: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Start nothing yet; the runner's worker starts with the first question."""
         self._bundle = bundle
@@ -250,17 +264,21 @@ class PipelineSubject:
 
     def recorded(self, frame: Frame) -> Reading | None:
         """The decision that the frame's own output recorded, or its last call's."""
-        if frame.output is not None:
+        if frame.output is not None and not has_removed(frame.output):
             reading = read_answer(recorded_answer(frame.output, self._bundle.tensor_bytes), None, self._task)
             if reading is not None:
                 return reading
-        return None
+        calls = [call for call in self._bundle.manifest.calls if call.id in frame.calls and call.parent is None]
+        if not calls or calls[-1].output is None or has_removed(calls[-1].output):
+            return None
+        row = calls[-1].frames.index(frame.id) if frame.id in calls[-1].frames else None
+        return read_answer(recorded_answer(calls[-1].output, self._bundle.tensor_bytes), row, self._task)
 
     def ask(self, frame: Frame, variants: Sequence[Array]) -> Iterator[Reading | None]:
         """Answer to other pixels in place of the frame's first picture."""
         for pixels in variants:
             ran = self._runner.run(frame, pixels=pixels)
-            self._asked()
+            self._asked(1)
             if ran.failed is not None:
                 raise CannotProbe(ran.failed)
             yield None if ran.raised is not None else self._read(ran.answer, [call.output for call in ran.calls])

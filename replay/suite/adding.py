@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from recorder.bundle import Bundle
+from recorder.bundle.durable import durable_file
 from recorder.bundle.manifest import Frame
 from recorder.bundle.rewrite import rewrite
 from replay.class_names import answers_of, told_by
 from replay.minimize import NothingFails, minimize_bundle
 from replay.show.text import inert
-from replay.suite.document import MAX_CLASSES, Case, Suite, is_case_name, read_suite, write_suite
+from replay.suite.document import MAX_CLASSES, Case, Suite, held, is_case_name, read_suite, write_suite
 from replay.suite.expectation import BadExpectation, Expectation, parse_expectation
-from replay.suite.judging import read_boxes
+from replay.suite.ground_truth import boxes_file, boxes_in
+from replay.whatif import JUDGING
 
 __all__ = ["Added", "add_case"]
 
@@ -77,10 +78,9 @@ def add_case(
         raise ValueError(f"{name!r} is no name of a case: letters, digits, - and _, at most 100")
     boxes = _boxes(expected)
     classes = _classes(bundle, target, expected, labels)
+    _require_judgeable(bundle, target, expected)
     folder.mkdir(parents=True, exist_ok=True)
-    suite = read_suite(folder)
-    if not replace_case and any(each.name == name for each in suite.cases):
-        raise ValueError(f"the suite has a case {name} already; name this one with --name, or --replace it")
+    _require_free(read_suite(folder), name, replace_case)
     expected = tuple(
         parse_expectation(f"boxes~{name}.boxes.json") if each.kind == "boxes" else each for each in expected
     )
@@ -88,14 +88,23 @@ def add_case(
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=folder) as scratch:
         smaller = Path(scratch) / "case.zst"
         identity, frames, remark = _smaller(bundle, smaller, target, minimize, progress, models)
-        smaller.replace(path)
-    if boxes is not None:
-        shutil.copyfile(boxes, folder / f"{name}.boxes.json")
-    reason = note or next((inert(each.reason, 200) for each in bundle.manifest.incident.triggers), "")
-    case = Case(name=name, bundle=identity, frame=target.id, expect=expected, classes=classes, note=reason[:500])
-    kept = tuple(each for each in suite.cases if each.name != name)
-    write_suite(Suite(folder, (*kept, case)))
+        reason = note or next((inert(each.reason, 200) for each in bundle.manifest.incident.triggers), "")
+        case = Case(name=name, bundle=identity, frame=target.id, expect=expected, classes=classes, note=reason[:500])
+        with held(folder):
+            suite = read_suite(folder)  # again: minimising takes minutes, in which others add cases
+            _require_free(suite, name, replace_case)
+            smaller.replace(path)
+            if boxes is not None:
+                with durable_file(folder / case.boxes_file) as file:
+                    file.write(boxes)
+            kept = tuple(each for each in suite.cases if each.name != name)
+            write_suite(Suite(folder, (*kept, case)))
     return Added(case=case, path=path, frames_before=len(bundle.manifest.frames), frames=frames, remark=remark)
+
+
+def _require_free(suite: Suite, name: str, replace_case: bool) -> None:
+    if not replace_case and any(each.name == name for each in suite.cases):
+        raise ValueError(f"the suite has a case {name} already; name this one with --name, or --replace it")
 
 
 def _target(bundle: Bundle, wanted: int | None) -> Frame:
@@ -137,15 +146,24 @@ def _made_name(bundle: Bundle) -> str:
     return f"{plain or 'incident'}-{incident.id[:12]}"
 
 
-def _boxes(expected: Sequence[Expectation]) -> Path | None:
-    """The file of boxes that is named, checked."""
+def _boxes(expected: Sequence[Expectation]) -> bytes | None:
+    """The content of the file of boxes that is named, checked."""
     named = [Path(each.name) for each in expected if each.kind == "boxes"]
     if len(named) > 1:
         raise BadExpectation("a case expects one file of boxes; put all its boxes into it")
     if not named:
         return None
-    read_boxes(named[0])
-    return named[0]
+    content = boxes_file(named[0])
+    boxes_in(named[0].name, content)
+    return content
+
+
+def _require_judgeable(bundle: Bundle, target: Frame, expected: Sequence[Expectation]) -> None:
+    """A case that no answer could ever decide is no test."""
+    kinds = {each.kind for each in bundle.manifest.incident.triggers if each.frame == target.id}
+    if kinds.isdisjoint(JUDGING) and any(each.kind == "no-failure" for each in expected):
+        of = f"the trigger {inert(min(kinds), 60)}" if kinds else "a frame that no trigger names"
+        raise BadExpectation(f"no-failure: of {of} one answer cannot tell; expect a class or a confidence instead")
 
 
 def _classes(

@@ -6,18 +6,31 @@ is ``NAME.zst`` beside it, its boxes are ``NAME.boxes.json``; both have to be or
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from recorder.bundle.durable import durable_file
 from replay.suite.expectation import BadExpectation, Expectation, parse_expectation
 
-__all__ = ["FILE", "Case", "Suite", "SuiteInvalid", "is_case_name", "ordinary_file", "read_suite", "write_suite"]
+__all__ = [
+    "FILE",
+    "Case",
+    "Suite",
+    "SuiteInvalid",
+    "held",
+    "is_case_name",
+    "ordinary_file",
+    "read_suite",
+    "write_suite",
+]
 
 FILE = "suite.toml"
 VERSION = 1
@@ -165,13 +178,23 @@ def write_suite(suite: Suite) -> None:
 
     tables = {case.name: _table(case) for case in sorted(suite.cases, key=lambda case: case.name)}
     text = tomli_w.dumps({"version": VERSION, "case": tables}, multiline_strings=False)
-    path = suite.folder / FILE
-    partial = path.with_name(f".{FILE}.{os.getpid()}.part")
+    with durable_file(suite.folder / FILE) as file:  # under a name that nobody can have made a link of
+        file.write(text.encode("utf-8"))
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a suite's folder: of all that add a case, only one reads and writes ``suite.toml`` meanwhile.
+
+    Raises:
+        OSError: it is no folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def _table(case: Case) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recorder.bundle.durable import durable_file
 from replay.suite.document import is_case_name, ordinary_file
 from replay.suite.running import STATUSES, CaseResult
 
@@ -35,7 +35,7 @@ def last_run(folder: Path) -> dict[str, str] | None:
     path = folder / FILE
     if not ordinary_file(path):
         return None
-    with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError, AttributeError):
         with path.open("rb") as file:
             cases = json.loads(file.read(_MAX_BYTES))["cases"].items()
         return {name: status for name, status in cases if is_case_name(name) and status in STATUSES}
@@ -48,14 +48,9 @@ def keep_run(folder: Path, results: Sequence[CaseResult]) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    path = folder / FILE
-    partial = path.with_name(f"{FILE}.{os.getpid()}.part")
     statuses = {result.name: result.status for result in sorted(results, key=lambda result: result.name)}
-    try:
-        partial.write_text(json.dumps({"cases": statuses}, indent=1), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with durable_file(folder / FILE) as file:
+        file.write(json.dumps({"cases": statuses}, indent=1).encode())
 
 
 def compare_runs(then: dict[str, str], now: Sequence[CaseResult]) -> Difference:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from replay.compare.boxes import LEAST_SCORE, SAME_OBJECT_IOU, Boxes, match_boxes
 from replay.compare.comparison import compare_answers
 from replay.conclusion import reaches
-from replay.suite.document import Case, ordinary_file
+from replay.suite.document import Case
 from replay.suite.expectation import Expectation
+from replay.suite.ground_truth import read_boxes
 from replay.suite.seen import Seen, View
 
-__all__ = ["Finding", "Varied", "judge_expectation", "read_boxes"]
-
-_MAX_BOXES_BYTES = 2**20
-_MAX_BOXES = 1000
+__all__ = ["Finding", "Varied", "judge_expectation"]
 
 #: The answer with the frame's picture changed, per edit tried.
 Varied = Callable[[Expectation], list[tuple[str, Seen]]]
@@ -154,34 +150,6 @@ def _of_boxes(case: Case, seen: Seen, folder: Path) -> Finding:
 def _corners(boxes: Boxes, index: int) -> str:
     corners = ", ".join(f"{value:.0f}" for value in boxes.corners[index])
     return f"[{corners}]" + (f" label {boxes.labels[index]:.0f}" if boxes.labels[index] >= 0 else "")
-
-
-def read_boxes(path: Path) -> tuple[Boxes, float, float]:
-    """Read ``{"boxes": [[x1, y1, x2, y2], …], "labels": […], "iou": 0.5, "min_score": 0.5}``; all but boxes optional.
-
-    Returns:
-        The boxes, the overlap that counts as found, and the score below which an answer's boxes are not looked at.
-
-    Raises:
-        ValueError: it is no such file; one sentence.
-    """
-    try:
-        if not ordinary_file(path):
-            raise ValueError("it is no ordinary file")
-        with path.open("rb") as file:
-            content = file.read(_MAX_BOXES_BYTES + 1)
-        if len(content) > _MAX_BOXES_BYTES:
-            raise ValueError(f"it is larger than {_MAX_BOXES_BYTES} bytes")
-        data: Any = json.loads(content)
-        corners = np.asarray(data["boxes"], dtype=np.float64).reshape(-1, 4)
-        labels = np.asarray(data.get("labels", [-1] * len(corners)), dtype=np.float64)
-        overlap, least = float(data.get("iou", SAME_OBJECT_IOU)), float(data.get("min_score", LEAST_SCORE))
-        if labels.shape != (len(corners),) or len(corners) > _MAX_BOXES or not np.all(np.isfinite(corners)):
-            raise ValueError("its boxes are more than 1000, not finite, or not as many as its labels")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        form = '{"boxes": [[x1, y1, x2, y2], …], "labels": […]}'
-        raise ValueError(f"{path.name} holds no boxes ({str(error)[:100]}); write {form}") from error
-    return Boxes(corners, np.ones(len(corners)), labels), overlap, least
 
 
 def _stable(expectation: Expectation, seen: Seen, varied: list[tuple[str, Seen]]) -> Finding:

@@ -109,6 +109,10 @@ class SuiteRunner:
             raise
         except (BundleError, OSError, ValueError) as error:
             result = CaseResult(name=case.name, status="cannot-run", reason=f"{inert(error, 500)}")
+        except Exception as error:  # noqa: BLE001 - a fault of replay itself must not end the others
+            self.close()  # who knows what the worker was in the middle of
+            why = f"{type(error).__name__}: {inert(error, 300)}; this is an error of replay itself"
+            result = CaseResult(name=case.name, status="cannot-run", reason=why)
         return replace(result, seconds=time.monotonic() - begun)
 
     def _run(self, case: Case) -> CaseResult:

@@ -6,78 +6,19 @@ import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Manifest
-from recorder.limits import signature_of
-from replay.catalog.adding import add_sink
 from replay.catalog.database import Catalog, CatalogInvalid
 from replay.catalog.embedding import DIMENSIONS, project
-from replay.catalog.entries import Entry, entry_of
 from replay.catalog.similar import has_been_seen, similar_to
-from replay.cli import cli
 from replay.opening import Opening
 from tests.bundles import small_bundle
+from tests.catalog.conftest import entry, run, told
 from tests.cli.conftest import rewrite
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli, ["catalog", *map(str, arguments)])
-
-
-def told(*arguments: object, code: int = 0) -> dict[str, Any]:
-    done = run(*arguments, "--json")
-    assert done.exit_code == code, done.output
-    data: dict[str, Any] = json.loads(done.stdout)
-    return data
-
-
-@pytest.fixture(scope="module")
-def sink(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six incidents of two defects, and three files that are damaged."""
-    directory = tmp_path_factory.mktemp("sink")
-    for number in range(6):
-        source = small_bundle(directory / "source.zst", seed=number % 3)
-
-        def change(manifest: Manifest, number: int = number) -> Manifest:
-            trigger = replace(manifest.incident.triggers[0], kind="when" if number == 5 else "low_confidence")
-            incident = replace(
-                manifest.incident,
-                id=f"{number:032x}",
-                triggers=(trigger,),
-                signature=signature_of(trigger),
-                cause={"cause": "darker"} if number < 2 else None,
-                opened_ns=manifest.incident.opened_ns + number,
-            )
-            metadata = {
-                "camera": f"line-{number % 2}",
-                "ground_truth": "a/../b" if number else "cat",
-                "consent": number != 3,
-            }
-            frames = tuple(replace(frame, metadata=metadata) for frame in manifest.frames)
-            return replace(manifest, incident=incident, frames=frames)
-
-        rewrite(source, directory / f"incident-{number}.zst", change)
-    source.unlink()
-    whole = (directory / "incident-0.zst").read_bytes()
-    (directory / "torn.zst").write_bytes(whole[:-100])
-    (directory / "empty.zst").write_bytes(b"")
-    (directory / "noise.zst").write_bytes(bytes(range(256)) * 4)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def catalog(sink: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("catalog") / "catalog.db"
-    first = told("add", sink, "--db", path)
-    assert (first["listed"], first["new"], first["incidents"]) == (9, 6, 6)
-    assert sorted(Path(each["path"]).name for each in first["unreadable"]) == ["empty.zst", "noise.zst", "torn.zst"]
-    return path
 
 
 def test_what_is_known_is_not_read_again(sink: Path, catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +32,7 @@ def test_what_is_known_is_not_read_again(sink: Path, catalog: Path, monkeypatch:
 
 def test_recurrences_are_grouped_and_counted(catalog: Path) -> None:
     found = told("stats", "--db", catalog)
-    # Three seeds are three answers: two incidents of each defect and answer, the last of another trigger.
+    # Three seeds are three answers: two incidents of each defect, cause and answer, the last of another trigger.
     assert [group["incidents"] for group in found["groups"]] == [2, 2, 1, 1]
     assert found["cause"] == {"": 4, "darker": 2} and found["kind"] == {"low_confidence": 5, "when": 1}
     assert len(found["unreadable"]) == 3
@@ -151,28 +92,18 @@ def test_samples_with_consent_are_exported_newest_first_and_older_ones_go(catalo
     second = told("export", folder, "--db", catalog, "--per-class", "1")
     assert (second["samples"], second["added"], second["removed"]) == (2, 0, 2)
     assert len(list(folder.rglob("*.png"))) == 3 and (folder / "cat" / "mine.png").exists()
-    for entry in told("ls", "--db", catalog)["incidents"]:
-        told("label", entry["bundle"], "--consent", "no", "--db", catalog)
+    for each in told("ls", "--db", catalog)["incidents"]:
+        told("label", each["bundle"], "--consent", "no", "--db", catalog)
     assert told("export", folder, "--db", catalog)["samples"] == 0
-    for entry in told("ls", "--db", catalog)["incidents"]:
-        told("label", entry["bundle"], "--consent", "", "--db", catalog)
-
-
-def test_an_index_that_names_files_elsewhere_removes_nothing_there(catalog: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "validation"
-    folder.mkdir()
-    (tmp_path / "precious.png").write_bytes(b"kept")
-    row = {"file": "../precious.png", "class": "..", "slice": "", "time_ns": 0}
-    (folder / "samples.jsonl").write_text(json.dumps(row) + "\n[1]\nno json\n")
-    told("export", folder, "--db", catalog, "--per-class", "1")
-    assert (tmp_path / "precious.png").read_bytes() == b"kept"
+    for each in told("ls", "--db", catalog)["incidents"]:
+        told("label", each["bundle"], "--consent", "", "--db", catalog)
 
 
 def test_what_is_no_catalogue_is_said_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("this is no database at all, however long it may be " * 40)
     sqlite3.connect(tmp_path / "other.db").executescript("CREATE TABLE t (x);").close()
     for name, code, said in (
-        ("text.db", 4, "cannot be used"),
+        ("text.db", 4, "cannot be read"),
         ("other.db", 4, "is no catalogue"),
         ("none.db", 2, "makes it"),
     ):
@@ -182,25 +113,6 @@ def test_what_is_no_catalogue_is_said_in_one_sentence(tmp_path: Path) -> None:
     assert run("show", "abcdef", "--db", tmp_path / "none.db").exit_code == 2
     with pytest.raises(CatalogInvalid):
         Catalog(tmp_path / "text.db")
-
-
-def entry(number: int, values: np.ndarray[Any, Any] | None, signature: str = "a" * 16) -> Entry:
-    return Entry(
-        bundle=f"{number:064x}",
-        path=f"incidents/{number}.zst",
-        size_bytes=1,
-        modified=0,
-        opened_ns=number,
-        stream="",
-        kind="when",
-        reason="",
-        signature=signature,
-        cause="",
-        frames=1,
-        models="",
-        recurrences=0,
-        vector=None if values is None else project("s", values),
-    )
 
 
 def test_a_lost_or_foreign_vector_file_is_made_anew(tmp_path: Path) -> None:
@@ -237,23 +149,6 @@ def test_incidents_without_an_answer_are_compared_by_signature(tmp_path: Path) -
         assert similar_to(found, entry(9, None, "")) == []
 
 
-def test_strings_of_a_bundle_are_inert_in_the_catalogue(sink: Path, tmp_path: Path) -> None:
-    def hostile(manifest: Manifest) -> Manifest:
-        trigger = replace(manifest.incident.triggers[0], reason="\x1b]0;owned\x07'; DROP TABLE entries; --\u202e")
-        return replace(manifest, incident=replace(manifest.incident, stream="\x1b[2J", triggers=(trigger,)))
-
-    path = rewrite(sink / "incident-0.zst", tmp_path / "hostile.zst", hostile)
-    with Bundle.open(path) as bundle:
-        kept = entry_of(bundle.manifest, bundle=bundle.id, path="p", size_bytes=1, modified=0)
-    assert kept.stream == "" and kept.reason == "'; DROP TABLE entries; --"
-    with Catalog(tmp_path / "c.db", create=True) as found:
-        add_sink(found, str(tmp_path), Opening())
-    for command in (["ls"], ["stats"], ["show", kept.bundle[:9]], ["similar", str(path)]):
-        done = run(*command, "--db", tmp_path / "c.db")
-        assert "\x1b" not in done.output and "\u202e" not in done.output
-        assert done.exit_code in (0, 1)
-
-
 @pytest.mark.soak
 def test_ten_thousand_bundles_of_which_fifty_are_corrupt(tmp_path: Path) -> None:
     """Counted, named, and never fatal to the rest."""
@@ -266,3 +161,15 @@ def test_ten_thousand_bundles_of_which_fifty_are_corrupt(tmp_path: Path) -> None
         (sink / f"incident-{number:05}.zst").write_bytes(torn)
     added = told("add", sink, "--db", tmp_path / "c.db")
     assert (added["listed"], added["new"], len(added["unreadable"])) == (10_000, 10, 50)
+
+
+def test_one_defect_of_two_causes_is_two_groups(tmp_path: Path) -> None:
+    vector = np.arange(20.0)
+    with Catalog(tmp_path / "c.db", create=True) as found:
+        found.add(replace(entry(n, vector), cause=cause) for n, cause in enumerate(("darker", "", "fog", "darker")))
+        assert [(count, first.cause) for count, _, first in found.groups(9)] == [(2, "darker"), (1, ""), (1, "fog")]
+        for cause, seen in (("darker", True), ("unknown", True), ("defocus", True)):
+            assert has_been_seen(similar_to(found, replace(entry(9, vector), cause=cause))) is seen
+        found.add([replace(entry(7, vector, "c" * 16), cause="fog")])
+        other = similar_to(found, replace(entry(9, vector, "c" * 16), cause="rain"))
+        assert not has_been_seen(other)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from recorder.bundle import Bundle
+from recorder.bundle.manifest import TrackLevel
+from recorder.bundle.track import TrackTable
 from recorder.drift.labels import MAX_SLICES, MAX_TEXT, MAX_VALUES, candidates
-from recorder.drift.slices import Ranking, rank_slices
+from recorder.drift.slices import MAX_FRAMES, Ranking, rank_slices
+from replay.slices import Sliced
+from tests.bundles import small_bundle
 
 NAMES = tuple(f"signal_{number}" for number in range(8))
 
@@ -154,3 +161,27 @@ def test_sizes_that_do_not_agree_are_refused() -> None:
         rank_slices(np.zeros((4, 2)), ("a",), {}, np.ones(4, bool))
     with pytest.raises(ValueError, match="labels must have"):
         rank_slices(np.zeros((4, 1)), ("a",), {"key": ["x"]}, np.ones(4, bool))
+
+
+def test_of_a_sink_of_years_the_newest_frames_are_kept_and_the_rest_is_said(tmp_path: Path) -> None:
+    with Bundle.open(small_bundle(tmp_path / "one.zst")) as bundle:
+        manifest = bundle.manifest
+    gathered, random = Sliced(), np.random.default_rng(0)
+    for number in range(12):
+        first = number * 1000
+        trigger = replace(manifest.incident.triggers[0], frame=first + 500, parameters={})
+        incident = replace(manifest.incident, stream="a", triggers=(trigger,))
+        level = TrackLevel(stream="a", seconds=0, rows=1000, from_ns=0, to_ns=1)
+        ids = list(range(first, first + 1000))
+        columns = {
+            "frame": ids,
+            "time_ns": ids,
+            "top_class": [1] * 1000,
+            "luminance": random.normal(size=1000).tolist(),
+        }
+        gathered.add(replace(manifest, incident=incident), [TrackTable(level, columns)])
+    kept = [int(run.shape[0]) for run in gathered.sigmas]
+    assert len(kept) == len(gathered.labels) == len(gathered.since) == 9 and sum(kept[1:]) < MAX_FRAMES <= sum(kept)
+    assert len(gathered._seen) == 9000
+    assert gathered.left_out == {f"older than the newest {MAX_FRAMES} frames": 3}
+    assert gathered.ranking().frames + gathered.ranking().before == MAX_FRAMES

@@ -154,3 +154,10 @@ def test_a_ray_cluster_of_two_workers_says_the_same(sink: Path, tmp_path: Path) 
         )
     assert done.returncode == 3, done.stderr
     assert json.loads(done.stdout)["outcomes"] == {"fixed": 1, "still right": 2, "unreadable": 1}
+
+
+def test_a_pipeline_is_judged_as_any_other_candidate() -> None:
+    """By truth and trigger (tests/pipeline/test_whatif.py), and not held against the recording."""
+    changes = Candidate(pipeline="service:predict").options("incident.zst").changes
+    assert changes and changes.texts == ("pipeline=service:predict",)
+    assert not Candidate().options("incident.zst").changes

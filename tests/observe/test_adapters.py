@@ -5,15 +5,17 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import prometheus_client
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from recorder import FlightRecorder
@@ -21,6 +23,7 @@ from recorder.adapters import opentelemetry as adapter
 from recorder.adapters.prometheus import expose
 from recorder.bundle import Bundle
 from recorder.frame import frame_sources
+from tests.bundles import small_bundle
 
 IMAGE = np.zeros((4, 4), np.uint8)
 
@@ -88,6 +91,34 @@ def test_frames_know_their_trace_and_the_incident_links_to_it(tmp_path: Path, sp
     assert sent.attributes["vision.incident.trigger"] == "manual"
     assert (sent.end_time or 0) - (sent.start_time or 0) == manifest.frames[-1].time_ns - manifest.frames[0].time_ns
     assert sent.links == ()  # the first trigger's frame has an id that is none
+    assert sent.attributes["vision.incident.trace_id"] == own["trace_id"]
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_no_collector_took_is_said(taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sealer counts what `announce` raises; the SDK would only log it."""
+    sent: list[Any] = []
+
+    class Exporter:
+        def __init__(self, timeout: float | None) -> None:
+            assert timeout == 3
+
+        def export(self, spans: Sequence[Any]) -> SpanExportResult:
+            sent.extend(spans)
+            return SpanExportResult.SUCCESS if taken else SpanExportResult.FAILURE
+
+    place = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+    monkeypatch.setitem(sys.modules, place, SimpleNamespace(OTLPSpanExporter=Exporter))
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.ProxyTracerProvider)
+    monkeypatch.setattr(trace, "set_tracer_provider", lambda _: None)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:9")
+    path = small_bundle(tmp_path / "one.zst")
+    if taken:
+        adapter.announce(str(path))
+    else:
+        with pytest.raises(ConnectionError, match="no collector took the span"):
+            adapter.announce(str(path))
+    assert [span.name for span in sent] == ["vision.incident"]
 
 
 def test_ids_that_are_none_are_no_link() -> None:

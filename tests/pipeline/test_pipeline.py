@@ -11,6 +11,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from replay.pipeline.passes import with_stages
+from replay.pipeline.stages import PipelineVerdict
 from replay.verdict import FrameVerdict, Level, ReplayResult
 from tests.pipeline.conftest import encoded, record
 
@@ -124,3 +126,10 @@ def test_a_pipeline_that_cannot_run_here_is_said_and_is_no_divergence(
     result = run(arrays, pipeline)
     assert result.verdict is Level.NOT_REPLAYABLE and result.exit_code == 3
     assert all(said in frame.reason for frame in result.frames), result.frames
+
+
+def test_a_frame_that_its_pipeline_could_not_run_says_why() -> None:
+    """Not that no model call was recorded, which no pipeline needs."""
+    frame = FrameVerdict(id=1, level=Level.NOT_REPLAYABLE, reason="no model call was recorded in it", compared=False)
+    found = PipelineVerdict(level=Level.NOT_REPLAYABLE, stages=(), reason="the worker was ended after 3 seconds")
+    assert with_stages(frame, found).reason == "the worker was ended after 3 seconds"

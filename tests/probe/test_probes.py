@@ -43,7 +43,9 @@ def test_a_segmenter_that_answers_with_the_usual_place_is_told_from_one_that_loo
 
 
 def test_stability_is_drawn_as_a_curve_over_the_amounts(incident: Incident) -> None:
-    found = probed(incident("segmenter"), "light-level", "camera-shift")["light-level"]
+    every = probed(incident("segmenter"), "light-level", "camera-shift", "input-consistency", "batch", "normalisation")
+    assert all(each.pictures for each in every.values() if each.passed is not None), "evidence to look at"
+    found = every["light-level"]
     [curve] = found.curves
     assert found.passed is True and curve.at == (0.5, 0.65, 0.8, 1.2, 1.5, 2.0)
     assert curve.kept[2:4] == (1.0, 1.0) and curve.kept[0] < 1.0
@@ -108,7 +110,7 @@ def test_the_command_prints_findings_writes_a_page_and_ends_with_one_where_a_pro
     assert "FAIL  background" in done.stdout and "what it proves" in done.stdout
     assert max(map(len, done.stdout.replace(str(page), "").splitlines())) <= 80
     text = page.read_text("utf-8")
-    assert "<script" not in text and "default-src &#39;none&#39;" in text and text.count("<img") == 1
+    assert "<script" not in text and "default-src &#39;none&#39;" in text and text.count("<img") == 2
     found = json.loads(CliRunner().invoke(cli, ["probe", path, "--only", "background", "--save", "--json"]).stdout)
     [saved] = read_result(result_path(path))["findings"]["probe"]
     assert (saved["name"], saved["passed"], saved["evidence"]) == ("background", False, found[0]["evidence"])
@@ -119,6 +121,7 @@ def test_the_command_prints_findings_writes_a_page_and_ends_with_one_where_a_pro
     ("words", "says"),
     [
         (["--only", "magic"], "choose from"),
+        (["--only", "batch", "--suspect", "darker"], "leave out --only"),
         (["--object", "0.8,0,0.2,1"], "--object takes"),
         (["--mean", "0.5"], "go together"),
         (["--mean", "a", "--std", "1"], "numbers with commas"),

@@ -76,3 +76,13 @@ def test_light_from_the_right_brightens_the_right() -> None:
     assert changed[0, 0] == 50 and changed[0, -1] == 150 and changed[0, 4] == 100
     above = apply_edits(pixels, [Edit(name="light", amount=90.0)])
     assert above[0, 4] == 150 and above[-1, 4] == 50
+
+
+def test_scores_that_are_not_finite_make_no_confidence() -> None:
+    """Else the findings' JSON would be none."""
+    scores = answer({"boxes": np.zeros((1, 4), np.float32), "scores": np.asarray([np.nan], np.float32)})
+    found = read_answer(scores, None)
+    mask = read_answer(answer(np.full((1, 2, 4, 4), np.inf, np.float32)), None)
+    assert found is None or found.confidence is None
+    assert mask is not None and mask.confidence is None
+    assert read_answer(answer(np.full((1, 3), np.nan, np.float32)), None) is None

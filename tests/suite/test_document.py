@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -10,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.cli import cli
+from replay.suite import adding
 from replay.suite.document import Case, Suite, SuiteInvalid, read_suite, write_suite
 from replay.suite.expectation import BadExpectation, parse_expectation
+from replay.suite.ground_truth import read_boxes
+from replay.suite.history import last_run
 from tests.suite.conftest import add
 
 DIGEST = "ab" * 32
@@ -105,3 +111,72 @@ def test_any_text_is_an_expectation_or_a_sentence(text: str) -> None:
 def test_a_range_is_tried_at_five_places_with_its_ends() -> None:
     edits = parse_expectation("stable:image.brightness=0.8..1.2").edits
     assert [edit.amount for edit in edits] == pytest.approx([0.8, 0.9, 1.0, 1.1, 1.2])
+
+
+def test_nothing_is_written_through_links_that_a_suite_came_with(recorded: Path, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "suite", tmp_path / "outside"
+    folder.mkdir()
+    outside.write_text("kept")
+    for name in (f".suite.toml.{os.getpid()}.part", f".last-run.json.{os.getpid()}.part", "x.boxes.json", "x.zst"):
+        (folder / name).symlink_to(outside)
+    (tmp_path / "gt.json").write_text('{"boxes": [[0, 0, 1, 1]]}')
+    add(recorded, folder, f"boxes~{tmp_path / 'gt.json'}", name="x")
+    assert CliRunner().invoke(cli, ["suite", "run", str(folder), "--models", str(tmp_path)]).exit_code == 3
+    assert outside.read_text() == "kept" and (folder / ".last-run.json").is_file()
+    assert not (folder / "x.zst").is_symlink() and not (folder / "x.boxes.json").is_symlink()
+
+
+def test_a_case_that_another_adds_meanwhile_is_not_lost(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Minimising takes minutes."""
+    real = adding.rewrite
+
+    def slow(*words: Any, **more: Any) -> str:
+        monkeypatch.setattr(adding, "rewrite", real)
+        add(recorded, tmp_path / "suite", "class=2", name="meanwhile")
+        return real(*words, **more)
+
+    monkeypatch.setattr(adding, "rewrite", slow)
+    add(recorded, tmp_path / "suite", "class=2", name="slow")
+    assert [each.name for each in read_suite(tmp_path / "suite").cases] == ["meanwhile", "slow"]
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="has a case slow already"):
+        patch.setattr(adding, "_require_free", _let_once(adding._require_free))
+        add(recorded, tmp_path / "suite", "class=1", name="slow")
+    assert [each.expect[0].text for each in read_suite(tmp_path / "suite").cases] == ["class=2", "class=2"]
+
+
+def _let_once(check: Callable[..., None]) -> Callable[..., None]:
+    """The name was free when it was asked first."""
+    asked = iter([None])
+    return lambda *words: next(asked, words) and check(*words)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '"x"', '{"cases": []}', '{"cases": {"a": []}}', "[" * 9999])
+def test_a_damaged_memory_of_the_last_run_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / ".last-run.json").write_text(text)
+    assert not last_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "it is not there"),
+        ('{"boxes": [[10, 10, 5, 5]]}', "corners, not width and height"),
+        ('{"boxes": [[1, 2], [3, 4]]}', "a box is four numbers"),
+        ('{"boxes": [1, 2, 3, 4]}', "a box is four numbers"),
+        ('{"boxes": [[0, 0, 1, 1]], "labels": [1, 2]}', "not as many"),
+        ('{"boxes": [[0, 0, 1, Infinity]]}', "not finite"),
+        ('{"boxes": [[0, 0, 1, 1]], "iou": 0}', "iou lies between"),
+        ('{"boxes": [[0, 0, 1, 1]], "min_score": NaN}', "min_score"),
+        ("[1]", "holds no boxes"),
+    ],
+)
+def test_boxes_that_are_none_are_refused_in_one_sentence(text: str | None, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "gt.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=said):
+        read_boxes(path)
+    path.write_text('{"boxes": []}')
+    assert len(read_boxes(path)[0]) == 0  # nothing is to be found

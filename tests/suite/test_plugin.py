@@ -39,7 +39,7 @@ def test_every_case_is_an_item_with_a_readable_failure(project: Path, suite: Pat
     junit = project / "out.xml"
     done = pytest_in(
         project, f"--replay-suite={suite}", f"--replay-model={MODELS}:scores", "-k", "right or wrong or own or gone",
-        f"--junitxml={junit}", "-n2",
+        f"--junitxml={junit}", "-n2", "--replay-timeout=60",
     )  # fmt: skip
     assert done.returncode == 1, done.stdout
     assert "2 failed, 2 passed" in done.stdout

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -15,7 +16,10 @@ from recorder.bundle import Bundle, BundleWriter, Manifest
 from recorder.bundle.rewrite import rewrite
 from recorder.bundle.values import RemovedValue
 from replay.cli import cli
-from replay.suite.document import Suite, read_suite, write_suite
+from replay.suite import running
+from replay.suite.document import Case, Suite, read_suite, write_suite
+from replay.suite.expectation import Expectation
+from replay.suite.judging import Finding
 from tests.suite.conftest import MODELS, add
 
 CANDIDATES = [f"--model={name}={MODELS}:{name}" for name in ("scores", "boxes", "fickle")]
@@ -174,3 +178,29 @@ def test_a_case_is_added_minimised_and_the_classes_it_names_are_checked(recorded
 def test_what_fails_nowhere_here_is_kept_as_its_frame_alone(recorded: Path, tmp_path: Path) -> None:
     added = add(recorded, tmp_path, "class=2", minimize=True, models=str(tmp_path))
     assert added.frames == 1 and "is kept alone, because frame 3 cannot be run here" in added.remark
+
+
+def test_a_fault_of_replay_itself_ends_its_case_alone(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = running.judge_expectation
+
+    def judge(expectation: Expectation, case: Case, *more: Any) -> Finding:
+        if case.name == "right":
+            raise KeyError("label")
+        return real(expectation, case, *more)
+
+    monkeypatch.setattr(running, "judge_expectation", judge)
+    done = run("run", suite, *CANDIDATES, "--only", "[rs]*")
+    assert "cannot-run  right\n      - KeyError: 'label'; this is an error of replay itself" in done.stdout
+    assert "pass  same" in done.stdout and "fail  still-unsure" in done.stdout
+
+
+def test_what_no_answer_could_decide_is_no_expectation(recorded: Path, tmp_path: Path) -> None:
+    def manual(manifest: Manifest, _: BundleWriter) -> Manifest:
+        trigger = replace(manifest.incident.triggers[0], kind="manual")
+        return replace(manifest, incident=replace(manifest.incident, triggers=(trigger,)))
+
+    with Bundle.open(recorded) as bundle:
+        rewrite(bundle, tmp_path / "manual.zst", operation="pack", transform=manual)
+    with pytest.raises(ValueError, match="of the trigger manual one answer cannot tell"):
+        add(tmp_path / "manual.zst", tmp_path / "suite", "no-failure")
+    assert not (tmp_path / "suite").exists()
