@@ -28,10 +28,10 @@ def noise(frames: int, memory: float, random: np.random.Generator, size: int = l
     return drive
 
 
-def steady(memory: float, random: np.random.Generator) -> np.ndarray:
+def steady(memory: float, random: np.random.Generator, frames: int = REFERENCE_FRAMES) -> np.ndarray:
     """A reference that is not refused: at r = .98 one in thirty seems to drift, and the next is taken."""
     while True:
-        reference = noise(REFERENCE_FRAMES, memory, random)
+        reference = noise(frames, memory, random)
         if drifting(reference) is None:
             return reference
 

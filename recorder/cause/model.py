@@ -204,7 +204,7 @@ def fit_cause_model(
     if len(windows) < MIN_WINDOWS:
         raise FrameRefused(
             f"a profile needs at least {MIN_WINDOWS * WINDOW_FRAMES} neighbouring frames, and has "
-            f"{sum(len(each) for each in windows)}"
+            f"{sum(len(each) for each in windows)} in whole windows of {WINDOW_FRAMES}"
         )
     if max(float(each.wide.std()) for each in windows) < 0.01:
         raise FrameRefused("the frames are one colour all over; give pictures of what the camera looks at")

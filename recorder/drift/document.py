@@ -14,8 +14,8 @@ import numpy.typing as npt
 from recorder.drift.answers import MAX_CLASSES, QUANTILES, AnswerNormal
 from recorder.drift.calibration import Tail
 from recorder.drift.moments import MAX_MEMORY, Moments, Part
-from recorder.drift.normal import GROUPS, MIN_FRAMES, Normal
-from recorder.drift.scores import MAX_DIRECTIONS, MAX_EMBEDDING, Scores
+from recorder.drift.normal import GROUPS, MAX_RATE, MIN_FRAMES, SHORT_RATE, Normal
+from recorder.drift.scores import LARGEST, MAX_DIRECTIONS, MAX_EMBEDDING, Scores
 
 __all__ = ["normal_from_document", "normal_to_document"]
 
@@ -24,8 +24,6 @@ Array = npt.NDArray[np.float64]
 MAX_SIGNALS = 128
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\- ]{0,79}")
 _PARTS = ("image", "answer", "signals", "embedding")
-#: No number of a sound reference is larger.
-_LARGEST = 1e12
 
 
 def normal_to_document(normal: Normal) -> dict[str, Any]:
@@ -33,6 +31,7 @@ def normal_to_document(normal: Normal) -> dict[str, Any]:
     scores = normal.scores
     return {
         "frames": normal.frames,
+        "rarest": normal.rarest,
         "names": list(scores.names),
         "parts": [[part.name, part.size] for part in scores.parts],
         "logarithmic": [None if np.isnan(floor) else float(floor) for floor in scores.floor],
@@ -82,13 +81,15 @@ def _normal(document: dict[str, Any]) -> Normal:
         raise ValueError("The reference's parts do not add up.")
     given = document["logarithmic"]
     floor = np.array([np.nan if each is None else float(each) for each in given])
-    if len(floor) != len(names) or not np.all(np.isnan(floor) | ((floor > 0) & (floor < _LARGEST))):
+    if len(floor) != len(names) or not np.all(np.isnan(floor) | ((floor > 0) & (floor < LARGEST))):
         raise ValueError("The reference's logarithms cannot be.")
     scores = Scores(names, parts, floor, centre, directions)
     moments = _moments(document["moments"], m, parts)
     tails, answers = _tails(document["tails"], scores, moments), document.get("answers")
     known = None if answers is None else _answers(answers)
-    return Normal(_count(document["frames"]), scores, moments, tails, known)
+    # Written before levels covered what a reference does not know, it has none, and keeps that of a short one.
+    rarest = _count(document.get("rarest", SHORT_RATE))
+    return Normal(_count(document["frames"]), scores, moments, tails, known, min(rarest, MAX_RATE))
 
 
 def _moments(given: dict[str, Any], m: int, parts: tuple[Part, ...]) -> Moments:
@@ -121,7 +122,7 @@ def _tails(given: dict[str, Any], scores: Scores, moments: Moments) -> dict[str,
             continue
         location, scale = (_unpacked(given[name][each], 1, (count,)) for each in ("location", "scale"))
         joint_location, joint_scale = (float(each) for each in given[name]["joint"])
-        if not (scale > 0).all() or not 0 < joint_scale < _LARGEST or not abs(joint_location) < _LARGEST:
+        if not (scale > 0).all() or not 0 < joint_scale < LARGEST or not abs(joint_location) < LARGEST:
             raise ValueError("The reference's thresholds cannot be.")
         tails[name] = Tail(location, scale, joint_location, joint_scale)
     return tails
@@ -173,6 +174,6 @@ def _unpacked(given: dict[str, Any], ndim: int, shape: tuple[int, ...] | None = 
     if not isinstance(text, str) or len(text) != 4 * -(-8 * count // 3):
         raise ValueError("The reference holds an array that is cut or too long.")
     array = np.frombuffer(base64.b64decode(text, validate=True), "<f8").reshape(stated).astype(np.float64)
-    if not np.isfinite(array).all() or np.abs(array).max(initial=0.0) > _LARGEST:
+    if not np.isfinite(array).all() or np.abs(array).max(initial=0.0) > LARGEST:
         raise ValueError("The reference holds numbers that are not finite.")
     return array

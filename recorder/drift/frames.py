@@ -27,18 +27,28 @@ def reference_of_frames(
         frames: HW or HWC, uint8 or uint16, at the size at which the stream is recorded.
 
     Raises:
-        ValueError: a frame is no image, or they are no reference. One sentence.
+        ValueError: a frame is no image, a stream's frames change their size, or they are no reference. One sentence.
     """
     rows = []
+    sizes: dict[str, tuple[str, tuple[int, ...]]] = {}
     before: dict[str, npt.NDArray[np.uint8]] = {}
     starting = frozenset(begins)
     for number, frame in enumerate(frames):
         if keys is not None and number >= len(keys):
             raise ValueError("keys must name a stream for every frame")
         key = keys[number] if keys is not None else ""
+        pixels = np.asarray(frame)
+        size = (str(pixels.dtype), pixels.shape)
+        # Sharpness, noise and motion are in pixels: of another size they say something else.
+        if sizes.setdefault(key, size) != size:
+            (dtype, shape), (other, others) = sizes[key], size
+            raise ValueError(
+                f"frames change from {shape} of {dtype} to {others} of {other} at frame {number}; give those of one "
+                "camera setting, or keys that tell them apart"
+            )
         if number in starting:
             before.clear()
-        measured = image_signals(np.asarray(frame), before.get(key))
+        measured = image_signals(pixels, before.get(key))
         before[key] = measured.small
         rows.append(measured.values)
     signals = np.stack(rows) if rows else np.empty((0, len(IMAGE_SIGNALS)))

@@ -45,7 +45,8 @@ class Moments:
         memory: (m) correlation of a frame with the next.
         whitening: (2, m, m) block-diagonal by part: raw and prewhitened scores times it have unit covariance.
         gain: (2, m) one over the standard deviation of a moving average of each score.
-        level: (2, P) mean of a part's Mahalanobis distance.
+        level: (2, P) mean of a part's Mahalanobis distance; of a reference that was learnt, raised by what it does not
+            know (`recorder.drift.calibration`).
         spread: (2, P) its standard deviation.
     """
 

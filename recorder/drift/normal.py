@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,17 @@ from recorder.drift.moments import Moments, estimate
 from recorder.drift.scores import MAX_EMBEDDING, Scores
 from recorder.drift.stationary import drifting
 
-__all__ = ["GROUPS", "MIN_FRAMES", "Normal", "learn"]
+__all__ = ["GROUPS", "MAX_RATE", "MIN_FRAMES", "SHORT_RATE", "Normal", "learn"]
 
 Array = npt.NDArray[np.float64]
 
 #: With fewer frames neither memory nor spread can be told.
 MIN_FRAMES = 50
+#: With fewer, memory is told too badly for a rate rarer than this: of noise of r = .98, 70 frames that promised 1 false
+#: alarm in 100,000 gave one in 80,000, and 50 one in 53,000; 1 in 10,000 was kept by both.
+SHORT_FRAMES, SHORT_RATE = 100, 10_000
+#: No rate is rarer.
+MAX_RATE = 10**9
 #: Triggers and the detectors they listen to.
 GROUPS = ("drift", "image_quality")
 #: A neighbour this far apart in the reference is no neighbour any more: enough of them must be left.
@@ -36,6 +42,7 @@ class Normal:
         moments: of the scores.
         tails: what chance does to each group of detectors; a group without detectors has none.
         answers: what the answers are like; None: there were none.
+        rarest: frames to a false alarm in the rarest rate that this reference keeps.
     """
 
     frames: int
@@ -43,6 +50,7 @@ class Normal:
     moments: Moments
     tails: dict[str, Tail]
     answers: AnswerNormal | None = None
+    rarest: int = SHORT_RATE
 
     @property
     def detectors(self) -> tuple[str, ...]:
@@ -52,6 +60,20 @@ class Normal:
     def group(self, name: str) -> npt.NDArray[np.int64]:
         """Numbers of the detectors of a group."""
         return _groups(self.scores)[name]
+
+    def kept(self, frames_per_false_alarm: int) -> int:
+        """The rate that is kept where this one is asked for: itself, or the rarest there is."""
+        return min(frames_per_false_alarm, self.rarest)
+
+    def shortfall(self, frames_per_false_alarm: int) -> str | None:
+        """Say, in one sentence, that this rate is not kept and what to do; None: it is."""
+        if self.kept(frames_per_false_alarm) == frames_per_false_alarm:
+            return None
+        which = "of" if self.frames < SHORT_FRAMES else "of an older release, of"
+        return (
+            f"a reference {which} {self.frames:,} frames keeps 1 false alarm in {self.rarest:,} frames, not in "
+            f"{frames_per_false_alarm:,}; learn again from {SHORT_FRAMES} frames or more, better a minute of video"
+        )
 
 
 def learn(
@@ -79,6 +101,12 @@ def learn(
         raise ValueError(f"An embedding has at most {MAX_EMBEDDING} numbers, not {embeddings.shape[1]}; pool it first.")
     if len(signals) < MIN_FRAMES:
         raise ValueError(_TOO_FEW.format(len(signals)))
+    lacking = 0 if embeddings is None else int((~np.isfinite(embeddings).all(axis=1)).sum())
+    if lacking > len(signals) - MIN_FRAMES:
+        raise ValueError(
+            f"{lacking} of {len(signals)} embeddings are missing or not finite, and a reference takes at least "
+            f"{MIN_FRAMES} that are neither; look at the model, or learn without its embedding."
+        )
     made, rows = Scores.learn(signals, names, embeddings)
     columns = made.columns(names)
     if int(rows.sum()) < MIN_FRAMES:
@@ -94,10 +122,12 @@ def learn(
     resolution = made.resolution(scores)
     moments = estimate(scores[None], follows, resolution, made.parts).one(0)
     groups = {name: numbers for name, numbers in _groups(made).items() if len(numbers)}
-    tails = calibrate(scores, follows, resolution, made.parts, made.singles, tuple(groups.values()), seed)
+    unknown, tails = calibrate(scores, follows, resolution, made.parts, made.singles, tuple(groups.values()), seed)
+    moments = dataclasses.replace(moments, level=moments.level + unknown * moments.spread)
     confidence = signals[:, list(names).index("confidence")] if "confidence" in names else np.full(len(signals), np.nan)
     answers = learn_answers(confidence, classes if classes is not None else [None] * len(signals))
-    return Normal(len(scores), made, moments, dict(zip(groups, tails, strict=True)), answers)
+    rarest = SHORT_RATE if len(scores) < SHORT_FRAMES else MAX_RATE
+    return Normal(len(scores), made, moments, dict(zip(groups, tails, strict=True)), answers, rarest)
 
 
 _TOO_FEW = (

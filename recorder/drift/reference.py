@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from recorder.drift.document import normal_from_document, normal_to_document
-from recorder.drift.normal import MIN_FRAMES, Normal, learn
+from recorder.drift.normal import MAX_RATE, MIN_FRAMES, Normal, learn
+from recorder.drift.scores import LARGEST
 
 __all__ = ["DEFAULT_FRAMES_PER_FALSE_ALARM", "Reference"]
 
 #: At 30 frames a second, one false alarm an hour and stream.
 DEFAULT_FRAMES_PER_FALSE_ALARM = 100_000
-MIN_RATE, MAX_RATE = 100, 10**9
+MIN_RATE = 100
 #: Streams in one reference.
 MAX_STREAMS = 256
 _VERSION = 1
@@ -64,10 +65,10 @@ class Reference:
         Raises:
             ValueError: sizes do not agree, there are too few frames, they never vary, or they drift. One sentence.
         """
-        values = np.asarray(signals, np.float64)
+        values = _numbers(signals, "signals")
         if values.ndim != 2 or values.shape[1] != len(names) or len(set(names)) != len(names):
             raise ValueError(f"signals must be (frames, {len(names)}) to go with as many different names")
-        given = None if embeddings is None else np.asarray(embeddings, np.float64)
+        given = None if embeddings is None else _numbers(embeddings, "embeddings")
         if given is not None and (given.ndim != 2 or len(given) != len(values) or not given.shape[1]):
             raise ValueError("embeddings must be (frames, d), with one row a frame")
         if keys is not None and len(keys) != len(values):
@@ -76,6 +77,8 @@ class Reference:
             raise ValueError("classes must name a class, or None, for every frame")
         rate = checked_rate(frames_per_false_alarm)
         starting = np.zeros(len(values), bool)
+        if not all(isinstance(row, int | np.integer) for row in begins):
+            raise ValueError("begins must be numbers of rows, those at which a recording begins")
         starting[[row for row in begins if 0 <= row < len(values)]] = True
         if keys is None:
             return cls({"": learn(values, names, given, starting, seed, classes)}, rate)
@@ -129,6 +132,19 @@ class Reference:
         rate = checked_rate(document.get("frames_per_false_alarm"))
         known = {str(key): normal_from_document(each) for key, each in streams.items()}
         return cls(known, rate, {str(key): str(why)[:500] for key, why in refused.items()})
+
+
+def _numbers(given: npt.ArrayLike, what: str) -> npt.NDArray[np.float64]:
+    """Return an array of numbers that a reference can state; ValueError when they are none."""
+    try:
+        values = np.asarray(given, np.float64) if not np.iscomplexobj(given) else None
+    except (TypeError, ValueError):
+        values = None
+    if values is None:
+        raise ValueError(f"{what} must be rows of numbers, all of one length; NaN where there is none")
+    if np.abs(values[np.isfinite(values)]).max(initial=0.0) > LARGEST:
+        raise ValueError(f"{what} hold numbers beyond {LARGEST:.0e}, of which nothing can be learnt; scale them")
+    return values
 
 
 def checked_rate(frames: Any) -> int:

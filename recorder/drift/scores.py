@@ -13,7 +13,7 @@ import numpy.typing as npt
 from recorder.drift.moments import Part
 from recorder.image_signals import IMAGE_SIGNALS
 
-__all__ = ["ANSWER_SIGNALS", "MAX_EMBEDDING", "Scores", "WATCHED_SIGNALS"]
+__all__ = ["ANSWER_SIGNALS", "LARGEST", "MAX_EMBEDDING", "Scores", "WATCHED_SIGNALS"]
 
 Array = npt.NDArray[np.float64]
 
@@ -23,6 +23,8 @@ ANSWER_SIGNALS = ("confidence", "entropy", "margin", "detections")
 WATCHED_SIGNALS = (*IMAGE_SIGNALS, *ANSWER_SIGNALS)
 #: Longest embedding taken in; longer ones are pooled before.
 MAX_EMBEDDING = 512
+#: No number of a sound reference is larger.
+LARGEST = 1e12
 #: Directions kept of an embedding, and independent frames that each needs to be told from noise.
 MAX_DIRECTIONS, FRAMES_A_DIRECTION = 32, 8
 #: Signals that a factor changes, not a term: they are taken as logarithms.
@@ -82,7 +84,7 @@ class Scores:
     def of(self, signals: Array, embeddings: Array | None) -> Array:
         """Return (n, m) scores of (n, k) signals, in the order of ``names``, and (n, d) embeddings; NaN where missing.
 
-        An embedding of another length than the reference's is a missing one.
+        An embedding of another length than the reference's, or one that is not finite, is a missing one.
         """
         logarithmic = ~np.isnan(self.floor)
         scores: Array = signals.astype(np.float64)
@@ -108,7 +110,7 @@ class Scores:
             scores[logarithmic] = np.log(np.maximum(scores[logarithmic], self.floor[logarithmic]))
         if not d:
             return scores
-        if embedding is None or len(embedding) != d:
+        if embedding is None or len(embedding) != d or not np.isfinite(embedding).all():
             scores[k:] = np.nan
         else:
             centred = embedding - self.centre

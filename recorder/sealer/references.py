@@ -18,7 +18,7 @@ import numpy.typing as npt
 from recorder.drift.file import load_reference, save_reference
 from recorder.drift.normal import Normal
 from recorder.drift.reference import DEFAULT_FRAMES_PER_FALSE_ALARM, MAX_STREAMS, Reference
-from recorder.drift.scores import WATCHED_SIGNALS
+from recorder.drift.scores import MAX_MISSING, WATCHED_SIGNALS
 from recorder.drift.watcher import Watcher
 from recorder.track import NO_CLASS, TRACK_SIGNALS, Row
 
@@ -211,8 +211,11 @@ def _seed(stream: str) -> int:
 
 def _learn(warming: _WarmUp, seed: int) -> None:
     given = [each for each in warming.embeddings if each is not None]
-    whole = len(given) == len(warming.rows) and len({len(each) for each in given}) == 1
-    embeddings = np.stack(given) if whole else None
+    embeddings = None
+    # A frame without one, or whose embedding was not finite, is no reason to learn nothing of the others'.
+    if len(given) >= (1 - MAX_MISSING) * len(warming.rows) and len({len(each) for each in given}) == 1:
+        none = np.full(len(given[0]), np.nan, np.float32)
+        embeddings = np.stack([none if each is None else each for each in warming.embeddings])
     try:
         rows = np.stack(warming.rows)
         learnt = Reference.fit(rows, WATCHED_SIGNALS, embeddings, classes=warming.classes, seed=seed)

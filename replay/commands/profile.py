@@ -75,8 +75,12 @@ def build(sources: tuple[str, ...], output: str, model_digest: str | None, no_th
     made.save(target)
     for key, why in made.refused.items():
         print_note(f"{inert(key, 80) or 'the camera'}: {inert(why, 300)}")
+    learnt = _drift(made)
+    for each in learnt:
+        if each["shortfall"]:
+            print_note(f"{inert(each['key'], 80) or 'the camera'}: {each['shortfall']}")
     if as_json:
-        print_json({"profile": str(target), "frames": len(keys), **_summary(made)})
+        print_json({"profile": str(target), "frames": len(keys), **_summary(made), "drift": learnt})
         return
     print_line(styled(f"{target}: {len(keys)} frames, {len(made.cameras)} camera(s)", bold=True))
 
@@ -85,7 +89,7 @@ def build(sources: tuple[str, ...], output: str, model_digest: str | None, no_th
 @click.argument("file", metavar="FILE")
 @json_option
 def show(file: str, as_json: bool) -> None:
-    """Show a profile: its cameras, their frame sizes, whether they stand fixed.
+    """Show a profile: its cameras, their frame sizes, whether they stand fixed, and the false alarms of drift.
 
     Example:
 
@@ -93,14 +97,19 @@ def show(file: str, as_json: bool) -> None:
         replay profile show line-3.profile
     """
     found = _load(file)
+    learnt = _drift(found)
     if as_json:
-        print_json({"profile": file, **_summary(found)})
+        print_json({"profile": file, **_summary(found), "drift": learnt})
         return
     print_line(styled(f"{len(found.cameras)} camera(s), model {found.model_digest or 'not stated'}", bold=True))
     for camera in _summary(found)["cameras"]:
         where = "fixed, with a thumbnail" if camera["fixed"] else "moving, or without a thumbnail"
         name = inert(camera["key"], 80) or "any camera"
         print_wrapped(f"{name}: {camera['width']}x{camera['height']}, {where}", indent="    ")
+    for each in learnt:
+        said = each["shortfall"] or f"1 false alarm in {each['frames_per_false_alarm']:,} frames"
+        name = inert(each["key"], 80) or "any camera"
+        print_wrapped(f"drift, {name}: learnt from {each['frames']:,} frames; {said}", indent="    ")
 
 
 @click.command(short_help="What is wrong with an incident's frames, by a profile.")
@@ -164,6 +173,29 @@ def _summary(found: Profile) -> dict[str, Any]:
         ],
         "refused": dict(found.refused),
     }
+
+
+def _drift(found: Profile) -> list[dict[str, Any]]:
+    """What the drift triggers compare each stream with, and the false alarms that they keep to."""
+    if found.reference is None:
+        return []
+    from recorder.drift.reference import Reference
+
+    try:
+        reference = Reference.from_document(dict(found.reference))
+    except ValueError as error:
+        print_note(f"drift: {inert(str(error), 300)}")
+        return []
+    asked = reference.frames_per_false_alarm
+    return [
+        {
+            "key": key,
+            "frames": normal.frames,
+            "frames_per_false_alarm": normal.kept(asked),
+            "shortfall": normal.shortfall(asked),
+        }
+        for key, normal in reference.streams.items()
+    ]
 
 
 def _frames_of(source: str) -> Iterator[tuple[str, Any]]:

@@ -104,7 +104,12 @@ def test_a_built_profile_is_shown(built: Path, replay: Run) -> None:
     shown = replay("profile", "show", built, "--json").json()
     assert shown["model_digest"] == DIGEST and shown["refused"] == {}
     assert shown["cameras"] == [{"key": "line-3", "height": 36, "width": 48, "fixed": True}]
-    assert "line-3: 48x36, fixed" in replay("profile", "show", built).out
+    [drift] = shown["drift"]
+    assert drift["key"] == "line-3" and drift["frames"] < 100 and drift["frames_per_false_alarm"] == 10_000
+    said = replay("profile", "show", built).out
+    assert "line-3: 48x36, fixed" in said and "keeps 1 false alarm in 10,000 frames, not in 100,000" in " ".join(
+        said.split()
+    )
 
 
 def test_the_cause_stands_wherever_the_incident_is_looked_at(

@@ -32,11 +32,22 @@ def spoilt(change: Callable[[np.ndarray[Any, Any]], Any]) -> np.ndarray[Any, Any
         (spoilt(lambda signals: signals.fill(np.nan)), "no signal that varies"),
         (spoilt(lambda signals: signals + np.outer(np.linspace(0, 1, 120), [1, 0, 0, 0, 0])), "itself drifting: lum"),
         (np.ones(5), "must be"),
+        (np.full((120, 5), "x"), "rows of numbers"),
+        ([[1.0], [1.0, 2.0]], "rows of numbers"),
+        (stream(120, 0.5, 3) * 1e15, "beyond 1e\\+12"),
     ],
 )
 def test_what_is_no_reference_is_refused_in_one_sentence(signals: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Reference.fit(signals, NAMES)
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf])
+def test_embeddings_that_are_not_finite_are_said_to_be(missing: float) -> None:
+    broken = vectors(120, 3)
+    broken[40:] = missing
+    with pytest.raises(ValueError, match="80 of 120 embeddings are missing or not finite"):
+        Reference.fit(stream(120, 0.5, 3), NAMES, broken)
 
 
 def test_a_signal_that_is_constant_or_mostly_missing_is_left_out() -> None:
@@ -76,7 +87,8 @@ def test_scores_of_one_frame_are_those_of_many(reference: Reference) -> None:
     signals, embeddings = stream(20, 0.5, 5)[:, scores.columns(NAMES)], vectors(20, 5)
     one = np.stack([scores.of_one(row, vector) for row, vector in zip(signals, embeddings, strict=True)])
     assert np.allclose(one, scores.of(signals, embeddings), atol=1e-9)
-    assert np.isnan(scores.of_one(signals[0], np.ones(3))[len(scores.names) :]).all()
+    for strange in (np.ones(3), np.full(16, np.nan), np.full(16, np.inf)):
+        assert np.isnan(scores.of_one(signals[0], strange)[len(scores.names) :]).all()
     assert isinstance(scores, Scores) and len(scores.labels) == scores.size
 
 

@@ -14,7 +14,7 @@ from recorder.drift.frames import reference_of_frames
 from recorder.drift.reference import Reference
 from recorder.sealer.references import References, learnt_path
 from recorder.track import NO_CLASS, TRACK_SIGNALS, Row
-from tests.drift.conftest import NAMES, stream
+from tests.drift.conftest import NAMES, stream, vectors
 
 PLACES = [list(TRACK_SIGNALS).index(name) for name in NAMES]
 
@@ -58,6 +58,16 @@ def test_a_warm_up_that_drifts_is_refused_said_once_and_gone_on_with() -> None:
     assert "itself drifting" in events[0]["detail"] and "line-3" in events[0]["detail"]
 
 
+def test_a_frame_without_an_embedding_does_not_cost_the_others_theirs() -> None:
+    references, known = References(None, 60), vectors(60, 4).astype(np.float32)
+    for number, row in enumerate(rows(stream(60, 0.3, 4))):
+        references.watch(row, None if number == 7 else known[number])
+    references.settle()
+    references.watch(rows(stream(1, 0.3, 5))[0], known[0])
+    learnt = references.normal("line-3")
+    assert learnt is not None and learnt.frames == 59 and learnt.scores.parts[-1].name == "embedding"
+
+
 def test_a_profile_serves_every_stream_and_one_that_cannot_be_read_none(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     save_reference(Reference.fit(stream(120, 0.5, 1), NAMES, frames_per_false_alarm=5_000), tmp_path / "profile")
@@ -75,6 +85,10 @@ def test_a_reference_is_learnt_from_pictures_as_the_sealer_measures_them() -> No
     assert {"luminance", "noise", "difference"} <= set(known.scores.names) and known.frames == 78
     with pytest.raises(ValueError, match="at least 50"):
         reference_of_frames([])
+    with pytest.raises(ValueError, match=r"change from \(40, 56, 3\) of uint8 to \(20, 56, 3\) of uint8 at frame 60"):
+        reference_of_frames([*pictures[:60], *(each[:20] for each in pictures[60:])])
+    with pytest.raises(ValueError, match="no signal that varies"):
+        reference_of_frames(pictures[:1] * 60)
     with pytest.raises(ValueError, match="an image is"):
         reference_of_frames([np.zeros((3, 3), np.float32)])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recorder.drift import Alarm, Departure, Reference, Watcher
-from recorder.drift.calibration import _largest
+from recorder.drift.calibration import ALLOWANCE, STEP_CAP, _cusum, _statistics
 from recorder.drift.moments import Moments
 from tests.drift.conftest import NAMES, stream, vectors
 
@@ -95,7 +95,8 @@ def test_streaming_and_simulation_calculate_the_same(reference: Reference) -> No
     signals, embeddings = stream(100, 0.5, 60), vectors(100, 60)
     scores = normal.scores.of(signals[:, normal.scores.columns(NAMES)], embeddings)
     batch = Moments(*(getattr(normal.moments, name)[None] for name in Moments.__slots__))
-    expected = _largest(scores[None], batch, normal.scores.parts, normal.scores.singles)[0]
+    averages, alone, steps = _statistics(scores[None], batch, normal.scores.parts, normal.scores.singles)
+    expected = np.concatenate([averages, _cusum(np.minimum(steps, STEP_CAP) - ALLOWANCE), alone], axis=1)[0]
     watcher, largest = Watcher(normal, NAMES), np.zeros(len(expected))
     for number in range(100):
         watcher.update(number, signals[number], embeddings[number])

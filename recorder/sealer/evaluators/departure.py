@@ -30,16 +30,18 @@ class Departed:
         watched = frame.watched
         if watched is None:
             return None
-        watcher, rate = watched.watcher, self._rate or watched.frames_per_false_alarm
+        watcher, asked = watched.watcher, self._rate or watched.frames_per_false_alarm
+        rate = watcher.normal.kept(asked)
         if not self._departures.of(frame.stream).begins(watcher.excess(self._kind, rate)):
             return None
         alarm = watcher.alarm(self._kind, rate)
         since = "before frame" if alarm.onset_is_earlier else "since frame"
         most = ", ".join(f"{name} {size:+.1f} sigma" for name, size in alarm.shifts[:3]) or "no signal by much"
+        short = watcher.normal.shortfall(asked)
         return fired(
             self._kind,
             frame,
-            f"the stream has left its reference {since} {alarm.onset}: {most}",
+            f"the stream has left its reference {since} {alarm.onset}: {most}" + (f"; {short}" if short else ""),
             value=alarm.value,
             threshold=alarm.threshold,
             parameters={
