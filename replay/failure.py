@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recorder.bundle.manifest import Call, Trigger
 from recorder.signals import reevaluate
-from replay.session import Outcome, Raised, Returned
+from replay.outcome import Outcome, Raised, Returned
 
 __all__ = ["failure_shows"]
 

@@ -10,8 +10,8 @@ from recorder.bundle.codec import signature_of
 from recorder.bundle.manifest import Frame, Manifest
 from recorder.sinks.s3.address import S3Address
 from replay.load import UserConfig, find_locations, read_user_config
+from replay.outcome import Job
 from replay.packed import PackedModels
-from replay.session import Job
 from replay.sources import Candidate, Factories, GraphShelf, candidates
 
 __all__ = ["chosen_frames", "plan_jobs"]

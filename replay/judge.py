@@ -11,7 +11,7 @@ from recorder.bundle.values import has_removed
 from replay.comparators import ComparatorFailed, RegisteredComparator
 from replay.compare.comparison import Answer, compare_answers
 from replay.exchange import ReadTensor, recorded_answer
-from replay.session import Failed, Job, Outcome, Raised, Returned
+from replay.outcome import Failed, Job, Outcome, Raised, Returned
 from replay.show.text import inert
 from replay.verdict import CallVerdict, Difference, Level
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 from recorder.bundle.codec import to_json
-from recorder.bundle.manifest import Call, Context, Environment, Model
+from recorder.bundle.manifest import Call, Environment, Model
 from recorder.bundle.values import has_removed, tensors_of
-from replay.compare.comparison import Answer
-from replay.exchange import Outgoing, ReadTensor, answer_from_wire
-from replay.locate.records import Seen, Watch, seen_from_wire
+from replay.exchange import Outgoing, ReadTensor
+from replay.loaded import LoadedModels
 from replay.numerics.settings import WorkerPlan
 from replay.numerics.surroundings import compare_surroundings
-from replay.process import Limits, ModelRefused, Worker, WorkerDied
+from replay.outcome import Failed, Job, Outcome, Raised, Returned, outcome_from_wire
+from replay.process import Limits, Worker, WorkerDied
 from replay.protocol import MAX_PAYLOAD_BYTES, ProtocolError
 from replay.show.text import inert
 from replay.sources import Candidate
@@ -38,65 +36,10 @@ NO_STATE = (
 RUNS_EAGERLY = "compile: the recorded model was compiled by torch.compile, here it runs eagerly"
 #: After so many workers have died, the rest is not tried any more.
 _MAX_DEATHS = 3
-#: Models kept loaded at once; a bundle may name many, and each takes memory.
-_MAX_LOADED = 8
 #: An answer may be this much larger than the recorded one before it is refused unseen.
 _ANSWER_ROOM_BYTES = 256 * 2**20
 #: Sentences on one context; a worker that runs a stranger's graph is not believed to be brief either.
 _MOST_LACKING = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One recorded call and how to run it again."""
-
-    call: Call
-    model: Model
-    context: Context
-    candidates: list[Candidate]
-    reasons: list[str]  #: why there are no more candidates
-    variant: str = ""  #: names how the model is to be laid out, where that is not as recorded
-    watch: Watch | None = None  #: what to watch while it runs
-    attribute: dict[str, int] | None = None  #: ask for `replay.worker.attributing` instead of the answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Returned:
-    """The model answered."""
-
-    answer: Answer
-    seconds: float  #: of the call itself, in the worker
-    seen: Seen | None = None  #: what was watched
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Raised:
-    """The model raised."""
-
-    type: str
-    message: str
-    cannot: str | None  #: a reason, where the exception tells of this machine and not of the model
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """The call could not be run."""
-
-    reason: str
-    died: bool = False  #: whether the worker died of it
-
-
-Outcome = Returned | Raised | Failed
-
-
-@dataclass(slots=True)
-class _Loading:
-    """What came of the candidates of one model."""
-
-    chosen: Candidate | None = None
-    key: int = -1
-    notes: list[str] = field(default_factory=list)
-    refused: str = ""
 
 
 class Session:
@@ -118,8 +61,7 @@ class Session:
         self._worker: Worker | None = None
         self._has_gpu = False  #: whether the worker may use one
         self._plan: WorkerPlan | None = None
-        self._loadings: dict[tuple[Any, ...], _Loading] = {}
-        self._loaded: list[int] = []
+        self._models = LoadedModels()
         self._deaths = 0
         self._no_device = ""  #: why the recorded device is not used, where none was asked for
         self.not_restored: dict[int, list[str]] = {}  #: sentences by context id, known once a call of it was run
@@ -133,7 +75,7 @@ class Session:
 
     def forget_models(self) -> None:
         """Load every model anew before its next call: what a pass changed in them is gone."""
-        self._loaded.clear()
+        self._models.let_go()
 
     def restore(self, plans: dict[int, WorkerPlan]) -> None:
         """Run what follows under other plans, by id of the context, every model loaded anew."""
@@ -144,7 +86,7 @@ class Session:
     def turn_to(self, read: ReadTensor, plans: dict[int, WorkerPlan]) -> None:
         """Go on with another bundle: nothing of the last one's models is used again, the worker stays warm."""
         self._read = read
-        self._loadings.clear()
+        self._models.clear()
         self._deaths = 0
         self.restore(plans)
 
@@ -155,12 +97,12 @@ class Session:
 
     def source_of(self, job: Job) -> Candidate | None:
         """The candidate that a job was run with, if any."""
-        loading = self._loadings.get(self._key_of(job))
+        loading = self._models.of(job, self._device_of(job))
         return loading.chosen if loading else None
 
     def notes_of(self, job: Job) -> list[str]:
         """What of the job's model is not the recorded one."""
-        loading = self._loadings.get(self._key_of(job))
+        loading = self._models.of(job, self._device_of(job))
         return loading.notes if loading else []
 
     def lacking(self, job: Job) -> list[str]:
@@ -211,23 +153,14 @@ class Session:
         try:
             limit = MAX_PAYLOAD_BYTES if job.watch is not None else _answer_limit(job)
             header, payload = self._worker.answer(min(MAX_PAYLOAD_BYTES, limit))
-            outcome = self._outcome(header, payload)
+            outcome = outcome_from_wire(header, payload)
+            if isinstance(outcome, Returned):
+                self.seconds += outcome.seconds
             self._lack(job, header.get("lacking"))
         except ProtocolError as error:
             raise WorkerDied(f"the replay worker sent {error}") from error
         running.popleft()
         return job, outcome
-
-    def _outcome(self, header: dict[str, Any], payload: bytearray) -> Outcome:
-        match header:
-            case {"status": "returned", "answer": tagged, "seconds": float() as seconds}:
-                self.seconds += seconds
-                return Returned(answer=answer_from_wire(tagged, payload), seconds=seconds, seen=_seen(header, payload))
-            case {"status": "raised", "type": str() as kind, "message": str() as message, "cannot": cannot}:
-                return Raised(type=inert(kind), message=message, cannot=None if cannot is None else inert(cannot, 400))
-            case {"status": "refused", "reason": str() as reason}:
-                return Failed(reason=inert(reason, 400))
-        raise ProtocolError("an answer of an unknown kind")
 
     def _lack(self, job: Job, sentences: object) -> None:
         """Add what the worker could not restore for one call."""
@@ -240,8 +173,7 @@ class Session:
     def _must_change(self, job: Job) -> bool:
         """Whether a job needs the worker idle: another process, other flags, or a model that is not loaded."""
         plan = self._plans[job.context.id]
-        loading = self._loadings.get(self._key_of(job))
-        return self._worker is None or plan != self._plan or loading is None or loading.key not in self._loaded
+        return self._worker is None or plan != self._plan or not self._models.holds(job, self._device_of(job))
 
     def _send(self, job: Job) -> Failed | None:
         """Bring the worker into the state a job needs, and hand it over."""
@@ -255,8 +187,9 @@ class Session:
             return Failed(reason=f"not tried: {_MAX_DEATHS} replay workers died before it")
         if not job.candidates:
             return Failed(reason=" ".join(job.reasons))
-        self._settle(job)
-        loading = self._load(job)
+        worker = self._settle(job)
+        device = self._device_of(job)
+        loading = self._models.load(job, device, worker, self._plans[job.context.id].profile)
         if loading.chosen is None:
             return Failed(reason=loading.refused)
         outgoing = Outgoing(self._read)
@@ -267,7 +200,7 @@ class Session:
             "rng": None if job.call.rng is None else outgoing.add(job.call.rng),
             "state": None if job.call.state is None else outgoing.add(job.call.state),
             "settings": to_json(job.call.settings) | {"autocast": job.call.settings.autocast},
-            "device": self._device_of(job),
+            "device": device,
             "recorded_device": recorded_device(job.call),
             "max_answer_bytes": _answer_limit(job),
         }
@@ -277,11 +210,11 @@ class Session:
             request["attribute"] = job.attribute
         if outgoing.size_bytes > MAX_PAYLOAD_BYTES:
             return Failed(reason=f"its arguments take {outgoing.size_bytes} bytes, more than a replay worker accepts")
-        assert self._worker is not None  # noqa: S101 - settled above
-        self._worker.send_call(request, outgoing.parts)
+        worker.send_call(request, outgoing.parts)
         return None
 
-    def _settle(self, job: Job) -> None:
+    def _settle(self, job: Job) -> Worker:
+        """Have a worker run under a job's plan, and note what of the surroundings it does not restore."""
         plan = self._plans[job.context.id]
         if self._worker is not None and self._plan is not None and self._plan.needs_another_process(plan):
             self._stop()
@@ -298,6 +231,7 @@ class Session:
         self._lack(job, [self._other_device(job)])
         if was_compiled(job.model) and RUNS_EAGERLY not in self.not_restored[job.context.id]:
             self.not_restored[job.context.id].append(RUNS_EAGERLY)
+        return self._worker
 
     def _start(self, plan: WorkerPlan, job: Job) -> Worker:
         device = self._device_of(job)
@@ -315,39 +249,12 @@ class Session:
         """Where a job's model and tensors go."""
         return self._device or recorded_device(job.call)
 
-    def _key_of(self, job: Job) -> tuple[Any, ...]:
-        graphs = tuple(candidate.graph_digest for candidate in job.candidates)
-        return job.model.id, job.variant, graphs, self._device_of(job)
-
     def _other_device(self, job: Job) -> str:
         """Say where the call was recorded, if that is not where it runs; else an empty string."""
         recorded, here = recorded_device(job.call), self._device_of(job)
         if recorded == here:
             return ""
         return f"device: recorded on {recorded}, run on {'the CPU' if here == 'cpu' else here}{self._no_device}"
-
-    def _load(self, job: Job) -> _Loading:
-        assert self._worker is not None  # noqa: S101 - settled before
-        loading = self._loadings.setdefault(self._key_of(job), _Loading(key=len(self._loadings)))
-        if loading.refused or loading.key in self._loaded:
-            return loading
-        refusals = []
-        for candidate in [loading.chosen] if loading.chosen else job.candidates:
-            drop = self._loaded[: max(0, len(self._loaded) - _MAX_LOADED + 1)]
-            self._loaded = [key for key in self._loaded if key not in drop]
-            try:
-                profile = self._plan.profile if self._plan is not None else "here"
-                request = {**candidate.request, "model": loading.key, "drop": drop, "profile": profile}
-                request["device"] = self._device_of(job)
-                loading.notes = self._worker.load(request, candidate.graph)
-            except ModelRefused as refused:
-                refusals.append(str(refused))
-                continue
-            loading.chosen = candidate
-            self._loaded.append(loading.key)
-            return loading
-        loading.chosen, loading.refused = None, " ".join([*refusals, *job.reasons])
-        return loading
 
     def _bury(self, death: WorkerDied, of_the_call: bool) -> Failed:
         self._deaths += 1
@@ -358,7 +265,7 @@ class Session:
         if self._worker is not None:
             self._worker.close()
         self._worker = None
-        self._loaded.clear()
+        self._models.let_go()
 
 
 def was_compiled(model: Model) -> bool:
@@ -369,13 +276,6 @@ def was_compiled(model: Model) -> bool:
 def _answer_limit(job: Job) -> int:
     recorded = sum(tensor.size_bytes for _, tensor in tensors_of(job.call.output)) if job.call.output else 0
     return _ANSWER_ROOM_BYTES + 4 * recorded
-
-
-def _seen(header: dict[str, Any], payload: bytearray) -> Seen | None:
-    match header:
-        case {"seen": form, "seen_from": int() as start} if 0 <= start <= len(payload):
-            return seen_from_wire(form, memoryview(payload)[start:])
-    return None
 
 
 def recorded_device(call: Call) -> str:

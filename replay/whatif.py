@@ -17,8 +17,8 @@ from recorder.torch_settings import SETTINGS, acceptable
 from replay.compare.comparison import Answer
 from replay.exchange import ReadTensor, recorded_answer
 from replay.numerics.settings import WorkerPlan
+from replay.outcome import Job, Outcome, Raised, Returned
 from replay.pipeline.edits import EDITS, Edit, parse_edit
-from replay.session import Job, Outcome, Raised, Returned
 from replay.show.answers import say
 from replay.show.text import inert
 from replay.verdict import FrameChange, Level

@@ -12,24 +12,19 @@ from typing import Any
 
 import numpy.typing as npt
 
-from recorder.bundle import archive, codec, encodings, images, png, strictjson, ustar
+from recorder.bundle import archive, codec, strictjson, ustar
 from recorder.bundle.check import features_of, paths_named
 from recorder.bundle.durable import durable_file
 from recorder.bundle.errors import BundleInvalid
-from recorder.bundle.limits import (
-    GROUP_BYTES,
-    GROUPED_TENSOR_BYTES,
-    MAX_IMAGE_PIXELS,
-    MAX_MANIFEST_BYTES,
-    MAX_MEMBERS,
-)
+from recorder.bundle.image_members import ImageMembers
+from recorder.bundle.limits import MAX_MANIFEST_BYTES, MAX_MEMBERS
 from recorder.bundle.manifest import Image, Manifest, Member
 from recorder.bundle.parse import parse_manifest
 from recorder.bundle.paths import FOLDERS, MANIFEST_PATH, folder_of, is_member_path
 from recorder.bundle.spool import Spool, SpooledMember
-from recorder.bundle.tensors import size_in_bytes
+from recorder.bundle.tensor_members import TensorMembers
 from recorder.bundle.values import TensorValue
-from recorder.bundle.zframe import FAST, NOISY, THOROUGH
+from recorder.bundle.zframe import FAST, THOROUGH
 
 __all__ = ["BundleWriter"]
 
@@ -64,13 +59,8 @@ class BundleWriter:
 
     def __init__(self, scratch_directory: str | os.PathLike[str], *, taken: Collection[str] = ()) -> None:
         self._spool = Spool(Path(scratch_directory))
-        self._taken = frozenset(taken)
-        self._images: dict[tuple[object, ...], Image] = {}
-        self._images_of: dict[int, int] = {}
-        self._tensors: dict[tuple[str, int], TensorValue] = {}
-        self._next_tensor = 0
-        self._group = bytearray()
-        self._group_path = ""
+        self._images = ImageMembers(self._spool, frozenset(taken))
+        self._tensors = TensorMembers(self._spool, frozenset(taken))
 
     def __enter__(self) -> BundleWriter:
         return self
@@ -96,38 +86,7 @@ class BundleWriter:
         Raises:
             ValueError: another dtype or number of dimensions, or too many pixels.
         """
-        if pixels.dtype.name not in ("uint8", "uint16") or pixels.ndim not in (2, 3):
-            raise ValueError(f"an image is HW or HWC of uint8 or uint16, not {pixels.dtype} {pixels.shape}")
-        height, width = pixels.shape[:2]
-        if height * width > MAX_IMAGE_PIXELS:
-            raise ValueError(f"an image has at most {MAX_IMAGE_PIXELS} pixels, not {height} x {width}")
-        digest = images.pixels_digest(pixels)
-        known = self._images.get((digest, pixels.shape, pixels.dtype.name))
-        if known is not None:
-            return replace(known, name=name, source=source)
-        channels = pixels.shape[2] if pixels.ndim == 3 else 0
-        if channels <= 4 and pixels.size:
-            encoding, content = "png", png.encode(pixels)
-        else:
-            encoding, content = "raw", images.pixels_bytes(pixels)
-        image = self._store_image(
-            frame_id,
-            content,
-            pixels,
-            Image(
-                name=name,
-                source=source,
-                member="",
-                encoding=encoding,
-                height=height,
-                width=width,
-                channels=channels,
-                dtype=pixels.dtype.name,
-                pixels_sha256=digest,
-            ),
-        )
-        self._images[digest, pixels.shape, pixels.dtype.name] = image
-        return image
+        return self._images.add(frame_id, name, pixels, source)
 
     def encoded_image(self, frame_id: int, name: str, data: bytes, source: str = "encoded") -> Image:
         """Store an encoded file as it is, with the digest of its decoded pixels.
@@ -141,53 +100,7 @@ class BundleWriter:
             data: the file.
             source: "encoded" or "path".
         """
-        key = (hashlib.sha256(data).hexdigest(), "encoded")
-        known = self._images.get(key)
-        if known is not None:
-            return replace(known, name=name, source=source)
-        encoding = images.sniff(data)
-        pixels = None
-        if encoding != "raw":
-            try:
-                pixels = images.decode_file(data, encoding)
-            except images.DECODER_ERRORS:
-                pixels = None
-        shape = pixels.shape if pixels is not None else (0, 0)
-        image = self._store_image(
-            frame_id,
-            data,
-            pixels,
-            Image(
-                name=name,
-                source=source,
-                member="",
-                encoding=encoding,
-                height=shape[0],
-                width=shape[1],
-                channels=shape[2] if len(shape) == 3 else 0,
-                dtype=pixels.dtype.name if pixels is not None else "uint8",
-                pixels_sha256=None if pixels is None else images.pixels_digest(pixels),
-            ),
-        )
-        self._images[key] = image
-        return image
-
-    def _store_image(self, frame_id: int, content: bytes, pixels: npt.NDArray[Any] | None, image: Image) -> Image:
-        member, path = self._image_paths(frame_id, images.EXTENSIONS[image.encoding])
-        while not self._taken.isdisjoint((member, path)):
-            member, path = self._image_paths(frame_id, images.EXTENSIONS[image.encoding])
-        level = self._spool.level_for(content) if image.source in ("array", "pil") else FAST
-        self._spool.add(member, content, len(content), level=level)
-        small = images.thumbnail(pixels) if pixels is not None else None
-        if small is not None:
-            self._spool.add(path, small, len(small))
-        return replace(image, member=member, thumbnail=path if small is not None else None)
-
-    def _image_paths(self, frame_id: int, extension: str) -> tuple[str, str]:
-        """The next names of an image and its thumbnail."""
-        index = self._images_of.get(frame_id, 0)
-        self._images_of[frame_id] = index + 1
-        return f"images/{frame_id:06x}-{index}.{extension}", f"thumbnails/{frame_id:06x}-{index}.jpg"
+        return self._images.add_file(frame_id, name, data, source)
 
     def tensor_like(
         self, data: bytes | bytearray | memoryview, like: TensorValue, shape: tuple[int, ...] | None = None
@@ -223,61 +136,15 @@ class BundleWriter:
         Raises:
             ValueError: dtype unknown, strides do not fit the shape, or ``data`` has another length than shape needs.
         """
-        view = memoryview(data).cast("B")
-        if len(shape) != len(strides) or view.nbytes != size_in_bytes(dtype, shape):
-            raise ValueError(f"{view.nbytes} bytes are no {dtype} tensor of shape {shape} and strides {strides}")
-        digest = hashlib.sha256(view).hexdigest()
-        key = (digest, size_in_bytes(dtype, ()))  # an encoding depends on the item size
-        described = {
-            "container": container,
-            "dtype": dtype,
-            "shape": tuple(shape),
-            "strides": tuple(strides),
-            "alignment": alignment,
-            "device": device,
-        }
-        known = self._tensors.get(key)
-        if known is not None:
-            return replace(known, **described)  # type: ignore[arg-type]
-        if view.nbytes < GROUPED_TENSOR_BYTES:
-            member, offset = self._join_group(view)
-            encoding = "raw"
-        else:
-            encoding, content = encodings.encode(view, dtype, tuple(shape), tuple(strides))
-            member, offset = self._tensor_path(), 0
-            self._spool.add(member, content, len(content), level=NOISY if encoding == "planes" else FAST)
-        value = TensorValue(
-            **described,  # type: ignore[arg-type]
-            member=member,
-            offset=offset,
-            size_bytes=view.nbytes,
-            encoding=encoding,
-            sha256=digest,
+        return self._tensors.add(
+            data,
+            container=container,
+            dtype=dtype,
+            shape=tuple(shape),
+            strides=tuple(strides),
+            alignment=alignment,
+            device=device,
         )
-        self._tensors[key] = value
-        return value
-
-    def _tensor_path(self) -> str:
-        while True:
-            self._next_tensor += 1
-            path = f"tensors/{self._next_tensor:06x}.bin"
-            if path not in self._taken:
-                return path
-
-    def _join_group(self, view: memoryview) -> tuple[str, int]:
-        """Append a small tensor to the open shared member; return the member's path and the offset."""
-        if not self._group_path:
-            self._group_path = self._tensor_path()
-        place = self._group_path, len(self._group)
-        self._group += view
-        if len(self._group) >= GROUP_BYTES:
-            self._close_group()
-        return place
-
-    def _close_group(self) -> None:
-        if self._group_path:
-            self._spool.add(self._group_path, bytes(self._group), len(self._group))
-            self._group_path, self._group = "", bytearray()
 
     def add(self, path: str, content: bytes | Iterable[bytes | memoryview], size_bytes: int) -> str:
         """Store a member that the manifest names by digest only, such as ``models/<digest>.safetensors``.
@@ -299,7 +166,7 @@ class BundleWriter:
 
     def holds(self, path: str) -> bool:
         """Whether a member of that path was stored."""
-        return path in self._spool.members or path == self._group_path
+        return path in self._spool.members or path == self._tensors.open_path
 
     def finish(
         self,
@@ -350,7 +217,7 @@ class BundleWriter:
 
     def _told(self, manifest: Manifest) -> tuple[bytes, list[SpooledMember]]:
         """The manifest's text, and the members it names."""
-        self._close_group()
+        self._tensors.close_group()
         named = paths_named(manifest)
         chosen = sorted(
             (member for member in self._spool.members.values() if member.pinned or member.path in named),

@@ -19,7 +19,7 @@ from recorder.cause.views import FrameRefused, Views, views_of
 from recorder.counts import Counts
 from recorder.export import python_executable
 from recorder.records import Kind
-from recorder.sealer.redacting import pixels_of
+from recorder.sealer.image_redacting import pixels_of
 from recorder.sealer.stages import StageRecord
 
 __all__ = ["Diagnosing", "looked_at"]

@@ -1,4 +1,4 @@
-"""Follows one ring as it fills: puts frames together, evaluates triggers, copies windows out in time."""
+"""Follows one ring as it fills: puts frames together, evaluates triggers, has windows copied out in time."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recorder.bundle.manifest import Incident, Trigger, Window
+from recorder.bundle.manifest import Incident, Trigger
 from recorder.counts import Counts
-from recorder.incident import IncidentBook, OpenIncident, WindowPolicy
-from recorder.limits import Decision, Limits
+from recorder.limits import Limits
 from recorder.privacy import Level
 from recorder.records import Kind, RecordInvalid
 from recorder.ring import CONTEXTS, EVENTS, FrameScan, RingReader, Scan
 from recorder.sealer.copies import WindowCopies
 from recorder.sealer.latched import Latched
 from recorder.sealer.measuring import Measuring
+from recorder.sealer.open_windows import OpenWindows
 from recorder.sealer.redacting import stream_name
 from recorder.sealer.rules import Rules
 from recorder.sealer.seen import SeenFrame, SeenFrames
-from recorder.sealer.stages import MALFORMED, StageRecord, checked, read_stages
+from recorder.sealer.stages import MALFORMED, SpooledStages, StageRecord, checked, read_stages
 from recorder.sealer.tracking import Tracking
 from recorder.sealer.window import ClosedWindow, incident_name
 from recorder.track import Row
@@ -39,8 +39,6 @@ PENDING_SECONDS = 2.0
 EVERYWHERE_KINDS = frozenset({"operator_file", "signal"})
 #: What names an incident's files; `recorder.session` gives such ids.
 _INCIDENT = re.compile(r"[0-9a-f]{32}")
-#: How often the host is told what was suppressed.
-REPORT_SECONDS = 1.0
 
 
 class Follower:
@@ -74,26 +72,29 @@ class Follower:
         self.reader = reader
         self.latched = Latched()
         self.lost = Counts()
+        self._frames = SeenFrames()
+        self.windows = OpenWindows(
+            WindowCopies(reader, directory, spool_bytes),
+            self._frames,
+            limits,
+            report=report,
+            losses=self.losses,
+            hand_over=self._hand_over,
+        )
         self._report = report
         self._seal = seal
         self._after = {CONTEXTS: 0, EVENTS: 0}
         self._frames_after: dict[int, int] = {}
         self._reached = 0  # sequence of the frame records that have been read
         self._tracking = tracking
-        self._book = IncidentBook(WindowPolicy(), limits)
         self._references = references
         self._measuring = tracking.measuring if tracking is not None else Measuring(self.lost)
         self._rules = Rules([])
-        self._frames = SeenFrames()
-        self._copies = WindowCopies(reader, directory, spool_bytes)
         self._host_losses: dict[str, int] = {}
         self._waiting: deque[StageRecord] = deque()
         self._resume = resume
         self._at = (0, 0)  # sequence and number of the frame record and of the event that are being looked at
-        self._opened_at: dict[str, tuple[int, int]] = {}
         self._pending_since: float | None = None
-        self._suppressed = Counts()
-        self._reported_at = 0.0
 
     def poll(self, now: float, *, skip_pending: bool = False) -> bool:
         """Take in what is new; say whether there was anything."""
@@ -113,43 +114,14 @@ class Follower:
         self._reached = max(self._reached, frames.reached)
         self._pending_since = (self._pending_since or time.monotonic()) if frames.pending else None
         self._take_events(None if skip_pending else self._reached, now)
-        for incident in self._book.due(now):
-            self._hand_over(incident, "alive")
-        if now - self._reported_at >= REPORT_SECONDS:
-            self._report_suppressed(now)
+        self.windows.close_due(now)
+        self.windows.report_in_time(now)
         return busy
 
     def close(self, reason: str, host: str, now: float) -> None:
         """The host is gone or asked for it: read the rest and close every window."""
         self.poll(now, skip_pending=True)
-        for incident in self._book.close_all(reason, now):
-            self._hand_over(incident, host)
-        self._report_suppressed(now)
-
-    def abandon(self) -> list[Trigger]:
-        """Drop the open windows and return their triggers: the whole ring is about to be sealed with them."""
-        triggers = []
-        for incident in self._book.close_all("death", time.monotonic()):
-            triggers += incident.triggers
-            self._copies.drop(incident.id)
-        return triggers
-
-    def admit_death(self, death: Incident, now: float) -> bool:
-        """Decide whether the host's death is an incident of its own, or one more of a crash loop: then count it."""
-        [trigger], limits, policy = death.triggers[:1], self._book.limits, self._book.policy
-        refused = limits.refuses(death.stream, trigger, death.id, policy, now)
-        if refused is None:
-            limits.opened(trigger, death.id, policy, now)
-            return True
-        self._suppressed.add(refused.value)
-        return False
-
-    def note_death(self, death: Incident, now: float) -> int:
-        """Note a death that is sealed; return how many before it were not."""
-        [trigger], limits, policy = death.triggers[:1], self._book.limits, self._book.policy
-        recurrences = limits.listed(death.stream, trigger, policy, now)
-        limits.closed(death.stream, trigger, policy, now)
-        return recurrences
+        self.windows.close_all(reason, host, now)
 
     def ask(self, kind: str, reason: str, now: float) -> None:
         """Fire a trigger that comes from outside the host, on every stream, as far as its frames have been read."""
@@ -158,18 +130,13 @@ class Follower:
             trigger = Trigger(
                 kind=kind, reason=reason, frame=about.id if about is not None else None, time_ns=time.time_ns()
             )
-            self._fire(stream, trigger, secrets.token_hex(16), now, about)
+            self.windows.fire(stream, trigger, secrets.token_hex(16), now, about, at=self._at)
 
     @property
     def settled(self) -> tuple[int, int]:
         """Up to which frame record and event every incident is sealed, or there was none."""
         events = self._waiting[0].source.number - 1 if self._waiting else self._after[EVENTS]
-        opened = list(self._opened_at.values())
-        return min((self._reached, *(at[0] for at in opened))), min((events, *(at[1] for at in opened)))
-
-    def settle(self, incident: str) -> None:
-        """Note that an incident is in the sink, or cannot be brought there."""
-        self._opened_at.pop(incident, None)
+        return self.windows.settled(self._reached, events)
 
     @property
     def has_frames(self) -> bool:
@@ -194,7 +161,7 @@ class Follower:
             busy = True
             self.latched.take(stage.kind, stage.head)
             if stage.kind == Kind.CONFIG:
-                self._book.policy = self.latched.policy
+                self.windows.book.policy = self.latched.policy
                 self._rules = Rules(self.latched.rules, self.lost, self._model_name, self._references)
                 self._measuring.policy = self.latched.privacy
         return busy
@@ -227,7 +194,7 @@ class Follower:
                 self._begin(stage)
                 return
             frames = self._frames.add(stage)
-            self._copy(frames, stage)
+            self.windows.copy(frames, stage)
             if stage.kind == Kind.END and frames:
                 self._end(frames[0], now)
         except MALFORMED:
@@ -235,8 +202,8 @@ class Follower:
 
     def _begin(self, stage: StageRecord) -> None:
         frame = self._frames.begin(stage)
-        self._book.frame_began(frame.stream, frame.id)
-        self._copy([frame], stage)
+        self.windows.book.frame_began(frame.stream, frame.id)
+        self.windows.copy([frame], stage)
 
     def _end(self, frame: SeenFrame, now: float) -> None:
         is_new = frame.stages[-1].source.sequence > self._resume[0]
@@ -244,11 +211,12 @@ class Follower:
         self._frames.end(frame)
         for trigger in self._rules.evaluate(frame.stream, frame.id, frame.time_ns, frame.stages, row):
             if is_new:
-                self._fire(frame.stream, trigger, self._name(frame.stream, trigger.kind, frame.id), now, frame)
-        self._book.frame_ended(frame.stream, frame.id)
-        self._frames.remember(frame, self._book.policy.pre_frames + self._book.policy.post_frames + 1)
-        for incident in self._book.due(now):
-            self._hand_over(incident, "alive")
+                name = self._name(frame.stream, trigger.kind, frame.id)
+                self.windows.fire(frame.stream, trigger, name, now, frame, at=self._at)
+        book = self.windows.book
+        book.frame_ended(frame.stream, frame.id)
+        self._frames.remember(frame, book.policy.pre_frames + book.policy.post_frames + 1)
+        self.windows.close_due(now)
 
     def _measure(self, frame: SeenFrame) -> Row | None:
         """Note a frame in the track, and return what was measured; without a track, only what a trigger needs."""
@@ -287,9 +255,7 @@ class Follower:
                 self._read_contexts()
                 self.latched.verified_calls = max(self.latched.verified_calls, int(head["calls"]))
             case Kind.FLUSH:
-                for incident in self._book.close_all("flush", now):
-                    self._hand_over(incident, "alive")
-                self._report_suppressed(now)
+                self.windows.close_all("flush", "alive", now)
                 self._report({"event": "flush-requested", "flush": int(head["flush"])})
             case Kind.TRIGGER:
                 self._take_trigger(head, now)
@@ -311,83 +277,13 @@ class Follower:
                 severity=str(head["severity"]),
                 parameters=dict(head["parameters"]),
             )
-            self._fire(stream, checked(trigger), name, now, about, has_handle=kind == "manual")
+            self.windows.fire(stream, checked(trigger), name, now, about, at=self._at, has_handle=kind == "manual")
             name = self._name(name, stream)
-
-    def _fire(
-        self, stream: str, trigger: Trigger, name: str, now: float, about: SeenFrame | None, *, has_handle: bool = False
-    ) -> None:
-        decision, incident = self._book.fire(stream, trigger, name, now)
-        if incident is None:
-            if has_handle:
-                self._report({"event": "suppressed", "incident": name, "reason": decision.value})
-            else:
-                self._suppressed.add(decision.value)
-        elif decision is Decision.OPENED:
-            self._report({"event": "opened", "incident": name})
-            self._open_window(incident, about)
-        elif has_handle:
-            self._report({"event": "joined", "incident": name, "into": incident.id})
 
     def _name(self, *parts: object) -> str:
         """Name an incident so that a sealer that takes over, and reads the same, gives it the same name."""
         return incident_name(self.reader, *parts)
 
-    def _report_suppressed(self, now: float) -> None:
-        """Tell the host; a trigger that fires on every frame must not write a line for every frame."""
-        self._reported_at = now
-        for reason, number in self._suppressed.snapshot().items():
-            self._report({"event": "suppressed", "reason": reason, "count": number})
-        self._suppressed = Counts()
-
-    def _open_window(self, incident: OpenIncident, about: SeenFrame | None) -> None:
-        """Copy what lies before the trigger, oldest first: it is what will be overwritten next."""
-        self._opened_at[incident.id] = (max(0, self._at[0] - 1), max(0, self._at[1] - 1))
-        if not self._copies.begin(incident.id):
-            return
-        frames = {frame.id: frame for frame in self._frames.of_stream(incident.stream)}
-        if about is not None:
-            frames[about.id] = about
-        known = {frame.id: frame.ended for frame in frames.values()}
-        seen: set[tuple[int, int]] = set()  # a batch's tensors are one stage of all its frames
-        for number in self._book.begin_window(incident, known, about.id if about is not None else None):
-            for stage in frames[number].stages:
-                if (stage.source.sequence, stage.kind) not in seen:
-                    seen.add((stage.source.sequence, stage.kind))
-                    self._copies.add(incident.id, stage)
-
-    def _copy(self, frames: list[SeenFrame], stage: StageRecord) -> None:
-        """Copy a record for every open window that one of its frames belongs to."""
-        wanted = {
-            incident.id
-            for frame in frames
-            if (incident := self._book.open.get(frame.stream)) is not None and frame.id in incident.frames
-        }
-        for name in sorted(wanted):
-            self._copies.add(name, stage)
-
-    def _hand_over(self, incident: OpenIncident, host: str) -> None:
-        spool, lost = self._copies.take(incident.id)
-        lost.update(self.losses())
-        if incident.more_triggers:
-            lost.add("trigger-not-listed", incident.more_triggers)
-        policy = self._book.policy
-        closed = Incident(
-            id=incident.id,
-            stream=incident.stream,
-            severity=incident.severity,
-            opened_ns=incident.opened_ns,
-            window=Window(
-                pre_frames=policy.pre_frames,
-                post_frames=policy.post_frames,
-                post_seconds=policy.post_seconds,
-                closed_by=incident.closed_by,
-            ),
-            triggers=tuple(incident.triggers),
-            host=host,
-            lost=lost.snapshot(),
-            signature=incident.signature,
-            recurrences_since_last=incident.recurrences,
-        )
+    def _hand_over(self, incident: Incident, spool: SpooledStages | None) -> None:
         track = self._tracking.source() if self._tracking is not None else None
-        self._seal(ClosedWindow(closed, spool.records if spool is not None else [], self.latched, spool, track))
+        self._seal(ClosedWindow(incident, spool.records if spool is not None else [], self.latched, spool, track))

@@ -19,8 +19,8 @@ from recorder.counts import Counts
 from recorder.image_signals import IMAGE_SIGNALS, bytes_digest, decode_reduced, image_signals
 from recorder.privacy import Level, PrivacyPolicy
 from recorder.records import Kind, RecordInvalid
+from recorder.sealer.image_redacting import image_field
 from recorder.sealer.placing import placed
-from recorder.sealer.redacting import image_field
 from recorder.sealer.stages import StageRecord
 from recorder.signals import AnswerSummary, summarize_answer
 from recorder.track import NO_CLASS, RAISED, TRACK_SIGNALS, Row

@@ -15,11 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from recorder.bundle import BundleWriter
-from recorder.bundle.images import DECODER_ERRORS, decode_file
 from recorder.bundle.manifest import (
     Call,
     ExceptionInfo,
@@ -38,14 +34,12 @@ from recorder.privacy import (
     Level,
     PrivacyKey,
     PrivacyPolicy,
-    RedactionFailed,
     Scrubber,
-    redact,
     scrub_text,
     without_content,
-    without_location,
     without_places,
 )
+from recorder.sealer.image_redacting import ImageRedacting, image_field, pixels_of
 
 __all__ = ["Redacting", "image_field", "import_functions", "pixels_of", "stream_name"]
 
@@ -53,11 +47,6 @@ __all__ = ["Redacting", "image_field", "import_functions", "pixels_of", "stream_
 _HOST = socket.gethostname()
 #: What stands for a metadata value that was kept out of the ring; it is not replaced again.
 _REPLACED = re.compile(r"p_[0-9a-f]{16}")
-
-
-def image_field(name: str) -> str:
-    """The privacy field of an image of that name."""
-    return "image" if name == "image" else f"image.{name}"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -101,9 +90,9 @@ class Redacting:
     ) -> None:
         self.policy = policy if policy is not None else PrivacyPolicy()
         self._key = key
-        self._functions = functions or {}
         self._scrubber = Scrubber(denylist=self.policy.denylist, key=key, texts=self.policy.scrub_texts)
         self._noted: Counter[tuple[str, Level, str]] = Counter()
+        self._images = ImageRedacting(self.policy, key, functions or {}, self._note)
 
     @property
     def keeps_layers(self) -> bool:
@@ -142,23 +131,7 @@ class Redacting:
             data: its pixels, or an encoded file.
             metadata: of the frame, as recorded; the boxes stand there.
         """
-        name, source = str(entry["name"]), str(entry["source"])
-        field = image_field(name)
-        level = self.policy.level_of(field)
-        if level is Level.DIGEST_ONLY:
-            self._note(field, level, "removed")
-            return self._left_out(entry, data, "privacy")
-        if level is Level.FULL:
-            return self._whole_image(writer, frame, entry, data)
-        steps = self.policy.redactors_of(field)
-        try:
-            pixels = redact(pixels_of(entry, data), steps, metadata, self._functions)
-        except (RedactionFailed, ValueError, *DECODER_ERRORS):
-            self._note(field, level, "removed")
-            return self._left_out(entry, data, "redaction-failed")
-        self._note(field, level, "+".join(step.method for step in steps)[:64])
-        image = writer.image(frame, name, pixels, source=source)
-        return self._thumbnail(dataclasses.replace(image, original_digest=self._stated(data)), redacted=True)
+        return self._images.redact(writer, frame, entry, data, metadata)
 
     def value(
         self, field: str, value: Value, read: Callable[[int, int], bytes | None], *, keep_keys: bool = False
@@ -223,53 +196,9 @@ class Redacting:
         self._note("track", Level.DIGEST_ONLY, "removed")
         return False
 
-    def _whole_image(
-        self, writer: BundleWriter, frame: int, entry: Mapping[str, Any], data: bytes
-    ) -> Image | ImageLeftOut:
-        name, source = str(entry["name"]), str(entry["source"])
-        if entry["encoding"] == "pixels":
-            return self._thumbnail(writer.image(frame, name, pixels_of(entry, data), source=source))
-        if self.policy.strip_location:
-            try:
-                stripped = without_location(data, str(entry["encoding"]))
-            except ValueError:
-                self._note(image_field(name), Level.REDACTED, "removed")
-                return self._left_out(entry, data, "redaction-failed")
-            if stripped != data:
-                self._note(image_field(name), Level.REDACTED, "location")
-            data = stripped
-        return self._thumbnail(writer.encoded_image(frame, name, data, source=source))
-
-    def _thumbnail(self, image: Image, *, redacted: bool = False) -> Image:
-        """A thumbnail is made of the image as it is stored; only a level of its own takes it away."""
-        level = Level(self.policy.levels.get("thumbnails", Level.FULL))
-        if image.thumbnail is None or level is Level.FULL or (level is Level.REDACTED and redacted):
-            return image
-        self._note("thumbnails", level, "removed")
-        return dataclasses.replace(image, thumbnail=None)
-
-    def _left_out(self, entry: Mapping[str, Any], data: bytes, reason: str) -> ImageLeftOut:
-        sizes = {key: int(entry[key]) for key in ("height", "width", "channels") if key in entry}
-        return ImageLeftOut(
-            name=str(entry["name"]),
-            source=str(entry["source"]),
-            encoding=str(entry["encoding"]),
-            size_bytes=len(data),
-            sha256=None,
-            dtype=str(entry.get("dtype", "")),
-            reason=reason,
-            original_digest=self._stated(data),
-            **sizes,
-        )
-
     def left_out(self, image: ImageLeftOut) -> ImageLeftOut:
         """Return what may be said of an image that was not recorded: a plain digest confirms a guess at its content."""
-        field = image_field(image.name)
-        level = self.policy.level_of(field)
-        if level is Level.FULL:
-            return image
-        self._note(field, level, "removed")
-        return dataclasses.replace(image, sha256=None, reason=image.reason or "privacy")
+        return self._images.left_out(image)
 
     def _metadata(self, metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
         kept: dict[str, JsonValue] = {}
@@ -341,12 +270,3 @@ def _is_replaced(value: JsonValue) -> bool:
     if isinstance(value, list):
         return bool(value) and all(_is_replaced(item) for item in value)
     return isinstance(value, str) and (value == REMOVED or _REPLACED.fullmatch(value) is not None)
-
-
-def pixels_of(entry: Mapping[str, Any], data: bytes) -> NDArray[Any]:
-    """Decode an image as its record describes it."""
-    if entry["encoding"] != "pixels":
-        return decode_file(data, str(entry["encoding"]))
-    height, width, channels = int(entry["height"]), int(entry["width"]), int(entry["channels"])
-    dtype = np.dtype({"uint8": np.uint8, "uint16": np.uint16}[entry["dtype"]])
-    return np.frombuffer(data, dtype).reshape((height, width, channels) if channels else (height, width))

@@ -147,17 +147,17 @@ class Served:
     def _seal_death(self, now: float, status: int | None) -> None:
         self.follower.poll(now, skip_pending=True)
         if not self.follower.has_frames:
-            self.follower.abandon()
+            self.follower.windows.abandon()
             return
         identity, ending = self.reader.header.identity, ending_of(status)
         reason = f"the recording process {identity.pid} died: {ending}"
         window = salvage(self.reader, incident_name(self.reader), reason, ending=ending)
-        if not self.follower.admit_death(window.incident, now):
+        if not self.follower.windows.admit_death(window.incident, now):
             # One more of a crash loop. What was triggered before it is sealed all the same.
             self.follower.close("death", "died", now)
             return
-        earlier = self.follower.abandon()
-        recurrences = self.follower.note_death(window.incident, now)
+        earlier = self.follower.windows.abandon()
+        recurrences = self.follower.windows.note_death(window.incident, now)
         window.incident = dataclasses.replace(
             window.incident,
             triggers=(*window.incident.triggers, *earlier),
@@ -169,13 +169,13 @@ class Served:
         incident = window.incident.id
         if incident in self._sealed_before:  # by the sealer before us, which died before it could note that
             window.release()
-            self.follower.settle(incident)
+            self.follower.windows.settle(incident)
             return
         self._submitted += 1
 
         def done(sealed: bool) -> None:
             self._sealed += 1
-            self.follower.settle(incident)
+            self.follower.windows.settle(incident)
 
         self._sealing.submit(
             window,

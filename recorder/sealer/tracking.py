@@ -18,8 +18,8 @@ from recorder.counts import Counts
 from recorder.privacy import Level, RedactionFailed, redact
 from recorder.records import RecordInvalid
 from recorder.ring import RingReader
+from recorder.sealer.image_redacting import image_field
 from recorder.sealer.measuring import CPU_SHARE, Measuring, Picture
-from recorder.sealer.redacting import image_field
 from recorder.sealer.stages import StageRecord
 from recorder.settings import SealerSettings
 from recorder.track import Row, TrackInvalid, TrackUnavailable, TrackWriter, track_path

@@ -16,7 +16,7 @@ from recorder.environment import VARIABLES
 from recorder.torch_settings import SETTINGS
 from replay.bisect.variants import batch_of, is_laid_out
 from replay.numerics.settings import WorkerPlan
-from replay.session import Job
+from replay.outcome import Job
 from replay.show.text import inert
 
 __all__ = [

@@ -18,7 +18,7 @@ from recorder.bundle.values import (
 from replay.compare.comparison import Answer
 from replay.compare.layout import logical_bits
 from replay.exchange import ReadTensor
-from replay.session import Job
+from replay.outcome import Job
 from replay.sources import Candidate
 
 __all__ = ["Variants", "batch_of", "is_laid_out", "joined", "plain"]

@@ -289,13 +289,11 @@ def _worker(data: bytes) -> None:
 def _hear(header: dict[str, Any], payload: bytearray) -> None:
     from replay.compare.comparison import compare_answers
     from replay.exchange import digest_of
-    from replay.process import Limits
+    from replay.outcome import Returned, outcome_from_wire
     from replay.protocol import ProtocolError
-    from replay.session import Returned, Session
 
-    session = Session(lambda _: b"", {}, device=None, limits=Limits())
     try:
-        outcome = session._outcome(header, payload)
+        outcome = outcome_from_wire(header, payload)
     except ProtocolError:
         return
     if isinstance(outcome, Returned):

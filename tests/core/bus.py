@@ -61,7 +61,7 @@ class Bus:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._follower.abandon()
+        self._follower.windows.abandon()
         self._reader.close()
         self._ring.close()
 
