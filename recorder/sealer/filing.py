@@ -7,10 +7,11 @@ client: so a thread of its own starts one child after the other, and tries again
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class Filing:
         sink: where claims are taken, so that one defect is filed once an hour across all who use it; None: nowhere.
         command: what is run; by default `replay ticket`.
         pauses_seconds: before each further attempt.
+        variables: of the environment, besides our own, by which the child finds the bundles.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class Filing:
         sink: str | None,
         command: Sequence[str] | None = None,
         pauses_seconds: Sequence[float] = _PAUSES_SECONDS,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         packages = str(Path(__file__).resolve().parents[2])
         # -P: the working directory is no place to import from.
         start = [python_executable(), "-P", "-c", _BOOT, packages, "ticket"] if command is None else [*command]
         self._command = [*start, "--to", notify.removeprefix(PREFIX), *(["--once", sink] if sink is not None else [])]
         self._pauses = tuple(pauses_seconds)
+        self._variables = dict(variables or {})
         self._queue: queue.Queue[tuple[str, _Report] | None] = queue.Queue()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -101,6 +105,7 @@ class Filing:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 timeout=_CHILD_SECONDS,
+                env={**os.environ, **self._variables},
                 check=False,
             )
         except (OSError, subprocess.SubprocessError) as error:

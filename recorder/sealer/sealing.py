@@ -90,7 +90,9 @@ class Sealing:
         self._privacy_key = privacy_key
         self._sink = sink
         self._notify = notify
-        self._filing = Filing(notify, sink_spec) if notify is not None and names_a_ticket(notify) else None
+        self._filing: Filing | None = None
+        if notify is not None and names_a_ticket(notify):
+            self._filing = Filing(notify, sink_spec, variables=sink.variables())
         self._scratch = scratch
         self._max_bundle_bytes = max_bundle_bytes
         self._profile = profile

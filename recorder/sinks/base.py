@@ -71,6 +71,10 @@ class Sink(ABC):
         """This sink for a process that must stay small: what takes much memory runs in another. By default as it is."""
         return self
 
+    def variables(self) -> dict[str, str]:
+        """What another process needs in its environment to find here what `publish` has located."""
+        return {}
+
     def find(self, name: str) -> str | None:
         """The location of the bundle of that name; None where there is none. SinkUnavailable when nobody can tell."""
         return next((listing.location for listing in self.bundles() if listing.name == name), None)

@@ -54,6 +54,8 @@ def report(
     try:
         with path.open("xb") as file:
             file.write(data)
+    except FileExistsError as error:  # made while the page was: it is somebody else's
+        raise click.BadParameter(f"{output} exists by now; nothing is overwritten, so name a new file") from error
     except OSError as error:
         path.unlink(missing_ok=True)
         raise BundleUnavailable(f"the page cannot be written to {output}: {error.strerror}") from error

@@ -40,7 +40,23 @@ class _Object:
     key: int | str  #: its class, by index or, where none is known, by name
     box: list[float]  #: left, top, width, height
     score: float | None = None
-    inside: NDArray[np.bool_] | None = None  #: its mask, as large as the picture
+    outline: _Outline | None = None  #: of its mask, as large as the picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outline:
+    """A mask, as small as it is kept until all are written: as pixels those of a minute would take gigabytes."""
+
+    runs: NDArray[np.uint32]
+    height: int
+    width: int
+    area: int  #: pixels
+
+    @classmethod
+    def of(cls, inside: NDArray[np.bool_]) -> _Outline:
+        height, width = inside.shape
+        runs = np.asarray(run_lengths(inside), np.uint32)
+        return cls(runs=runs, height=height, width=width, area=int(inside.sum()))
 
 
 def coco(sources: Sequence[Source], out: Path) -> None:
@@ -93,7 +109,7 @@ def coco(sources: Sequence[Source], out: Path) -> None:
         results = [
             {"image_id": image, **_result(kind, each, numbers)}
             for image, each in predictions
-            if each.score is not None and (kind == "bbox" or each.inside is not None)
+            if each.score is not None and (kind == "bbox" or each.outline is not None)
         ]
         if results:
             _write(out / file_name, results)
@@ -125,21 +141,21 @@ def _numbers(keys: Sequence[int | str]) -> dict[int | str, int]:
 
 
 def _annotation(each: _Object, numbers: dict[int | str, int]) -> dict[str, Any]:
-    outline: Any = []
+    segmentation: Any = []
     area = each.box[2] * each.box[3]
-    if each.inside is not None:
-        outline = {"counts": run_lengths(each.inside), "size": list(each.inside.shape)}
-        area = float(each.inside.sum())
-    shape = {"bbox": each.box, "area": area, "segmentation": outline}
+    if (outline := each.outline) is not None:
+        segmentation = {"counts": outline.runs.tolist(), "size": [outline.height, outline.width]}
+        area = float(outline.area)
+    shape = {"bbox": each.box, "area": area, "segmentation": segmentation}
     return {"category_id": numbers[each.key], **shape, "iscrowd": 0}
 
 
 def _result(kind: str, each: _Object, numbers: dict[int | str, int]) -> dict[str, Any]:
     """Results with masks have no ``bbox``: pycocotools would take them for boxes."""
-    if kind == "bbox" or each.inside is None:
+    if kind == "bbox" or (outline := each.outline) is None:
         return {"category_id": numbers[each.key], "bbox": each.box, "score": each.score}
-    outline = {"counts": compressed(run_lengths(each.inside)), "size": list(each.inside.shape)}
-    return {"category_id": numbers[each.key], "segmentation": outline, "score": each.score}
+    segmentation = {"counts": compressed(outline.runs.tolist()), "size": [outline.height, outline.width]}
+    return {"category_id": numbers[each.key], "segmentation": segmentation, "score": each.score}
 
 
 def _labelled(shot: Shot, image: Image, found: Sequence[_Object] | None) -> Iterator[tuple[str, _Object]]:
@@ -185,7 +201,7 @@ def _predicted(shot: Shot, image: Image) -> list[_Object] | None:
             key=key,
             box=[left, top, right - left, bottom - top],
             score=score,
-            inside=inside if inside is not None and inside.any() else None,
+            outline=_Outline.of(inside) if inside is not None and inside.any() else None,
         )
         for key, (left, top, right, bottom), score, inside in zip(
             keys, boxes.corners.tolist(), boxes.scores.tolist(), insides, strict=True
@@ -200,4 +216,5 @@ def _masks(mask: Array, sureness: Array) -> Iterator[_Object]:
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         box = [float(columns[0]), float(rows[0]), float(np.ptp(columns) + 1), float(np.ptp(rows) + 1)]
         score = float(sureness[inside].mean())
-        yield _Object(key=int(each), box=box, score=score if math.isfinite(score) else None, inside=inside)
+        sure = score if math.isfinite(score) else None
+        yield _Object(key=int(each), box=box, score=sure, outline=_Outline.of(inside))

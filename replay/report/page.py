@@ -27,6 +27,9 @@ __all__ = ["page", "policy"]
 #: Layers named in the tree of a divergence.
 _LAYERS_SHOWN = 200
 
+#: Of what changed; a hostile bundle has thousands, and the page has to stay below 8 MB.
+_CHANGES_SHOWN = 40
+
 
 def page(
     bundle: Bundle,
@@ -58,6 +61,7 @@ def page(
     shown = content.frames_shown(bundle, result, count)
     moment = content.moment(manifest, shown)
     answers = {each.frame.id: each.answer for each in shown}
+    changes = content.what_changed(manifest, against)
     return _static().render(
         headline=headline(manifest, inert),
         name=inert(Path(location).name, 120),
@@ -80,7 +84,8 @@ def page(
         cause=cause_headline(manifest.incident.cause, inert),
         cause_details=cause_details(manifest.incident.cause, inert),
         affected=affected_slices(manifest, tables),
-        changes=content.what_changed(manifest, against),
+        changes=changes[:_CHANGES_SHOWN],
+        changes_left_out=max(0, len(changes) - _CHANGES_SHOWN),
         against=against is not None,
         timeline=timeline(manifest, tables, shown),
         history=content.history_plots(manifest, tables),

@@ -24,6 +24,9 @@ _FRAMES_SHOWN = 40
 
 _METADATA_SHOWN = 12
 
+#: The first ones tell; a hostile bundle has thousands.
+_TRIGGERS_SHOWN = 60
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
@@ -67,7 +70,7 @@ def tell(manifest: Manifest, answers: dict[int, str], say: Say) -> list[Section]
 
 def _what_happened(manifest: Manifest, say: Say) -> Section:
     incident, window = manifest.incident, manifest.incident.window
-    rows = tuple(_trigger_row(trigger, say) for trigger in incident.triggers)
+    rows = tuple(_trigger_row(trigger, say) for trigger in incident.triggers[:_TRIGGERS_SHOWN])
     asked = f"{window.pre_frames} frames before, {window.post_frames} or {duration(window.post_seconds)} after"
     sentences = [
         f"Opened {utc(incident.opened_ns)}, sealed {utc(manifest.created_ns)} by {say(manifest.producer, 60)}.",
@@ -76,6 +79,8 @@ def _what_happened(manifest: Manifest, say: Say) -> Section:
         f"Window: {asked}; closed by {say(window.closed_by, 20)}.",
         f"Cause: {'; '.join([cause_headline(incident.cause, say), *cause_details(incident.cause, say)])}.",
     ]
+    if len(incident.triggers) > _TRIGGERS_SHOWN:
+        sentences.append(f"{len(incident.triggers) - _TRIGGERS_SHOWN} more triggers: --json lists all.")
     if incident.recurrences_since_last:
         count = incident.recurrences_since_last
         sentences.append(f"Recurred: {count} further trigger{'s' * (count > 1)} of this signature were not sealed.")

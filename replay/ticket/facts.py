@@ -178,22 +178,25 @@ def command_for(bundle: str) -> str:
     return f"replay {shlex.quote(bundle)}" if not bundle.startswith("-") else f"replay {shlex.quote('./' + bundle)}"
 
 
-def recurrence(document_id: str, parent: str, seen: list[tuple[int, str, Claim]], total: int) -> Document:
+def recurrence(
+    document_id: str, first: tuple[int, str, Claim], seen: list[tuple[int, str, Claim]], total: int
+) -> Document:
     """Return what is said when an incident of a filed signature comes again.
 
     Args:
         document_id: of this document.
-        parent: of the ticket's first document.
-        seen: time, bundle id and location of the latest ones.
+        first: time, bundle id and location of the incident that was, or was to be, filed.
+        seen: the same of the latest ones.
         total: how many there were.
     """
     facts = tuple(
-        Fact(utc(opened_ns), (f"bundle {bundle[:12]}, at ", location)) for opened_ns, bundle, location in seen
+        Fact(utc(opened_ns), (f"{which}bundle {bundle[:12]}, at ", location))
+        for which, (opened_ns, bundle, location) in [("first of all ", first), *(("", each) for each in seen)]
     )
     times = "once" if total == 1 else f"{total} times"
     return Document(
         id=document_id,
         title=(f"The same incident was recorded {times} more within the hour",),
         facts=facts,
-        parent=parent,
+        parent=first[1],
     )

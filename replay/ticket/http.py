@@ -64,9 +64,11 @@ class Response:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Leave it to us."""
+    def http_error_302(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any) -> Any:
+        """Leave it to us, a location that is no address too."""
         return
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def checked_url(url: str, what: str) -> str:
@@ -75,22 +77,22 @@ def checked_url(url: str, what: str) -> str:
     Raises:
         AddressInvalid: it is none, has a user or a query in it, or would send a token in the clear.
     """
-    parts = urllib.parse.urlsplit(url)
-    try:
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if parts.scheme not in ("https", "http") or not host or parts.username or parts.fragment or not url.isprintable():
+    scheme, host, _ = origin_of(url)
+    parts = urllib.parse.urlsplit(url) if host else None
+    if parts is None or scheme not in ("https", "http") or parts.username or parts.fragment or not url.isprintable():
         raise AddressInvalid(f"{what} is no URL that can be used: give https://host/path, without user or password")
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if scheme == "http" and host not in _LOOPBACK:
         raise AddressInvalid(f"{what} begins with http://, which would send credentials in the clear; use https://")
     return url.rstrip("/")
 
 
 def origin_of(url: str) -> tuple[str, str | None, int | None]:
-    """Return scheme, host and port."""
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    """Return scheme, host and port; of what is no URL none of them."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return "", None, None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +165,12 @@ class Client:
             response = self._send(method, url, data, form, upload, headers)
             if response.status not in (301, 302, 303, 307, 308):
                 return response
-            goal = urllib.parse.urljoin(url, response.headers.get("location", ""))
+            try:
+                goal = urllib.parse.urljoin(url, response.headers.get("location", ""))
+            except ValueError:
+                goal = ""
             if origin_of(goal) != origin_of(url):
-                host = inert(urllib.parse.urlsplit(goal).hostname or "nowhere", 100)
+                host = inert(origin_of(goal)[1] or "nowhere", 100)
                 raise AddressInvalid(
                     f"{self.tracker} sends us on to {host}, and credentials do not follow; name that address with --url"
                 )
@@ -213,11 +218,16 @@ class Client:
                 body.close()
 
     def _read(self, answer: Any) -> Response:
+        until = time.monotonic() + self.timeout_seconds
+        body = bytearray()
         try:
-            body = answer.read(_MAX_ANSWER_BYTES)
+            while len(body) < _MAX_ANSWER_BYTES and (some := answer.read1(_MAX_ANSWER_BYTES - len(body))):
+                body += some
+                if time.monotonic() > until:  # byte by byte an answer takes for ever, and each is in time
+                    raise TimeoutError
         except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error, False) from error
-        return Response(answer.status, {name.lower(): value for name, value in answer.headers.items()}, body)
+        return Response(answer.status, {name.lower(): value for name, value in answer.headers.items()}, bytes(body))
 
     def _wait(self, response: Response) -> float | None:
         """How long the tracker asks us to wait: 429, or GitHub's 403 and 503 with Retry-After."""

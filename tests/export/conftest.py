@@ -23,10 +23,10 @@ FOUND = {"boxes": BOXES, "scores": np.asarray([0.9, 0.2], np.float32), "labels":
 Change = Callable[[Manifest, BundleWriter], Manifest]
 
 
-def made(path: Path, change: Change, *, seed: int = 0, frames: int = 4) -> Path:
+def made(path: Path, change: Change, *, seed: int = 0, frames: int = 4, height: int = 48, width: int = 64) -> Path:
     """A bundle of frames of 64 x 48 pixels, changed."""
     path.parent.mkdir(exist_ok=True)
-    plain = small_bundle(path.parent / f"plain-of-{path.name}", seed=seed, frames=frames)
+    plain = small_bundle(path.parent / f"plain-of-{path.name}", seed=seed, frames=frames, height=height, width=width)
     with Bundle.open(plain) as bundle:
         rewrite(bundle, path, operation="pack", transform=change)
     plain.unlink()

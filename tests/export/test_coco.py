@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,3 +243,26 @@ def test_scores_that_are_not_finite_break_nothing(tmp_path: Path, replay: Run) -
     for form in ("mcap", "rrd", "parquet"):
         assert replay("export", bundle, "--to", form, "-o", tmp_path / form).code == 0
     assert b"NaN" not in (tmp_path / "mcap").read_bytes()
+
+
+def test_masks_are_not_kept_as_pixels(tmp_path: Path, replay: Run) -> None:
+    """A minute of a detector's would take gigabytes: 64 frames of 720p with a hundred objects each."""
+    boxes = np.tile(np.asarray([[8, 8, 400, 400]], np.float32), (30, 1))
+
+    def change(manifest: Manifest, writer: BundleWriter) -> Manifest:
+        only = detected(writer, manifest, (64, 48), boxes)
+        masks = np.zeros((30, 48, 64), np.uint8)
+        masks[:, 5:30, 5:30] = 1
+        answer = only.calls[0].output
+        assert isinstance(answer, MappingValue)
+        answer = replace(answer, items=(*answer.items, ("masks", store_array(writer, masks))))
+        return replace(only, calls=(replace(only.calls[0], output=answer),))
+
+    bundle = made(tmp_path / "b" / "a.zst", change, frames=1, height=480, width=640)
+    tracemalloc.start()
+    try:
+        exported(replay, bundle, tmp_path / "set")
+        assert tracemalloc.get_traced_memory()[1] < 9 * 2**20  # as pixels 13
+    finally:
+        tracemalloc.stop()
+    assert len(json.loads((tmp_path / "set" / "predictions-segm.json").read_text())) == 30

@@ -204,6 +204,21 @@ def test_what_appears_meanwhile_is_left_alone(path: Path, tmp_path: Path, form: 
     with Bundle.open(path) as bundle, pytest.raises(FileExistsError):
         write_export(form, [Source(bundle, Exported())], out)
     assert (out / "theirs" if form == "coco" else out).read_text() == "keep"
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("form", ["coco", "mcap", "rrd"])
+def test_an_export_has_its_name_when_it_is_whole(path: Path, tmp_path: Path, form: str) -> None:
+    """Whoever kills the process finds nothing that looks like a set."""
+    from replay.export.source import Exported, Source
+    from replay.export.writing import write_export
+
+    out = tmp_path / "out"
+    seen: list[bool] = []
+    with Bundle.open(path) as bundle:
+        write_export(form, [Source(bundle, Exported(), progress=lambda: seen.append(out.exists()))], out)
+    assert seen and not any(seen)
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("form", ["coco", "imagefolder", "parquet", "mcap", "rrd"])

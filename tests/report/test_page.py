@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from recorder.bundle import Bundle
+from recorder.bundle.manifest import Manifest
+from recorder.bundle.writer import BundleWriter
 from replay.cli import cli
+from replay.commands import report
 from replay.report.drawings import boxes_of, classes_of, drawing, mask_colours
 from replay.report.pictures import picture
 from replay.report.plots import plot
@@ -194,3 +198,38 @@ def test_a_plot_leaves_gaps_where_there_is_no_number() -> None:
     assert drawn.line.count("M") == 2
     assert "most 0.7 at frame 4" in drawn.summary
     assert plot("confidence", "", [None, float("inf")], [1, 2]) is None
+
+
+def test_a_page_of_somebody_else_is_left_alone(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place was free when the command looked, and is not when the page is made."""
+    path = tmp_path / "report.html"
+
+    def slow(name: str, bundle_id: str) -> tuple[None, str]:
+        path.write_text("theirs")
+        return None, ""
+
+    monkeypatch.setattr(report, "_result", slow)
+    ended = CliRunner().invoke(cli, ["report", str(bundle), "-o", str(path)])
+    assert ended.exit_code == 2
+    assert "exists by now" in ended.output
+    assert path.read_text() == "theirs"
+
+
+def test_thousands_of_triggers_and_contexts_make_no_larger_page(make: Make, tmp_path: Path) -> None:
+    """The first are shown and the others counted: a hostile bundle's page opens as quickly as any."""
+
+    def change(manifest: Manifest, _: BundleWriter) -> Manifest:
+        incident, context = manifest.incident, manifest.contexts[0]
+        long = replace(incident.triggers[0], reason="r" * 500)
+        contexts = [
+            replace(
+                context, id=number, environment=replace(context.environment, variables={"V": "y" * 300 + str(number)})
+            )
+            for number in range(500)
+        ]
+        return replace(manifest, incident=replace(incident, triggers=(long,) * 2000), contexts=tuple(contexts))
+
+    text = make(made(tmp_path / "b" / "a.zst", change)).read_text("utf-8")
+    assert "1940 more triggers" in text
+    assert "and 459 more changes" in text
+    assert len(text) < 300_000

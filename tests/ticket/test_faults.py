@@ -89,6 +89,29 @@ def test_a_tracker_that_is_silent_is_given_up(start: Any, bundle: Path, file: Fi
     assert_one_sentence(ended.err, ["did not answer within 0.2 s"])
 
 
+def test_a_tracker_that_answers_byte_by_byte_is_given_up(start: Any, bundle: Path, file: File) -> None:
+    """Each byte is in time, the answer is not."""
+    tracker = start("gitlab")
+    over = threading.Event()
+
+    def dribble(handler: Any) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+        while not over.wait(0.05):
+            try:
+                handler.wfile.write(b" ")
+            except OSError:
+                break
+        handler.close_connection = True
+
+    tracker.faults = [dribble]
+    try:
+        ended = file(tracker, bundle, "--timeout", "0.4")
+    finally:
+        over.set()
+    assert ended.code == 3
+    assert_one_sentence(ended.err, ["did not answer within 0.4 s"])
+
+
 def test_nobody_listens(bundle: Path, file: File) -> None:
     """Exit code 3."""
     tracker = server.GitHub()
@@ -118,6 +141,39 @@ def test_a_redirect_to_another_host_gets_nothing(start: Any, bundle: Path, file:
     assert ended.code == 2
     assert_one_sentence(ended.err, ["credentials do not follow"])
     assert other.requests == []
+
+
+@pytest.mark.parametrize("location", ["http://[bad", "http://host:99999999/", "//host:bad/", "file:///etc/passwd"])
+def test_a_redirect_to_what_is_no_address(location: str, start: Any, bundle: Path, file: File) -> None:
+    """Whoever answers may write anything there."""
+    tracker = start("gitlab")
+    tracker.faults = [server.answer({}, 307, location=location)]
+    ended = file(tracker, bundle)
+    assert ended.code == 2
+    assert_one_sentence(ended.err, ["sends us on to nowhere"])
+
+
+@pytest.mark.parametrize("url", ["https://[bad", "https://host:99999999/", "https://host:bad/", "file:///etc/passwd"])
+def test_an_upload_address_that_is_none(url: str, start: Any, bundle: Path, file: File) -> None:
+    """Slack's answer names where the file goes."""
+    tracker = start("slack")
+    honest = tracker.method
+
+    def method(name: str, form: dict[str, Any]) -> dict[str, Any]:
+        return {**honest(name, form), **({"upload_url": url} if name == "files.getUploadURLExternal" else {})}
+
+    tracker.method = method
+    ended = file(tracker, bundle)
+    assert ended.code == 3
+    assert_one_sentence(ended.err, ["nothing was sent there"])
+
+
+@pytest.mark.parametrize("options", [("--url", "https://[bad"), ("--to", "webhook:https://[bad/path")])
+def test_an_address_that_is_none(options: tuple[str, str], start: Any, bundle: Path, file: File) -> None:
+    """A bracket that does not close is a slip of the keyboard."""
+    ended = file(start("github"), bundle, *options)
+    assert ended.code == 2
+    assert_one_sentence(ended.err, ["is no URL that can be used"])
 
 
 def test_a_redirect_on_the_same_host_is_followed(start: Any) -> None:

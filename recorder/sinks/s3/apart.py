@@ -66,6 +66,10 @@ class ApartS3Sink(Sink):
         self._order("wake")
         return location
 
+    def variables(self) -> dict[str, str]:
+        """See `S3Sink.variables`."""
+        return self._sink.variables()
+
     def find(self, name: str) -> str | None:
         """See `S3Sink.find`."""
         return self._sink.find(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -83,8 +84,10 @@ def connect(*, endpoint_url: str | None = None, region: str | None = None) -> An
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    # A session of our own: it looks for credentials anew, and boto3's default one is the host's.
-    client = boto3.session.Session().client("s3", endpoint_url=endpoint_url, region_name=region, config=config)
+    # A session of our own: it looks for credentials anew, and boto3's default one is the host's. Its region is in
+    # AWS_REGION for AWS's other tools, and where AWS itself sets it; boto3 knows AWS_DEFAULT_REGION alone.
+    session = boto3.session.Session(region_name=region or os.environ.get("AWS_REGION") or None)
+    client = session.client("s3", endpoint_url=endpoint_url, config=config)
     client.meta.events.register_last("before-parameter-build.s3", _ask_once)
     return client
 

@@ -92,7 +92,9 @@ class S3Sink(Sink):
         """Do what `publish` does, and leave the bundle there."""
         check_name(name)
         own_directory(self.spool.path)
-        return str(self._location(Path(self.spool.publish(local_file, name))))
+        modified = local_file.stat().st_mtime  # asked before: an upload under way may have taken the file along
+        spooled = Path(self.spool.publish(local_file, name))
+        return str(self.address.within(self.options.key_of(spooled.name, modified)))
 
     def wake(self) -> None:
         """Say that there is something in the spool."""
@@ -103,6 +105,11 @@ class S3Sink(Sink):
         from recorder.sinks.s3.apart import ApartS3Sink
 
         return ApartS3Sink(self)
+
+    def variables(self) -> dict[str, str]:
+        """Return endpoint and region, where options name them; credentials are in the environment already."""
+        said = {"AWS_ENDPOINT_URL_S3": self.options.endpoint_url, "AWS_REGION": self.options.region}
+        return {name: value for name, value in said.items() if value}
 
     def find(self, name: str) -> str | None:
         """Look into the spool, then for the object of that name."""
@@ -184,9 +191,6 @@ class S3Sink(Sink):
             return S3Claims(self._client(), self.address)
         except Exception as error:
             raise self._unavailable(error) from error
-
-    def _location(self, spooled: Path) -> S3Address:
-        return self.address.within(self.options.key_of(spooled.name, spooled.stat().st_mtime))
 
     def _thread(self) -> Uploading:
         with self._lock:

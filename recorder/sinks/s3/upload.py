@@ -115,8 +115,8 @@ class Upload:
         try:
             if content.is_single:
                 self._put_single(file, content, key)
-            else:
-                self._put_parts(file, content, key, note)
+            elif not self._put_parts(file, content, key, note):
+                return False
         except Exception as error:
             # No such upload: the answer to an earlier completion was lost, and the upload is over.
             if not is_status(error, 412) and code_of(error) != "NoSuchUpload":
@@ -174,8 +174,12 @@ class Upload:
             **self._described(content),
         )
 
-    def _put_parts(self, file: BinaryIO, content: Content, key: str, note: Path) -> None:
-        upload, there = self._resumed(content, key, note) or (self._begun(content, key, note), {})
+    def _put_parts(self, file: BinaryIO, content: Content, key: str, note: Path) -> bool:
+        was_noted, resumed = note.exists(), self._resumed(content, key, note)
+        # The process may have died when all was there, and a gigabyte is not sent to be told so.
+        if was_noted and resumed is None and self.stands(key, content):
+            return False
+        upload, there = resumed or (self._begun(content, key, note), {})
         done = []
         for part in content.parts:
             tag = there.get(part.number)
@@ -194,6 +198,7 @@ class Upload:
         self._client.complete_multipart_upload(
             Bucket=self._bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": done}, IfNoneMatch="*"
         )
+        return True
 
     def _begun(self, content: Content, key: str, note: Path) -> str:
         answer = self._client.create_multipart_upload(

@@ -30,6 +30,8 @@ LOOK_SECONDS = 10.0
 _ELSEWHERE_SECONDS = 0.5
 #: A thousand bundles of one name mean that something else is wrong.
 _MAX_COLLISIONS = 1000
+#: Bundles go before models, until they have failed so often.
+_STUBBORN_FAILURES = 3
 _NOTE_SUFFIX = ".upload"
 _MODEL = re.compile(r"([0-9a-f]{64})(?:\.safetensors|\.graph\.json|\.onnx)")
 
@@ -144,8 +146,8 @@ class Uploading:
         items = [*self._bundles(), *(_Item(path, is_model=True) for path in models)]
         if not items:
             return False
-        # One that cannot be brought away must not keep the others here.
-        item = min(items, key=lambda each: (each.is_model, self._failures.get(each.path, 0)))
+        # One that cannot be brought away must not keep the others here, and a few bundles not all models.
+        item = min(items, key=self._turn_of)
         self._current = item.path
         try:
             with _open(item.path) as file:
@@ -167,6 +169,10 @@ class Uploading:
         finally:
             self._current = self._swept = None
         return True
+
+    def _turn_of(self, item: _Item) -> tuple[bool, bool, int]:
+        failures = self._failures.get(item.path, 0)
+        return failures >= _STUBBORN_FAILURES, item.is_model, failures
 
     def _bring_bundle(self, file: BinaryIO, content: Content, item: _Item) -> str:
         modified = os.fstat(file.fileno()).st_mtime

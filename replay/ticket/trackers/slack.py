@@ -7,7 +7,6 @@ files.getUploadURLExternal, files.completeUploadExternal. Slack answers 200 to e
 from __future__ import annotations
 
 import json
-import urllib.parse
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -71,6 +70,8 @@ class Slack(Tracker):
         document = placed.compose(placed.attachment is not None)
         thread = self._find(channel, document.parent) if document.parent else None
         found = self._find(channel, document.id, thread)
+        if found is None and thread is not None:  # it was quicker than what it belongs under
+            found = self._find(channel, document.id)
         said = {
             "channel": channel,
             "text": summary(document),
@@ -115,8 +116,8 @@ class Slack(Tracker):
         url, number = ticket.get("upload_url"), ticket.get("file_id")
         if not isinstance(url, str) or not isinstance(number, str):
             raise TrackerUnavailable("Slack's answer is not what its API says; is this its address?")
-        if urllib.parse.urlsplit(url).scheme != "https" and origin_of(url) != origin_of(self.client.base):
-            raise TrackerUnavailable("Slack names an upload address without encryption; nothing was sent there")
+        if origin_of(url)[0] != "https" and origin_of(url) != origin_of(self.client.base):
+            raise TrackerUnavailable("Slack names an upload address that is no encrypted one; nothing was sent there")
         self.client.call("POST", url, upload=lambda: Raw(file))  # another host: the client sends it no token
         return number
 
