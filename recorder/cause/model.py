@@ -42,6 +42,8 @@ _HUES = 6
 _SEEN = 0.03
 #: A cause is named when it is likelier than every other answer, and at least so likely.
 NAMED_FROM = 0.4
+#: What a healthy scene looks like most: people lean towards cameras, and hands that hold them move.
+_COVERS_AND_MOVES, _COVERS_AND_MOVES_FROM = ("occlusion", "camera-shift", "camera-rotation"), 0.8
 #: A share of held-out windows that may stand farther from every example than the gate allows.
 _GATE = 0.005
 #: Nearly identical frames so many times in a row are a frozen feed.
@@ -161,7 +163,8 @@ class CauseModel:
         chances = self.discriminant.probabilities(features, len(CLASSES))[0]
         strange = bool(self.discriminant.distances(features)[0] > self.gate)
         best = CLASSES[int(chances.argmax())]
-        unsure = best not in (NONE, UNKNOWN) and (strange or chances.max() < NAMED_FROM)
+        least = _COVERS_AND_MOVES_FROM if best in _COVERS_AND_MOVES else NAMED_FROM
+        unsure = best not in (NONE, UNKNOWN) and (strange or chances.max() < least)
         return UNKNOWN if unsure else best, chances, strange
 
     def _amount(self, cause: str, features: Array) -> float | None:
