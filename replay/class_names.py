@@ -151,7 +151,8 @@ def read_labels(path: Path) -> dict[str, int]:
         pairs = data.items() if isinstance(data, dict) else enumerate(data)
         found = {str(name).strip(): int(index) for index, name in pairs if str(name).strip()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)[:100]
+        no_text = isinstance(error, UnicodeDecodeError)
+        why = error.strerror if isinstance(error, OSError) else "it is no text" if no_text else str(error)[:100]
         raise ValueError(f"--labels {path}: {why}; write one name a line, or a JSON list") from error
     if not found:
         raise ValueError(f"--labels {path} names no class; write one name a line, or a JSON list")

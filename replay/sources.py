@@ -51,8 +51,11 @@ class Factories:
 
         Raises:
             ValueError: one of them has another form.
-            ConfigInvalid: the weights file cannot be read, or there is no code whose own weights could be taken.
+            ConfigInvalid: the weights file cannot be read, there is no code whose own weights could be taken, or
+                no such directory.
         """
+        if directory is not None and not Path(directory).is_dir():
+            raise ConfigInvalid(f"--model-dir {directory} is no directory; name the one in which the code is")
         named: dict[str, str] = {}
         general = None
         for specification in specifications:

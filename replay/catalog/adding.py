@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from recorder.bundle import Bundle
@@ -11,11 +11,11 @@ from recorder.sinks import BundleListing
 from replay.catalog.database import Catalog
 from replay.catalog.embedding import embedding_of
 from replay.catalog.entries import Entry, entry_of
-from replay.listing import bundles_of, read_each
+from replay.listing import read_each
 from replay.opening import Opening
 from replay.show.text import inert
 
-__all__ = ["AddedBundles", "add_sink"]
+__all__ = ["AddedBundles", "add_listed"]
 
 #: Written together; an interrupted run keeps those that were.
 _BATCH = 256
@@ -31,22 +31,23 @@ class AddedBundles:
     problems: tuple[tuple[str, str], ...]  #: path and why, of those looked into
 
 
-def add_sink(
-    catalog: Catalog, sink: str, opening: Opening, progress: Callable[[int, int], None] | None = None
+def add_listed(
+    catalog: Catalog,
+    listed: Sequence[BundleListing],
+    opening: Opening,
+    progress: Callable[[int, int], None] | None = None,
 ) -> AddedBundles:
     """Add the incidents of a directory or bucket that the catalogue does not know.
 
     Args:
         catalog: open.
-        sink: a directory or ``s3://bucket/prefix``.
-        opening: how its bundles are opened.
+        listed: the bundles there.
+        opening: how they are opened.
         progress: called with (looked into, to look into).
 
     Raises:
-        BundleUnavailable: the sink cannot be listed.
         CatalogInvalid: the catalogue cannot be written.
     """
-    listed = bundles_of(sink)
     known = catalog.known()
     fresh = [each for each in listed if known.get(_plain(each.location)) != (each.size_bytes, each.modified)]
     new, problems = 0, []

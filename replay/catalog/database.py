@@ -13,9 +13,10 @@ import numpy as np
 
 from replay.catalog.embedding import DIMENSIONS
 from replay.catalog.entries import LABELS, UNNAMED, Entry, is_sound
+from replay.catalog.errors import CatalogInvalid, CatalogUnavailable
 from replay.catalog.vectors import Matrix, VectorFile, is_vector
 
-__all__ = ["Catalog", "CatalogInvalid"]
+__all__ = ["Catalog"]
 
 #: "VFRc": tells our file from any other SQLite file.
 _APPLICATION_ID = 0x56465263
@@ -48,10 +49,6 @@ CREATE TABLE problems (
 """
 
 
-class CatalogInvalid(Exception):
-    """The file is no catalogue, or damaged; the message is one sentence with the remedy."""
-
-
 class Catalog:
     """A catalogue, open. A context manager; one writer at a time, readers meanwhile."""
 
@@ -60,6 +57,7 @@ class Catalog:
 
         Raises:
             FileNotFoundError: there is none, and ``create`` is not said.
+            CatalogUnavailable: nothing can be opened there.
             CatalogInvalid: the file is something else.
         """
         if not create and not path.is_file():
@@ -69,7 +67,7 @@ class Catalog:
         try:
             self._database = sqlite3.connect(path, timeout=60)
         except sqlite3.Error as error:
-            raise CatalogInvalid(f"{path} cannot be opened: {error}; name another file with --db") from error
+            raise CatalogUnavailable(f"{path} cannot be opened: {error}; name another file with --db") from error
         try:
             self._prepare()
         except sqlite3.Error as error:

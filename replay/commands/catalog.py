@@ -63,11 +63,13 @@ def add(sink: str, db: str, as_json: bool) -> None:
         replay catalog add incidents/
         replay catalog add s3://bucket/prefix --db failures.db
     """
-    from replay.catalog.adding import add_sink
+    from replay.catalog.adding import add_listed
+    from replay.listing import bundles_of
 
+    listed = bundles_of(sink)  # before a catalogue is made: a sink that is none leaves none
     with _opened(db, create=True) as found:
         with counting("reading") as count:
-            added = add_sink(found, sink, opening(), count)
+            added = add_listed(found, listed, opening(), count)
         total = found.count
     if as_json:
         problems = [{"path": path, "problem": problem} for path, problem in added.problems]
@@ -103,7 +105,7 @@ def list_entries(
     as_json: bool,
 ) -> None:
     """List incidents, newest first. Example: `replay catalog ls --since 2d --label owner=ann`."""
-    since_ns = parse_since(since) if since else 0
+    since_ns = 0 if since is None else parse_since(since)
     pairs = [(name, value) for name, equals, value in (label.partition("=") for label in labels) if equals]
     if len(pairs) < len(labels):
         raise click.BadParameter("--label takes NAME=VALUE")
@@ -303,11 +305,14 @@ def _labels(entry: Entry) -> list[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _opened(db: str, *, create: bool = False) -> Iterator[Catalog]:
-    from replay.catalog.database import Catalog, CatalogInvalid
+    from replay.catalog.database import Catalog
+    from replay.catalog.errors import CatalogInvalid, CatalogUnavailable
 
     try:
         with Catalog(Path(db), create=create) as found:
             yield found
+    except CatalogUnavailable as error:
+        raise BundleUnavailable(inert(error, 400)) from error
     except FileNotFoundError:
         raise BundleUnavailable(f"there is no catalogue {db}; `replay catalog add SINK --db {db}` makes it") from None
     except CatalogInvalid as error:

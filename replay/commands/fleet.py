@@ -108,12 +108,12 @@ def run(
     try:
         candidate.options("incident.zst")  # what is wrong with the options is wrong for every bundle
         key = candidate.key(opening())
-        results = Results(Path(output), key)
+        listings = {each.location: each for each in bundles_of(sink, None if since is None else parse_since(since))}
+        results = Results(Path(output), key)  # after the sink: one that is none leaves no folder
     except ValueError as error:
         raise click.UsageError(inert(error, 1200)) from error
     except OSError as error:
         raise BundleUnavailable(f"{error.filename}: {error.strerror}; name another file or directory") from error
-    listings = {each.location: each for each in bundles_of(sink, None if since is None else parse_since(since))}
     waiting = [location for location, listing in listings.items() if not results.has(listing)]
     if len(waiting) < len(listings):
         print_note(f"{len(listings) - len(waiting)} of {len(listings)} are known from an earlier run")

@@ -48,7 +48,7 @@ def ls(sink: str, since: str | None, stream: str | None, cause: str | None, as_j
         replay ls incidents/ --since 1h --stream line-3
         replay ls s3://bucket/prefix --since 1d
     """
-    since_ns = parse_since(since) if since else None
+    since_ns = None if since is None else parse_since(since)
     entries, unreadable = [], []
     listed = bundles_of(sink, since_ns)
     read = read_each(listed, opening(), lambda opened: (opened.id, opened.size_bytes, opened.manifest))

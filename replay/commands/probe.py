@@ -13,6 +13,7 @@ from replay.commands.options import (
     bundle_argument,
     json_option,
     model_options,
+    new_file,
     open_bundle,
     parse_frame_ids,
     save_beside,
@@ -62,7 +63,9 @@ __all__ = ["probe"]
 )
 @click.option("--labels", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="Names of the classes.")
 @click.option("--pipeline", metavar="pkg.mod:predict", help="Probe this from the raw picture, instead of the model.")
-@click.option("-o", "--output", metavar="FILE", help="Write a page with the pictures and curves.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Write a page with the pictures and curves; nothing is overwritten."
+)
 @model_options
 @save_option
 @json_option
@@ -118,9 +121,7 @@ def probe(
             raise click.BadParameter(f"{name!r} is no probe: choose from {', '.join(PROBES)}")
     if pipeline is not None and not is_factory(pipeline):
         raise click.BadParameter(f"--pipeline takes pkg.mod:predict, not {pipeline!r}")
-    page = None if output is None else Path(output)
-    if page is not None and not page.parent.is_dir():
-        raise click.BadParameter(f"{page.parent} is no directory; make it first")
+    page = None if output is None else new_file(output)
     try:
         known = None if labels is None else read_labels(Path(labels))
     except ValueError as error:
@@ -158,7 +159,8 @@ def probe(
             from replay.probe.page import page as rendered
 
             try:
-                page.write_text(rendered(opened, probed, Path(bundle).name), "utf-8")
+                with page.open("x", encoding="utf-8") as file:
+                    file.write(rendered(opened, probed, Path(bundle).name))
             except OSError as error:
                 raise BundleUnavailable(f"{page} cannot be written: {error.strerror}; name another file") from error
     if save:

@@ -161,7 +161,9 @@ def _load(file: str) -> Profile:
     except ValueError as error:
         raise BundleInvalid(f"{file}: {inert(str(error), 400)}") from error
     except OSError as error:
-        raise BundleUnavailable(f"{file} cannot be read: {error.strerror}") from error
+        raise BundleUnavailable(
+            f"{file} cannot be read: {error.strerror}; `replay profile build` makes a profile"
+        ) from error
 
 
 def _summary(found: Profile) -> dict[str, Any]:

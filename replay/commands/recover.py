@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
 
-from recorder.bundle.errors import BundleInvalid, BundleUnavailable
+from recorder.bundle.errors import BundleError, BundleInvalid, BundleUnavailable
 from replay.cli import ExitCode
 from replay.commands.options import json_option, open_bundle
 from replay.show.terminal import print_json, print_line, print_note, print_wrapped, styled
@@ -45,8 +46,7 @@ def recover(context: click.Context, source: str, directory: str, as_json: bool) 
 
     target = Path(directory)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        bundles = recover_ring(path, target)
+        bundles = recover_ring(path, target)  # makes the directory when there is something to put into it
     except RingInvalid as error:
         raise BundleInvalid(str(error)) from error
     except ValueError as error:
@@ -95,10 +95,16 @@ def _recover_bundle(source: str, directory: Path, as_json: bool) -> int:
             print_wrapped("the bundle is intact: there is nothing to recover")
             print_note("replay: nothing was written")
         return ExitCode.OK
+    is_new = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         target = _free_name(directory, Path(source))
         salvaged = salvage(source, target)
+    except BundleError:
+        if is_new:
+            with contextlib.suppress(OSError):  # somebody put something into it
+                directory.rmdir()
+        raise
     except OSError as error:
         raise BundleUnavailable(f"{directory} cannot be written: {error.strerror}; name another directory") from error
     if as_json:

@@ -58,7 +58,9 @@ def report(
         raise click.BadParameter(f"{output} exists by now; nothing is overwritten, so name a new file") from error
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise BundleUnavailable(f"the page cannot be written to {output}: {error.strerror}") from error
+        raise BundleUnavailable(
+            f"the page cannot be written to {output}: {error.strerror}; name another file"
+        ) from error
     if as_json:
         print_json({"report": str(path), "size_bytes": len(data), "verdict": result["verdict"] if result else None})
     else:

@@ -176,6 +176,8 @@ def run(
     from replay.suite.shown import print_run, run_as_json
 
     read = _read(folder)
+    if junit is not None and not Path(junit).parent.is_dir():  # said before an hour of cases, not after it
+        raise click.BadParameter(f"{Path(junit).parent} is no directory; make it first")
     chosen = [case for case in read.cases if only is None or fnmatch.fnmatchcase(case.name, only)]
     results: list[CaseResult] = []
     try:

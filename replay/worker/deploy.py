@@ -86,7 +86,10 @@ def _build(factory: str) -> torch.nn.Module:
         module = getattr(importlib.import_module(module_name), function_name)()
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise _Failed(f"The factory {factory} could not be run ({reason}).") from error
+        raise _Failed(
+            f"The factory {factory} could not be run ({reason}); it is called without arguments, with the working "
+            "directory on the import path."
+        ) from error
     if not isinstance(module, torch.nn.Module):
         raise _Failed(f"The factory {factory} returned a {type(module).__name__} and not a torch module.")
     return module

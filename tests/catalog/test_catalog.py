@@ -12,8 +12,9 @@ import pytest
 
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Manifest
-from replay.catalog.database import Catalog, CatalogInvalid
+from replay.catalog.database import Catalog
 from replay.catalog.embedding import DIMENSIONS, project
+from replay.catalog.errors import CatalogInvalid
 from replay.catalog.similar import has_been_seen, similar_to
 from replay.opening import Opening
 from tests.bundles import small_bundle

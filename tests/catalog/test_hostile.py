@@ -14,10 +14,11 @@ import pytest
 
 from recorder.bundle import Bundle
 from recorder.bundle.manifest import Manifest
-from replay.catalog.adding import add_sink
+from replay.catalog.adding import add_listed
 from replay.catalog.database import Catalog
 from replay.catalog.embedding import DIMENSIONS, project
 from replay.catalog.entries import entry_of
+from replay.listing import bundles_of
 from replay.opening import Opening
 from tests.catalog.conftest import entry, run, told
 from tests.cli.conftest import rewrite
@@ -43,7 +44,7 @@ def test_strings_of_a_bundle_are_inert_in_the_catalogue(sink: Path, tmp_path: Pa
         kept = entry_of(bundle.manifest, bundle=bundle.id, path="p", size_bytes=1, modified=0)
     assert kept.stream == "" and kept.reason == "'; DROP TABLE entries; --"
     with Catalog(tmp_path / "c.db", create=True) as found:
-        add_sink(found, str(tmp_path), Opening())
+        add_listed(found, bundles_of(str(tmp_path)), Opening())
     for command in (["ls"], ["stats"], ["show", kept.bundle[:9]], ["similar", str(path)]):
         done = run(*command, "--db", tmp_path / "c.db")
         assert "\x1b" not in done.output and "\u202e" not in done.output

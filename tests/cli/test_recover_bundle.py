@@ -48,7 +48,7 @@ def test_a_bundle_with_a_damaged_manifest_is_refused(replay: Run, bundle: Path, 
     ended = replay("recover", damaged, "-o", tmp_path / "out")
     assert ended.code == 4
     assert_one_sentence(ended.err, ["fetch it again", "ring"])
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [each.name for each in tmp_path.iterdir()] == ["damaged.zst"]
 
 
 def test_an_intact_bundle_needs_nothing(replay: Run, bundle: Path, tmp_path: Path):
