@@ -261,10 +261,11 @@ class Catalog:
 
     def _extend_vectors(self) -> None:
         """Append the rows of new entries; entries are never taken out."""
-        last = self._last()
-        if last != self.count:
+        rows = self._file.rows  # asked first: a writer that commits meanwhile makes it no surplus
+        [(last, count)] = self._rows("SELECT coalesce(max(id), 0), count(*) FROM entries")  # of one moment
+        if last != count:
             raise CatalogInvalid(f"{self.path} has lost incidents; make it anew")
-        if self._file.rows > last:
+        if rows > last:
             self._file.remove()
         self._file.append(lambda have: self._rows("SELECT space, vector FROM entries WHERE id > ? ORDER BY id", have))
 
