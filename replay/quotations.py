@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from recorder.bundle.values import JsonValue
-from recorder.privacy import REMOVED
+from recorder.privacy.scrub import REMOVED
 
 __all__ = ["texts_of", "unquoted"]
 

@@ -29,7 +29,10 @@ from recorder.bundle.reader import Bundle
 from recorder.bundle.rewrite import rewrite
 from recorder.bundle.track import TrackTable, encode
 from recorder.bundle.values import JsonValue, MappingValue, SequenceValue, TensorValue, Value, has_removed
-from recorder.privacy import REMOVED, ImageFunction, Level, PrivacyKey, PrivacyPolicy, without_content
+from recorder.privacy import Level, PrivacyKey, PrivacyPolicy
+from recorder.privacy.redaction import ImageFunction
+from recorder.privacy.scrub import REMOVED
+from recorder.privacy.values import without_content
 from recorder.sealer.redacting import Redacting, image_field
 from replay.quotations import texts_of, unquoted
 

@@ -16,7 +16,8 @@ from recorder.bundle.values import JsonValue
 from recorder.capture.images import CapturedImage
 from recorder.capture.leaf import Leaf, RemoteLeaf, align
 from recorder.capture.structure import Description
-from recorder.privacy import Level, PrivacyKey, PrivacyPolicy, Scrubber
+from recorder.privacy import Level, PrivacyKey, PrivacyPolicy
+from recorder.privacy.scrub import Scrubber
 
 __all__ = ["Withheld"]
 
@@ -114,7 +115,7 @@ class Withheld:
 
 
 class _Emptied:
-    """Walks a tagged value and leaves its structure, as `recorder.privacy.without_content` does with a parsed one."""
+    """Walks a tagged value and leaves its structure, as `privacy.values.without_content` does with a parsed one."""
 
     def __init__(self, described: Description, withheld: Withheld) -> None:
         self._leaves = {id(tensor): leaf for tensor, leaf in zip(described.tensors, described.leaves, strict=True)}

@@ -13,15 +13,9 @@ from recorder.bundle import BundleWriter
 from recorder.bundle.images import DECODER_ERRORS, decode_file
 from recorder.bundle.manifest import Image, ImageLeftOut
 from recorder.bundle.values import JsonValue
-from recorder.privacy import (
-    ImageFunction,
-    Level,
-    PrivacyKey,
-    PrivacyPolicy,
-    RedactionFailed,
-    redact,
-    without_location,
-)
+from recorder.privacy import Level, PrivacyKey, PrivacyPolicy
+from recorder.privacy.location import without_location
+from recorder.privacy.redaction import ImageFunction, RedactionFailed, redact
 
 __all__ = ["ImageRedacting", "image_field", "pixels_of"]
 

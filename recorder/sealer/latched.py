@@ -11,7 +11,8 @@ from recorder.bundle.codec import from_json
 from recorder.bundle.manifest import Context, Environment, Graph, Model, Weights
 from recorder.incident import WindowPolicy
 from recorder.limits import MAX_CAP
-from recorder.privacy import FIELDS, Level, PrivacyPolicy
+from recorder.privacy import Level, PrivacyPolicy
+from recorder.privacy.policy import FIELDS
 from recorder.records import Kind
 from recorder.sealer.stages import MALFORMED, checked
 

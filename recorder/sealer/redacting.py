@@ -28,17 +28,10 @@ from recorder.bundle.manifest import (
     Trigger,
 )
 from recorder.bundle.values import JsonValue, TensorValue, Value, has_removed
-from recorder.privacy import (
-    REMOVED,
-    ImageFunction,
-    Level,
-    PrivacyKey,
-    PrivacyPolicy,
-    Scrubber,
-    scrub_text,
-    without_content,
-    without_places,
-)
+from recorder.privacy import Level, PrivacyKey, PrivacyPolicy
+from recorder.privacy.redaction import ImageFunction
+from recorder.privacy.scrub import REMOVED, Scrubber, scrub_text, without_places
+from recorder.privacy.values import without_content
 from recorder.sealer.image_redacting import ImageRedacting, image_field, pixels_of
 
 __all__ = ["Redacting", "image_field", "import_functions", "pixels_of", "stream_name"]

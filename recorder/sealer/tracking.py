@@ -15,7 +15,8 @@ from recorder.bundle import BundleWriter
 from recorder.bundle.images import thumbnail
 from recorder.bundle.manifest import Track
 from recorder.counts import Counts
-from recorder.privacy import Level, RedactionFailed, redact
+from recorder.privacy import Level
+from recorder.privacy.redaction import RedactionFailed, redact
 from recorder.records import RecordInvalid
 from recorder.ring import RingReader
 from recorder.sealer.image_redacting import image_field

@@ -12,7 +12,8 @@ from recorder.bundle.manifest import Call, ExceptionInfo, Frame, Manifest, Redac
 from recorder.bundle.reader import Bundle
 from recorder.bundle.rewrite import rewrite
 from recorder.bundle.values import JsonValue, MappingValue, SequenceValue, Value
-from recorder.privacy import REMOVED, without_content
+from recorder.privacy.scrub import REMOVED
+from recorder.privacy.values import without_content
 from replay.erasure.conditions import Where, values_at
 from replay.quotations import texts_of, unquoted
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from recorder.privacy import FIELDS, Level, PrivacyPolicy, Redactor
+from recorder.privacy import Level, PrivacyPolicy, Redactor
+from recorder.privacy.policy import FIELDS
 
 FILL = {"image": (Redactor.fill(),)}
 
@@ -92,3 +93,13 @@ def test_a_policy_from_a_ring_that_cannot_be_read_lets_nothing_leave() -> None:
     }  # fmt: skip
     latched.take(Kind.CONFIG, config)
     assert all(latched.privacy.level_of(name) is Level.DIGEST_ONLY for name in FIELDS)
+
+
+def test_the_package_offers_what_a_policy_is_said_with_and_no_more() -> None:
+    """The functions that carry it out are the product's own, and may change."""
+    import recorder.privacy as offered
+
+    assert set(offered.__all__) == {
+        "DENYLIST", "KEY_VARIABLE", "Level", "PrivacyKey", "PrivacyPolicy", "Redactor", "load_key",
+    }  # fmt: skip
+    assert not hasattr(offered, "scrub_text") and not hasattr(offered, "without_content")

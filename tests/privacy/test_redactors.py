@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from recorder.privacy import RedactionFailed, Redactor, downscale, fill, pixelate, redact
+from recorder.privacy import Redactor
+from recorder.privacy.redaction import RedactionFailed, redact
+from recorder.privacy.redactors import downscale, fill, pixelate
 
 PIXELS = st.sampled_from([np.uint8, np.uint16]).flatmap(
     lambda dtype: arrays.arrays(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.privacy import PrivacyKey, Scrubber, load_key, scrub_text, without_places
+from recorder.privacy import PrivacyKey, load_key
+from recorder.privacy.scrub import Scrubber, scrub_text, without_places
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
