@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from recorder.sinks import SinkUnavailable
 from recorder.sinks.s3.apart import ApartS3Sink
 from recorder.sinks.s3.sink import S3Sink
 from tests.sinks.proxy import FaultyProxy, Request
@@ -120,9 +121,18 @@ def test_the_sealer_itself_never_loads_boto3(tmp_path: Path, s3: Any, bucket: st
         Path(sys.argv[3]).write_bytes(b"bundle")
         sink.publish(Path(sys.argv[3]), "20260101T000000Z-1.zst")
         while sink.waiting(): time.sleep(0.05)
+        print(sink.find("20260101T000000Z-1.zst"), sink.find("20260101T000000Z-2.zst"))
         sink.close()
         assert not {"boto3", "botocore"} & set(sys.modules)
     """
     given = [f"s3://{bucket}", str(tmp_path / "spool"), str(tmp_path / "bundle")]
     done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and done.stdout.split() == [f"s3://{bucket}/2026-01-01/20260101T000000Z-1.zst"], done
+    location = f"s3://{bucket}/2026-01-01/20260101T000000Z-1.zst"
+    assert done.returncode == 0 and done.stdout.split() == [location, location, "None"], done
+
+
+def test_a_bucket_that_cannot_be_asked_is_one_sentence(sealer: Sealer, proxy: FaultyProxy) -> None:
+    """The sealer then publishes: what is there already is not overwritten."""
+    proxy.fault = lambda request: "403"
+    with pytest.raises(SinkUnavailable, match="access is denied"):
+        sealer.sink.find("20260101T000001Z-1.zst")

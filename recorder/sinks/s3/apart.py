@@ -71,8 +71,8 @@ class ApartS3Sink(Sink):
         return self._sink.variables()
 
     def find(self, name: str) -> str | None:
-        """See `S3Sink.find`."""
-        return self._sink.find(name)
+        """See `S3Sink.find`; whether the bucket has it is asked by another process."""
+        return self._sink.find_in_spool(name) or self._find_in_bucket(name)
 
     def sweep(self) -> tuple[str, ...]:
         """Have the spool kept within its bounds; each bundle that goes is a fault, told later."""
@@ -120,6 +120,40 @@ class ApartS3Sink(Sink):
         """See `S3Sink.claims`."""
         return self._sink.claims()
 
+    def _find_in_bucket(self, name: str) -> str | None:
+        request = {**self._request(), "find": name}
+        try:
+            done = subprocess.run(
+                self._command(),
+                input=f"{json.dumps(sys.path)}\n{json.dumps(request)}\n",
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="utf-8",
+                timeout=PATIENCE_SECONDS,
+                check=True,
+            )
+            answer = json.loads(done.stdout)
+            found, problem = answer["found"], answer["unavailable"]
+        except (OSError, subprocess.SubprocessError, LookupError, TypeError, ValueError) as error:
+            raise SinkUnavailable(
+                f"{self._sink.address}: nobody could ask what is there ({type(error).__name__}); check the network."
+            ) from error
+        if problem is not None:
+            raise SinkUnavailable(str(problem))
+        return None if found is None else str(found)
+
+    def _request(self) -> dict[str, Any]:
+        return {
+            "address": str(self._sink.address),
+            "options": self._sink.given,
+            "settled": sorted(self._sink.settled_models),
+        }
+
+    @staticmethod
+    def _command() -> list[str]:
+        return [python_executable(), "-P", "-c", _BOOT]
+
     def _order(self, text: str) -> None:
         with self._lock, suppress(OSError, ValueError):  # it ended; another begins while something waits
             if self._orders is not None:
@@ -151,7 +185,7 @@ class ApartS3Sink(Sink):
     def _serve(self) -> int:
         """Run one child to its end; return its exit status."""
         with subprocess.Popen(
-            [python_executable(), "-P", "-c", _BOOT],
+            self._command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -159,11 +193,7 @@ class ApartS3Sink(Sink):
             encoding="utf-8",
         ) as child:
             orders, news = cast("IO[str]", child.stdin), cast("IO[str]", child.stdout)
-            request = {
-                "address": str(self._sink.address),
-                "options": self._sink.given,
-                "settled": sorted(self._sink.settled_models),
-            }
+            request = self._request()
             try:
                 with self._lock:
                     self._child, self._orders, self._hope = child, orders, True

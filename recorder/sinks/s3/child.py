@@ -3,6 +3,9 @@
 On stdin one JSON line with the host's ``sys.path``, one with the request (``address``, ``options``, ``settled``), then
 a line for each order: ``wake``, ``sweep``, ``told`` (the answer to ``arrived``). Its end is the end of the process.
 On stdout a JSON line for each piece of news: ``arrived``, ``fault``, ``settled``, ``hope``.
+
+A request with ``find``, the name of a bundle, is answered by one line, and nothing is uploaded: ``found``, its location
+in the bucket or null, and ``unavailable``, null or why nobody can tell.
 """
 
 from __future__ import annotations
@@ -25,8 +28,20 @@ _LOOK_SECONDS = 0.2
 
 
 def main() -> None:
-    """Empty a spool, and end when nothing has waited for a while."""
-    _Child(json.loads(sys.stdin.readline())).run()
+    """Look for a bundle; or empty a spool, and end when nothing has waited for a while."""
+    request = json.loads(sys.stdin.readline())
+    if "find" in request:
+        sys.stdout.write(json.dumps(_found(request)) + "\n")
+    else:
+        _Child(request).run()
+
+
+def _found(request: dict[str, Any]) -> dict[str, str | None]:
+    try:
+        sink = S3Sink(request["address"], **request["options"])
+        return {"found": sink.find_in_bucket(request["find"]), "unavailable": None}
+    except SinkUnavailable as error:
+        return {"found": None, "unavailable": str(error)}
 
 
 class _Child:

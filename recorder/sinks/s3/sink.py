@@ -113,10 +113,19 @@ class S3Sink(Sink):
 
     def find(self, name: str) -> str | None:
         """Look into the spool, then for the object of that name."""
+        return self.find_in_spool(name) or self.find_in_bucket(name)
+
+    def find_in_spool(self, name: str) -> str | None:
+        """The location that a bundle which still waits will have; None where none of that name does."""
+        check_name(name)
+        if not (self.spool.path / name).is_file():
+            return None
+        return str(self.address.within(self.options.key_of(name, time.time())))
+
+    def find_in_bucket(self, name: str) -> str | None:
+        """The location of the object of that name; None where there is none."""
         check_name(name)
         location = self.address.within(self.options.key_of(name, time.time()))
-        if (self.spool.path / name).is_file():
-            return str(location)
         try:
             self._client().head_object(Bucket=location.bucket, Key=location.key)
         except Exception as error:
