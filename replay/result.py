@@ -201,7 +201,7 @@ def _readable(data: dict[str, Any]) -> str:
     except BundleInvalid:
         found = data.get("findings", {})
         if not found.get("locate"):
-            raise OSError(errno.EFBIG, "the result is longer than can be read again") from None
+            raise OSError(errno.EFBIG, "it is longer than can be read again; save fewer --frames") from None
         return _readable({**data, "findings": {**found, "locate": found["locate"][1:]}})
     return text
 

@@ -126,7 +126,7 @@ def test_a_verdict_that_needs_the_room_displaces_the_oldest_tree(
     data = read_result(path)
     assert len(data["frames"]) == 30 and [each["other"] for each in data["findings"]["locate"]] == ["here"]
     too_many = [{"id": n, "level": "bit-exact", "first_difference": None} for n in range(parts)]
-    with pytest.raises(OSError, match="longer than can be read again"):
+    with pytest.raises(OSError, match="longer than can be read again; save fewer --frames"):
         save_result(result(ID, too_many), path)
     assert read_result(path) == data and [each.name for each in tmp_path.iterdir()] == [path.name]
 
