@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["WAIT_SECONDS", "free_port", "sealers_of", "wait_for"]
+__all__ = ["WAIT_SECONDS", "free_port", "is_empty", "sealers_of", "wait_for"]
 
 #: Nothing here takes more than a few seconds; what has not come true by now never will.
 WAIT_SECONDS = 120.0
@@ -22,6 +22,11 @@ def wait_for(condition: Callable[[], object], seconds: float = WAIT_SECONDS) -> 
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def is_empty(directory: Path) -> bool:
+    """Whether a sealer has taken everything away and ended; its lock is the last that goes."""
+    return not any(directory.iterdir())
 
 
 def free_port(*, above: int = 0) -> int:

@@ -15,7 +15,15 @@ from recorder.ring.errors import RingUnavailable
 from recorder.ring.identity import RingIdentity, start_ticks_of
 from recorder.ring.layout import RingHeader
 
-__all__ = ["RING_SUFFIX", "STALE_SECONDS", "choose_directory", "is_alive", "private_directory", "ring_name"]
+__all__ = [
+    "RING_SUFFIX",
+    "STALE_SECONDS",
+    "choose_directory",
+    "is_alive",
+    "private_directory",
+    "private_name",
+    "ring_name",
+]
 
 RING_SUFFIX = ".ring"
 #: Beyond any pause of a heartbeat sent every few seconds, short of what an operator would wait for.
@@ -68,9 +76,14 @@ def ring_name() -> str:
     return secrets.token_hex(8) + RING_SUFFIX
 
 
+def private_name() -> str:
+    """What the caller's own directories are called, in memory and on disk."""
+    return f"flight-recorder-{os.geteuid()}"
+
+
 def private_directory(parent: Path) -> Path:
     """The caller's own 0700 directory in ``parent``, made when missing; RingUnavailable when someone else placed it."""
-    directory = parent / f"flight-recorder-{os.geteuid()}"
+    directory = parent / private_name()
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:

@@ -8,6 +8,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from recorder.limits import Limits, limits_path
 from recorder.operator_requests import OperatorFile
 from recorder.privacy import PrivacyKey
 from recorder.ring import RingError, RingReader, RingState, is_alive
+from recorder.ring.location import private_name
 from recorder.sealer.memory import give_back
 from recorder.sealer.scratch import close_scratch, open_scratch
 from recorder.sealer.sealing import Sealing
@@ -74,15 +76,21 @@ def _take_lock(path: Path) -> bool:
 
 
 def serve(
-    directory: Path, settings: SealerSettings, *, once: bool = False, privacy_key: PrivacyKey | None = None
+    directory: Path,
+    settings: SealerSettings,
+    *,
+    once: bool = False,
+    privacy_key: PrivacyKey | None = None,
+    is_asked_to_end: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Seal what is and what comes into a ring directory, in this process, until interrupted.
+    """Seal what is and what comes into a ring directory, in this process, until asked to end.
 
     Args:
         directory: where the rings are.
         settings: sink and bounds.
         once: seal what dead processes have left, and return.
         privacy_key: for pseudonyms and digests.
+        is_asked_to_end: looked at ten times a second, between two steps of the work: a ring is taken away as a whole.
 
     Returns:
         Whether there was anything to do here: False when another sealer serves the directory.
@@ -95,7 +103,7 @@ def serve(
         return False
     sealer = _Sealer(directory, settings, privacy_key, linger=once, leftovers_only=once)
     try:
-        sealer.run()
+        sealer.run(is_asked_to_end)
     finally:
         sealer.end()
     return True
@@ -163,10 +171,10 @@ class _Sealer:
             self._tell,
         )
 
-    def run(self) -> None:
+    def run(self, is_asked_to_end: Callable[[], bool] = lambda: False) -> None:
         empty_since = time.monotonic()
         busy_at: float | None = empty_since
-        while True:
+        while not is_asked_to_end():
             now = time.monotonic()
             busy = self._poll(now)
             if busy or self._sealing.pending:
@@ -261,9 +269,11 @@ class _Sealer:
             os.close(self._wake)
         for path in (wake_path(self._directory), lock_path(self._directory)):
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self._directory.rmdir()
-            self._directory.parent.rmdir()
+        # A directory that the user named stays: it may be a volume, or what the next sidecar is told to watch.
+        if self._directory.parent.name == private_name():
+            with contextlib.suppress(OSError):
+                self._directory.rmdir()
+                self._directory.parent.rmdir()
 
 
 def _is_leftover(path: Path) -> bool:

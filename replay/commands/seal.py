@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +138,11 @@ def seal(
         profile=_profile(profile) if profile is not None else None,
         warmup_frames=warmup_frames,
     )
-    signal.signal(signal.SIGTERM, _interrupt)
+    asked_to_end = _asked_to_end()
     if not once:
         print_note(f"replay: sealing the rings of {directory} into {sink}; end with Ctrl-C")
-    served = True
     try:
-        served = serve(path.absolute(), settings, once=once, privacy_key=key)
-    except KeyboardInterrupt:
-        pass  # that is how it ends
+        served = serve(path.absolute(), settings, once=once, privacy_key=key, is_asked_to_end=asked_to_end.is_set)
     except SinkUnavailable as error:
         raise BundleUnavailable(str(error)) from error
     except OSError as error:
@@ -206,5 +204,15 @@ def _recipients(recipients: tuple[str, ...]) -> tuple[str, ...]:
         raise click.BadParameter(str(error)) from error
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+def _asked_to_end() -> threading.Event:
+    """Set by the first Ctrl-C or SIGTERM, so that what is being sealed is finished; a second one ends at once."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+    return asked

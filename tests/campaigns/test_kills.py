@@ -16,7 +16,7 @@ import pytest
 from recorder.bundle import Bundle
 from recorder.status import status_path
 from tests.campaigns.recording_host import ENTRIES, ENTRY, THREADS, picture
-from tests.waiting import sealers_of, wait_for
+from tests.waiting import is_empty, sealers_of, wait_for
 
 KILLS = 4
 REPOSITORY = Path(__file__).parents[2]
@@ -77,9 +77,9 @@ def campaign(directory: Path, kills: int) -> int:
         for bundle in bundles:
             frames += check(bundle, committed)
             bundle.unlink()
-    wait_for(lambda: not ring.parent.exists())
+    wait_for(lambda: is_empty(ring.parent))
     wait_for(lambda: not sealers_of(ring.parent))
-    assert {entry.name for entry in directory.iterdir()} <= {"incidents", "log"}
+    assert {entry.name for entry in directory.iterdir()} <= {"incidents", "log", "ring"}
     left = {entry.name for entry in sink.iterdir()} if sink.exists() else set()
     assert {name for name in left if not name.startswith(".limits-")} <= {"models"}  # what outlives a crash loop
     return frames

@@ -15,7 +15,7 @@ import pytest
 from recorder.bundle import Bundle
 from recorder.ring import RingInvalid
 from recorder.sealer import recover_ring
-from tests.waiting import sealers_of, wait_for
+from tests.waiting import is_empty, sealers_of, wait_for
 
 HOST = textwrap.dedent("""
     import os, sys, time
@@ -58,7 +58,8 @@ def start_host(tmp_path: Path, ending: str, *, store: bool = False) -> subproces
     """Start one; ``store`` lets it have its model's graph exported, which takes longer than everything else."""
     script = tmp_path / "host.py"
     script.write_text(HOST.replace("{ending}", ending).replace("{store}", str(store)))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    given = {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **given}
     command = [sys.executable, str(script), str(tmp_path / "incidents"), str(tmp_path / "ring" / "host.ring")]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
 
@@ -86,13 +87,13 @@ def test_a_dying_host_leaves_a_bundle_whose_last_frame_is_open_and_holds_its_ima
         assert manifest.incident.host == "died" and manifest.incident.window.closed_by == "death"
         assert manifest.models[0].weights is not None and bool(manifest.models[0].graphs) is stored
     # The sealer takes everything away and ends.
-    wait_for(lambda: not list((tmp_path / "ring").glob("*")) if (tmp_path / "ring").exists() else True)
+    wait_for(lambda: is_empty(tmp_path / "ring"))
 
 
 def test_a_host_that_closes_leaves_no_incident_and_no_file(tmp_path: Path) -> None:
     with start_host(tmp_path, "pass") as host:
         assert host.wait(120) == 0
-    wait_for(lambda: not (tmp_path / "ring").exists())
+    wait_for(lambda: is_empty(tmp_path / "ring"))
     assert not list((tmp_path / "incidents").glob("*.zst"))
 
 

@@ -25,6 +25,7 @@ from recorder.limits import DAY_SECONDS, MAX_FILE_BYTES, STALE_SECONDS, Decision
 from recorder.sealer.process import serve
 from recorder.settings import SealerSettings
 from tests.core.bus import HOUR, Bus
+from tests.waiting import is_empty
 
 REPOSITORY = Path(__file__).parents[2]
 POLICY = WindowPolicy(max_incidents_per_hour=4, max_incidents_per_day=6)
@@ -232,7 +233,7 @@ def seal(tmp_path: Path) -> list[tuple[list[str], int, int]]:
     sink = tmp_path / "incidents"
     given = SealerSettings(sink=str(sink), sink_options={}, notify=None, spool_bytes=2**20)
     assert serve(tmp_path / "ring", given, once=True)
-    assert not (tmp_path / "ring").exists()
+    assert is_empty(tmp_path / "ring")
     found = []
     for path in sorted(sink.glob("*.zst"), key=lambda path: path.stat().st_mtime_ns):
         with Bundle.open(path) as bundle:

@@ -16,7 +16,7 @@ import pytest
 from recorder import FlightRecorder
 from recorder.bundle import Bundle
 from recorder.operator_requests import OperatorFile, OperatorSignal, checked_signal
-from tests.waiting import wait_for
+from tests.waiting import is_empty, wait_for
 
 
 class Watch:
@@ -222,7 +222,7 @@ def test_a_host_that_hangs_with_the_interpreters_lock_can_still_be_asked(tmp_pat
         ("left", "complete"),
         ("right", "open"),
     ]
-    wait_for(lambda: not (tmp_path / "ring").exists())
+    wait_for(lambda: is_empty(tmp_path / "ring"))
 
 
 FORKING = textwrap.dedent("""

@@ -17,11 +17,12 @@ import pytest
 from recorder.bundle import Bundle
 from recorder.keeper import _is_served
 from recorder.ring import RingReader
+from recorder.ring.location import private_name
 from recorder.sealer.process import serve
 from recorder.settings import SealerSettings
 from recorder.status import status_path
 from recorder.track import track_path
-from tests.waiting import sealers_of, wait_for
+from tests.waiting import is_empty, sealers_of, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 HOST = textwrap.dedent("""
@@ -118,7 +119,7 @@ def test_a_host_that_is_asked_to_end_without_a_handler_is_no_incident(tmp_path: 
         host.do(f"signal.signal({int(number)}, signal.SIG_DFL)")  # also where the tests run under nohup
         host.do("recorder.flush(120)")
         host.process.send_signal(number)
-        wait_for(lambda: not host.ring.parent.exists())  # reaped only then: before Linux 6.15 a zombie alone tells how
+        wait_for(lambda: is_empty(host.ring.parent))  # reaped only then: before Linux 6.15 a zombie alone tells how
         assert host.process.wait(120) == -number
         assert host.bundles() == []
 
@@ -152,7 +153,7 @@ def test_an_ended_multiprocessing_worker_is_no_incident(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, text=True, check=True)
     assert "Traceback" not in done.stderr
-    wait_for(lambda: not (tmp_path / "ring").exists())
+    wait_for(lambda: is_empty(tmp_path / "ring"))
     assert not list((tmp_path / "incidents").glob("*.zst"))
 
 
@@ -173,7 +174,7 @@ def test_a_sealer_killed_in_the_middle_of_a_window_is_replaced_and_the_window_is
             assert [frame.metadata["number"] for frame in bundle.manifest.frames][-2:] == [7, 8]
             assert bundle.verify() == []
         host.do("recorder.close(120)")
-        wait_for(lambda: not host.ring.parent.exists())
+        wait_for(lambda: is_empty(host.ring.parent))
         assert len(host.bundles()) == 2
 
 
@@ -185,7 +186,7 @@ def test_what_host_and_sealer_left_is_sealed_by_the_next_start(tmp_path: Path) -
         wait_for(later.bundles)
         wait_for(lambda: not later.ring.exists())
         later.do("recorder.close(120)")
-        wait_for(lambda: not later.ring.parent.exists())
+        wait_for(lambda: is_empty(later.ring.parent))
         assert len(later.bundles()) == 1
 
 
@@ -197,15 +198,24 @@ def test_a_leftover_whose_bundle_was_published_before_the_sealer_died_is_not_sea
             if path != host.ring:
                 path.unlink()
         assert serve(host.ring.parent, settings(host), once=True)
-        assert not host.ring.parent.exists()
+        assert is_empty(host.ring.parent)
         [published] = host.bundles()
         before = published.stat().st_mtime_ns
         # As if it had died after publishing and before taking the ring away.
-        host.ring.parent.mkdir(mode=0o700)
         host.ring.write_bytes(ring)
         assert serve(host.ring.parent, settings(host), once=True)
-        assert not host.ring.parent.exists()
+        assert is_empty(host.ring.parent)
         assert host.bundles() == [published] and published.stat().st_mtime_ns == before
+
+
+def test_of_directories_only_what_the_recorder_made_for_itself_is_taken_away(tmp_path: Path) -> None:
+    """One that the user named may be a volume, and the next sidecar is told to watch it."""
+    own, named = tmp_path / private_name() / "0123abcd", tmp_path / "rings" / "line-3"
+    given = SealerSettings(sink=str(tmp_path / "incidents"), sink_options={}, notify=None, spool_bytes=2**20)
+    for directory in (own, named):
+        directory.mkdir(mode=0o700, parents=True)
+        assert serve(directory, given, once=True)
+    assert not own.parent.exists() and is_empty(named)
 
 
 def test_sealing_what_is_left_leaves_living_processes_alone(tmp_path: Path) -> None:
@@ -244,4 +254,4 @@ def test_a_sidecar_seals_for_hosts_that_start_no_sealer_of_their_own(tmp_path: P
         finally:
             sidecar.send_signal(signal.SIGTERM)
             assert sidecar.wait(120) == 0
-    assert not (tmp_path / "ring").exists()
+    assert is_empty(tmp_path / "ring")

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from recorder.bundle import Bundle
 from recorder.sealer import recover_ring
 from tests.privacy.plants import everything_in, pattern, places_of
+from tests.waiting import is_empty, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -148,10 +148,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=240)
-    deadline = time.monotonic() + 120
-    while ring.parent.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not ring.parent.exists(), "the sealer has not finished"
+    wait_for(lambda: is_empty(ring.parent))
     return root
 
 

@@ -15,7 +15,7 @@ from recorder import FlightRecorder
 from recorder.bundle import Bundle
 from recorder.settings import RecorderSettings
 from recorder.track import track_path
-from tests.waiting import wait_for
+from tests.waiting import is_empty, wait_for
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def recorder(tmp_path: Path) -> Iterator[Callable[..., FlightRecorder]]:
     yield make
     for each in made:
         each.close(timeout=120)
-    wait_for(lambda: not (tmp_path / "ring").exists())
+    wait_for(lambda: is_empty(tmp_path / "ring"))
 
 
 def record(recorder: FlightRecorder, frames: int, confidence: float = 0.9) -> None:
