@@ -38,6 +38,8 @@ BUSY_SECONDS = 0.01
 CALM_SECONDS = 1.0
 #: A service that restarts finds its sealer still there.
 LINGER_SECONDS = 2.0
+#: A ring whose incident could not be brought to the sink is tried again.
+RETRY_SECONDS = 60.0
 
 
 def main(arguments: list[str]) -> int:
@@ -82,6 +84,7 @@ def serve(
     once: bool = False,
     privacy_key: PrivacyKey | None = None,
     is_asked_to_end: Callable[[], bool] = lambda: False,
+    watch: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> bool:
     """Seal what is and what comes into a ring directory, in this process, until asked to end.
 
@@ -91,6 +94,7 @@ def serve(
         once: seal what dead processes have left, and return.
         privacy_key: for pseudonyms and digests.
         is_asked_to_end: looked at ten times a second, between two steps of the work: a ring is taken away as a whole.
+        watch: told of every event that a host is told of, from any thread: {"event": "sealed", "path": …} and others.
 
     Returns:
         Whether there was anything to do here: False when another sealer serves the directory.
@@ -101,7 +105,7 @@ def serve(
     """
     if not _take_lock(lock_path(directory)):
         return False
-    sealer = _Sealer(directory, settings, privacy_key, linger=once, leftovers_only=once)
+    sealer = _Sealer(directory, settings, privacy_key, linger=once, leftovers_only=once, watch=watch)
     try:
         sealer.run(is_asked_to_end)
     finally:
@@ -118,6 +122,7 @@ class _Sealer:
         privacy_key: for pseudonyms and digests.
         linger: whether to end when there is no ring left.
         leftovers_only: leave the rings of living processes alone.
+        watch: told of every event.
     """
 
     def __init__(
@@ -128,8 +133,10 @@ class _Sealer:
         *,
         linger: bool = True,
         leftovers_only: bool = False,
+        watch: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
         self._linger = linger
+        self._watch = watch
         self._leftovers_only = leftovers_only
         self._scratch = open_scratch(directory)
         self._directory = directory
@@ -153,6 +160,7 @@ class _Sealer:
         self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
         self._references = self._open_references(kept)
         self._refused: set[str] = set()
+        self._kept: dict[str, float] = {}  # rings that wait for another try, and until when
         self._wake = self._open_wake()
         touched, seen = settings.trigger_file, settings.trigger_file_seen
         self._file = OperatorFile(Path(touched), seen) if touched is not None else None
@@ -197,7 +205,7 @@ class _Sealer:
         self._clean_up()
 
     def _poll(self, now: float) -> bool:
-        self._adopt()
+        self._adopt(now)
         busy = False
         for name, served in list(self._rings.items()):
             try:
@@ -209,8 +217,7 @@ class _Sealer:
                 del self._rings[name]
                 continue
             if served.is_over:
-                served.remove()
-                del self._rings[name]
+                self._let_go(name, served, now)
         # After the rings have been read: the request is about what was recorded by now.
         if self._file is not None and self._file.was_touched(now):
             for served in self._rings.values():
@@ -218,18 +225,33 @@ class _Sealer:
         self._limits.store(now)
         return busy
 
+    def _let_go(self, name: str, served: Served, now: float) -> None:
+        """Take a ring away that is sealed; keep one whose incident could not be brought to the sink.
+
+        Rings are memory: beside a sink that stays full, a service that dies again and again leaves one, not many.
+        """
+        if served.is_unsettled and (self._leftovers_only or self._kept.keys() <= {name}):
+            served.close()
+            self._kept[name] = now + RETRY_SECONDS
+        else:
+            served.remove()
+            self._kept.pop(name, None)
+        del self._rings[name]
+
     def _tell(self, event: dict[str, Any]) -> None:
         """Tell every host; called by threads of the sink and of the sealing too."""
+        self._watch(event)
         for served in list(self._rings.values()):
             served.status.append(event)
 
-    def _adopt(self) -> None:
+    def _adopt(self, now: float) -> None:
         try:
             names = [path.name for path in self._directory.iterdir() if path.suffix == ".ring"]
         except OSError:
             names = []
+        self._kept = {name: until for name, until in self._kept.items() if name in names}
         for name in names:
-            if name not in self._rings and name not in self._refused:
+            if name not in self._rings and name not in self._refused and self._kept.get(name, now) <= now:
                 try:
                     if self._leftovers_only and not _is_leftover(self._directory / name):
                         continue
@@ -240,6 +262,7 @@ class _Sealer:
                         self._sealing,
                         self._limits,
                         self._references,
+                        self._watch,
                     )
                 except (RingError, OSError):
                     self._refused.add(name)

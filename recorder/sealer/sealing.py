@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import queue
 import tempfile
@@ -29,6 +30,7 @@ __all__ = ["Sealing", "bundle_name"]
 MODEL_WAIT_SECONDS = 60.0
 #: How long it waits for its models' weights to be compared once more: a host does so every second.
 COMPARE_WAIT_SECONDS = 2.5
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 #: How often incidents that wait are looked at.
 LOOK_SECONDS = 0.05
 
@@ -117,9 +119,10 @@ class Sealing:
         *,
         host_is_there: Callable[[], bool],
         once: bool = False,
-        done: Callable[[bool], None] = lambda sealed: None,
+        done: Callable[[bool], None] = lambda settled: None,
     ) -> None:
-        """Seal a window later; ``done`` is told whether it worked.
+        """Seal a window later; ``done`` is told whether that is settled: it may work another time if the sink or the
+        disk was what failed.
 
         With ``once`` a bundle of this name that is in the sink already is left alone and counts as sealed: a sealer
         that died may have published it.
@@ -155,23 +158,30 @@ class Sealing:
                 self._carry_out(each)
 
     def _carry_out(self, order: _Order) -> None:
-        sealed = False
+        settled = True
         try:
             found = self._published(order.window) if order.once else None
             location = found or self._seal(order.window, order.report)
-            sealed = True
             order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
             if found is None and not self._sink.arrives_later:
                 self._call_notify(location, order.report)
         except Exception as error:  # noqa: BLE001  # one incident that fails must not end the sealer
-            reason = f"{type(error).__name__}: {error}"[:500]
+            settled = not isinstance(error, SinkUnavailable | OSError)
+            reason = f"{type(error).__name__}: {self._sentence(error)}"[:500]
             order.report({"event": "failed", "incident": order.window.incident.id, "reason": reason})
         finally:
             order.window.release()
-            order.done(sealed)
+            order.done(settled)
             give_back()
             with self._lock:
                 self._pending -= 1
+
+    def _sentence(self, error: Exception) -> str:
+        """Say which disk is full; a sink says it by itself."""
+        if not isinstance(error, OSError) or error.errno not in _NO_ROOM:
+            return str(error)
+        where = self._scratch or tempfile.gettempdir()
+        return f"A bundle could not be put together in {where}: {error.strerror}; free some room, or set TMPDIR."
 
     def _published(self, window: ClosedWindow) -> str | None:
         try:

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import select
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ class Served:
         sealing: what makes them.
         limits: the account of the directory's incidents.
         references: what streams are compared with; None: nothing.
+        watch: told of every event that the host is told of.
 
     Raises:
         RingError: it is no ring.
@@ -57,10 +59,14 @@ class Served:
         sealing: Sealing,
         limits: Limits,
         references: References | None,
+        watch: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
         self.path = path
         self.reader = RingReader(path)
         self.status = StatusWriter(status_path(path))
+        self._watch_event = watch
+        #: Whether an incident of a host that is gone could not be brought to the sink, and may be another time.
+        self.is_unsettled = False
         self._sink = sink
         self._sealing = sealing
         self._gone = False
@@ -173,23 +179,30 @@ class Served:
             return
         self._submitted += 1
 
-        def done(sealed: bool) -> None:
+        def done(settled: bool) -> None:
+            if settled or not self._gone:
+                self.follower.windows.settle(incident)
+            else:
+                self.is_unsettled = True
             self._sealed += 1
-            self.follower.windows.settle(incident)
 
         self._sealing.submit(
             window,
-            self.status.append,
+            self._tell,
             host_is_there=lambda: not self._gone,
             once=once or self._resumed,
             done=done,
         )
 
+    def _tell(self, event: dict[str, Any]) -> None:
+        self.status.append(event)
+        self._watch_event(event)
+
     def _report(self, event: dict[str, Any]) -> None:
         if event["event"] == "flush-requested":
             self._flushes.append((event["flush"], self._submitted))
         else:
-            self.status.append(event)
+            self._tell(event)
 
     def _tell_cost(self, now: float) -> None:
         """Tell the host what its history costs, when there is news."""
@@ -197,14 +210,14 @@ class Served:
         if self._tracking is not None and self._tracking.frames != self._told_rows:
             self._told_rows = self._tracking.frames
             cost = round(self._tracking.measuring.spent_seconds, 6)
-            self.status.append({"event": "track", "rows": self._told_rows, "seconds": cost})
+            self._tell({"event": "track", "rows": self._told_rows, "seconds": cost})
 
     def _answer_flushes(self, now: float) -> None:
         if not self._flushes or self._sealed < self._flushes[0][1] or self._sink.waiting():
             return
         self._tell_cost(now)
         while self._flushes and self._sealed >= self._flushes[0][1]:
-            self.status.append({"event": "flushed", "flush": self._flushes.pop(0)[0]})
+            self._tell({"event": "flushed", "flush": self._flushes.pop(0)[0]})
 
     def _watch(self) -> int | None:
         header = self.reader.header

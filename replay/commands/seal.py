@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import threading
@@ -11,8 +12,11 @@ from typing import Any
 import click
 
 from recorder.bundle.errors import BundleInvalid, BundleUnavailable
+from recorder.counts import Counts
+from replay.cli import ExitCode
 from replay.commands.options import json_option
 from replay.show.terminal import print_json, print_line, print_note
+from replay.show.text import inert
 
 __all__ = ["seal"]
 
@@ -94,8 +98,12 @@ def seal(
     """Do what the recorder's own sealer does, for every ring in DIR that belongs to the same user.
 
     Rings of living processes are followed, those of dead ones sealed and removed; each incident once, also after a
-    restart. While it runs, the services that record into DIR start no sealer of their own. Exit code 0: ended when
-    asked to, or nothing is left · 1: another sealer serves DIR. Examples:
+    restart. While it runs, the services that record into DIR start no sealer of their own. A dead process's ring whose
+    incident the sink could not take stays and is tried again.
+
+    \b
+    Exit code 0: ended when asked to, or nothing is left · 1: another sealer
+    serves DIR · 3: with --once, an incident could not be sealed. Examples:
 
     \b
         replay seal --watch /rings --sink /incidents
@@ -141,17 +149,60 @@ def seal(
     asked_to_end = _asked_to_end()
     if not once:
         print_note(f"replay: sealing the rings of {directory} into {sink}; end with Ctrl-C")
+    account = _Account(as_json)
     try:
-        served = serve(path.absolute(), settings, once=once, privacy_key=key, is_asked_to_end=asked_to_end.is_set)
+        served = serve(
+            path.absolute(),
+            settings,
+            once=once,
+            privacy_key=key,
+            is_asked_to_end=asked_to_end.is_set,
+            watch=account.note,
+        )
     except SinkUnavailable as error:
         raise BundleUnavailable(str(error)) from error
     except OSError as error:
         raise BundleUnavailable(f"{directory} cannot be served: {error.strerror}; it must be writable") from error
     if as_json:
-        print_json({"directory": directory, "sink": sink, "served": served})
+        print_json({"directory": directory, "sink": sink, "served": served, **account.counts()})
     elif not served:
         print_line(f"another sealer serves {directory}: there is nothing to do")
-    context.exit(0 if served else 1)
+    elif once and not account.counts()["sealed"] and not account.counts()["failed"]:
+        print_line(f"nothing is left to be sealed in {directory}")
+    if not served:
+        context.exit(ExitCode.NOT_OK)
+    if once and account.counts()["failed"]:
+        print_note(f"replay: what could not be sealed stays in {directory}: run this again when that is mended")
+    context.exit(ExitCode.NOT_REPLAYABLE if once and account.counts()["failed"] else ExitCode.OK)
+
+
+class _Account:
+    """Says what becomes of each incident as it comes, for a sidecar's log, and counts; called by several threads."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._write = print_note if as_json else print_line
+        self._seen = Counts()
+
+    def counts(self) -> dict[str, int]:
+        """How many incidents were sealed, and how many could not be."""
+        seen = self._seen.snapshot()
+        return {name: seen.get(name, 0) for name in ("sealed", "failed")}
+
+    def note(self, event: dict[str, Any]) -> None:
+        """Print what a host is told, where it is about an incident or the sink."""
+        name = str(event["event"])
+        self._seen.add(name)
+        with contextlib.suppress(OSError):  # nobody reads the log any more; sealing goes on
+            self._print(name, event)
+
+    def _print(self, name: str, event: dict[str, Any]) -> None:
+        if name == "sealed":
+            self._write(f"sealed   {inert(event['path'], 500)}")
+        elif name == "failed":
+            reason = str(event["reason"]).partition(": ")[2] or event["reason"]
+            print_note(f"replay: an incident could not be sealed: {inert(reason, 500)}")
+        elif name == "fault":
+            print_note(f"replay: {inert(event['detail'], 500)}")
 
 
 def _sink_options(sink: str, given: tuple[str, ...]) -> dict[str, Any]:
