@@ -61,6 +61,7 @@ def serve() -> None:
         triggers=[triggers.low_confidence(below=0.6)],
         pre_frames=4,
         post_frames=2,
+        overhead_budget=1,  # frames come without a pause
     ) as recorder:
         model = recorder.attach(mobilenet.load(), factory="mobilenet:factory")
         for number in range(quickstart.LAMP_FAILS_AT - 4, quickstart.LAMP_FAILS_AT + 4):

@@ -51,6 +51,7 @@ def main(sink: Path) -> int:
         post_frames=2,
         cooldown_seconds=10,  # a service leaves these alone: this may be run twice within the hour
         dedupe_seconds=10,
+        overhead_budget=1,  # nor this one: here frames come without a pause, on a machine that may be busy
     ) as recorder:
         networks = mtcnn.factory()
         for name in names:

@@ -36,6 +36,7 @@ def main(sink: Path) -> int:
         post_frames=4,
         cooldown_seconds=10,  # a service leaves these alone: this may be run twice within the hour
         dedupe_seconds=10,
+        overhead_budget=1,  # nor this one: here frames come without a pause, on a machine that may be busy
     ) as recorder:
         model = recorder.attach(mobilenet.load(), factory="mobilenet:factory")
 

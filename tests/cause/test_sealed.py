@@ -19,7 +19,9 @@ __all__ = ["replay"]  # a fixture
 
 def incident(profile: Any, sink: Path, pictures: list[Any], **options: Any) -> tuple[Path, Incident]:
     """Record pictures and seal them; the last one is the trigger's."""
-    with FlightRecorder(sink=str(sink), profile=profile, pre_frames=64, max_bytes=2**25, **options) as recorder:
+    with FlightRecorder(
+        sink=str(sink), profile=profile, pre_frames=64, max_bytes=2**25, overhead_budget=1, **options
+    ) as recorder:
         for picture in pictures:
             with recorder.frame(image=picture):
                 pass

@@ -51,7 +51,9 @@ def parts() -> list[str]:
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of 52 clean frames, as a recorder seals it."""
     sink = tmp_path_factory.mktemp("clean")
-    with FlightRecorder(sink=str(sink), triggers=[], pre_frames=64, post_frames=0, max_bytes=2**25) as recorder:
+    with FlightRecorder(
+        sink=str(sink), triggers=[], pre_frames=64, post_frames=0, max_bytes=2**25, overhead_budget=1
+    ) as recorder:
         for picture in scene(52, **SIZE):
             with recorder.frame(image=picture, camera="line-3"):
                 pass
@@ -79,7 +81,7 @@ def incidents(built: Path, parts: list[str], tmp_path_factory: pytest.TempPathFa
     sink = tmp_path_factory.mktemp("incidents")
     with FlightRecorder(
         sink=str(sink), profile=built, triggers=[], pre_frames=64, post_frames=30, cooldown_seconds=0,
-        dedupe_seconds=0, max_bytes=2**25,
+        dedupe_seconds=0, max_bytes=2**25, overhead_budget=1,
     ) as recorder:  # fmt: skip
         opened = {}
         for camera, spoilt in (("line-3", ("scratch", "fine")), ("line-7", ("scratch",))):
@@ -133,7 +135,12 @@ def test_a_sealer_in_the_foreground_takes_the_profile_too(built: Path, tmp_path:
         try:
             wait_for(lambda: _is_served(rings))
             with FlightRecorder(
-                sink=str(tmp_path / "sink"), ring=rings / "host.ring", triggers=[], post_frames=0, max_bytes=2**25
+                sink=str(tmp_path / "sink"),
+                ring=rings / "host.ring",
+                triggers=[],
+                post_frames=0,
+                max_bytes=2**25,
+                overhead_budget=1,
             ) as recorder:
                 for picture in scene(16, seed=6, **SIZE):
                     with recorder.frame(image=(picture // 2).astype(np.uint8), camera="line-3"):

@@ -44,7 +44,11 @@ def predict(image: Any) -> dict[str, Any]:
 def main() -> None:
     """Record twelve frames; the lamp fails before the eighth."""
     with FlightRecorder(
-        sink="incidents/", ring="rings/detector.ring", triggers=[triggers.low_confidence(below=0.6)], max_bytes=2**25
+        sink="incidents/",
+        ring="rings/detector.ring",
+        triggers=[triggers.low_confidence(below=0.6)],
+        max_bytes=2**25,
+        overhead_budget=1,
     ) as recorder:
         model = recorder.attach(build(), name="net")
         for number in range(1, 13):

@@ -31,7 +31,7 @@ def sink(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One incident of each kind (the third was answered wrong), a damaged one, and one that is none."""
     directory = tmp_path_factory.mktemp("incidents")
     with FlightRecorder(
-        sink=str(directory), pre_frames=1, post_frames=1, dedupe_seconds=0, max_bytes=2**25
+        sink=str(directory), pre_frames=1, post_frames=1, dedupe_seconds=0, max_bytes=2**25, overhead_budget=1
     ) as recorder:
         model = recorder.attach(networks.service(), name="kinds")
         for kind in range(3):

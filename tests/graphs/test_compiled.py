@@ -19,7 +19,7 @@ from tests.graphs.networks import compiled, eager
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of two compiled models: what torch.compile returned, and one that was compiled in place."""
-    with FlightRecorder(sink=str(tmp_path_factory.mktemp("sink")), max_bytes=2**25) as recorder:
+    with FlightRecorder(sink=str(tmp_path_factory.mktemp("sink")), max_bytes=2**25, overhead_budget=1) as recorder:
         in_place = eager()
         in_place.compile(backend="aot_eager")
         models = recorder.attach(compiled(), name="wrapped"), recorder.attach(in_place, name="in place")

@@ -15,7 +15,7 @@ from tests.probe import networks
 
 def record(directory: Path, model: nn.Module, pictures: torch.Tensor, truth: torch.Tensor | None = None) -> Path:
     """Record one frame a picture and seal them."""
-    with FlightRecorder(sink=str(directory), pre_frames=len(pictures), max_bytes=2**25) as recorder:
+    with FlightRecorder(sink=str(directory), pre_frames=len(pictures), max_bytes=2**25, overhead_budget=1) as recorder:
         attached = recorder.attach(model, name="model")
         with torch.no_grad():
             for index, picture in enumerate(pictures):

@@ -25,7 +25,9 @@ __all__ = ["manifest"]  # a fixture
 def detected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three frames with a box each, and then one with nothing on it."""
     pictures = [np.rint(each[0].numpy() * 255).astype(np.uint8) for each in scenes(3, 3)]
-    with FlightRecorder(sink=str(tmp_path_factory.mktemp("boxes")), pre_frames=4, max_bytes=2**25) as recorder:
+    with FlightRecorder(
+        sink=str(tmp_path_factory.mktemp("boxes")), pre_frames=4, max_bytes=2**25, overhead_budget=1
+    ) as recorder:
         for image in (*pictures, np.full((28, 28), 20, np.uint8)):
             with recorder.frame(image=image) as frame:
                 frame.output = find_bright(image)

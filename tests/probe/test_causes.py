@@ -76,7 +76,7 @@ def dark(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures[6:] = torch.round(pictures[6:] * 255 / 6) / 255
     trigger = low_confidence(0.5)
     with FlightRecorder(
-        sink=str(directory), triggers=[trigger], pre_frames=9, post_frames=3, max_bytes=2**25
+        sink=str(directory), triggers=[trigger], pre_frames=9, post_frames=3, max_bytes=2**25, overhead_budget=1
     ) as recorder:
         reader = recorder.attach(networks.trained("none"), name="reader")
         with torch.no_grad():

@@ -138,7 +138,7 @@ def test_wrong_arguments_get_one_sentence(incident: Incident, words: list[str], 
 def test_an_incident_without_pictures_cannot_be_probed(tmp_path: Path) -> None:
     from recorder import FlightRecorder
 
-    with FlightRecorder(sink=str(tmp_path), pre_frames=2, max_bytes=2**25) as recorder:
+    with FlightRecorder(sink=str(tmp_path), pre_frames=2, max_bytes=2**25, overhead_budget=1) as recorder:
         with recorder.frame(number=1):
             pass
         path = recorder.trigger("look").wait(60).path

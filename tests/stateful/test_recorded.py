@@ -25,7 +25,7 @@ STATE = {"buffer": ["hidden"], "attribute": ["mean"], "replaced": ["hid*"], "nor
 
 def record(kind: str, sink: Path, state: Any, calls: int = 6) -> Path:
     generator = torch.Generator().manual_seed(1)
-    with FlightRecorder(sink=str(sink), pre_frames=3, max_bytes=2**25) as recorder:
+    with FlightRecorder(sink=str(sink), pre_frames=3, max_bytes=2**25, overhead_budget=1) as recorder:
         model = recorder.attach(getattr(networks, kind)(), name="stateful", state=state)
         rows = 3 if kind == "norm" else 1
         with torch.no_grad():

@@ -33,7 +33,7 @@ FACTORY = ("tests.stateful.networks:buffer",)
 
 
 def recorded(sink: Path, calls: int = 4, **options: object) -> Path:
-    with FlightRecorder(sink=str(sink), pre_frames=calls, max_bytes=2**24, **options) as recorder:  # type: ignore[arg-type]
+    with FlightRecorder(sink=str(sink), pre_frames=calls, max_bytes=2**24, overhead_budget=1, **options) as recorder:  # type: ignore[arg-type]
         model = recorder.attach(networks.buffer(), name="stateful", state=("hidden",), store=False)
         with torch.no_grad():
             for number in range(calls):
@@ -112,7 +112,9 @@ def test_erasing_a_frame_erases_what_it_left_in_later_states(path: Path, tmp_pat
 
 def test_minimize_cuts_the_state_with_its_batch(tmp_path: Path) -> None:
     """One row of four made the model raise, by what it remembered of it."""
-    with FlightRecorder(sink=str(tmp_path), max_bytes=2**24, post_frames=0, post_seconds=0.2) as recorder:
+    with FlightRecorder(
+        sink=str(tmp_path), max_bytes=2**24, overhead_budget=1, post_frames=0, post_seconds=0.2
+    ) as recorder:
         model = recorder.attach(networks.rows(), name="rows", state=("hidden",), store=False)
         rows = torch.rand(4, 4)
         model.hidden[2, 1] = 9.0
