@@ -231,6 +231,8 @@ class RecorderSettings:
             address = S3Address.parse(sink)
             options["spool"] = str(Path(str(options.get("spool") or default_spool(address))).absolute())
             S3Options.checked(options)
+        elif "://" in sink:
+            raise ValueError(f"sink={sink!r} must be a directory, 's3://bucket/prefix' or 'package.module:factory'")
         return cls(
             sealer=SealerSettings(
                 sink=sink,

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -54,11 +55,23 @@ def main(arguments: list[str]) -> int:
     sys.path.extend(path for path in settings.python_path if path not in sys.path)
     with contextlib.suppress(OSError):
         os.nice(10)
+    # Who stops a service by asking every process of it to end, as systemd does, asks us too: we end when it has and all
+    # of it is sealed. A handler that does nothing, since children would inherit that the signal is ignored.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     if _take_lock(lock_path(directory)):
         sealer = _Sealer(directory, settings, key)
+        _fall_silent()
         sealer.run()
         sealer.end()
     return 0
+
+
+def _fall_silent() -> None:
+    """What is written from here on nobody reads; the host has heard why it cannot start, if it cannot."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
 
 
 def _take_lock(path: Path) -> bool:
@@ -197,12 +210,14 @@ class _Sealer:
             self._sleep(BUSY_SECONDS if busy else IDLE_SECONDS)
 
     def end(self) -> None:
-        """Finish what is being sealed, and take away what is the sealer's own."""
+        """Finish what is being sealed, take away what is the sealer's own, and wait for notifications."""
         self._sealing.stop()
         self._limits.store(time.monotonic(), at_once=True)
         for served in self._rings.values():
             served.close()
         self._clean_up()
+        # Last, when the directory is free for another sealer: this may take minutes.
+        self._sealing.finish_notifying()
 
     def _poll(self, now: float) -> bool:
         self._adopt(now)
