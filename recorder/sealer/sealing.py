@@ -33,6 +33,7 @@ MODEL_WAIT_SECONDS = 60.0
 #: How long it waits for its models' weights to be compared once more: a host does so every second.
 COMPARE_WAIT_SECONDS = 2.5
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_FILES = {errno.EMFILE, errno.ENFILE}
 #: What may work another time, when somebody has mended the sink, the disk, the key or the machine; what is wrong with a
 #: window itself stays so.
 _MAY_PASS = (SinkUnavailable, TrustError, OSError, MemoryError)
@@ -194,8 +195,10 @@ class Sealing:
         if not isinstance(error, OSError):
             return str(error)
         where = self._scratch or tempfile.gettempdir()
-        remedy = "free some room" if error.errno in _NO_ROOM else "mend that"
-        return f"A bundle could not be put together in {where}: {error.strerror or error}; {remedy}, or set TMPDIR."
+        remedy = "free some room, or set TMPDIR" if error.errno in _NO_ROOM else "mend that, or set TMPDIR"
+        if error.errno in _NO_FILES:
+            remedy = "allow more open files (ulimit -n)"
+        return f"A bundle could not be put together in {where}: {error.strerror or error}; {remedy}."
 
     def _published(self, window: ClosedWindow) -> str | None:
         try:

@@ -19,7 +19,8 @@ import pytest
 
 from recorder import FlightRecorder
 from recorder.keeper import lock_path
-from recorder.sealer import notifying
+from recorder.ring import RingReader, RingUnavailable
+from recorder.sealer import notifying, process
 from recorder.sealer.process import serve
 from recorder.settings import SealerSettings
 from tests.core.test_limits import die
@@ -44,15 +45,17 @@ def seal(dead: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     monkeypatch.syspath_prepend(str(tmp_path))
     ring = tmp_path / "ring"
 
-    def sealed(code: str = "", is_asked_to_end: Callable[[], bool] = lambda: False, **given: Any) -> tuple[int, Told]:
+    def sealed(
+        code: str = "", is_asked_to_end: Callable[[], bool] = lambda: False, once: bool = True, **given: Any
+    ) -> tuple[int, Told]:
         (tmp_path / "theirs.py").write_text(textwrap.dedent(code))
-        ring.mkdir(mode=0o700)
+        ring.mkdir(mode=0o700, exist_ok=True)
         for path in dead:
             shutil.copy(path, ring)
         options = {"sink": str(tmp_path / "incidents"), "sink_options": {}, "notify": None, "spool_bytes": 2**20}
         told: Told = []
         settings = SealerSettings(**{**options, **given})
-        assert serve(ring, settings, once=True, is_asked_to_end=is_asked_to_end, watch=told.append)
+        assert serve(ring, settings, once=once, is_asked_to_end=is_asked_to_end, watch=told.append)
         sys.modules.pop("theirs", None)
         return len(list(ring.glob("*.ring"))), told
 
@@ -182,3 +185,28 @@ def test_a_sealer_that_cannot_start_says_why(make_recorder: Callable[..., Flight
         pass
     assert recorder.stats().errors == {"sealer-ended: 1": 1}
     recorder.close(timeout=0)
+
+
+def test_a_ring_that_cannot_be_opened_is_told_and_tried_again(
+    seal: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files, no memory: a matter of a moment, after which its incidents must not be lost."""
+    failures = iter([1, 2])
+
+    def opened(path: Path) -> RingReader:
+        if next(failures, None) is not None:
+            raise RingUnavailable(f"The ring {path} cannot be opened: Too many open files.")
+        return RingReader(path)
+
+    monkeypatch.setattr(process, "REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr("recorder.sealer.served.RingReader", opened)
+    ring = tmp_path / "ring"
+    left, told = seal(once=False, is_asked_to_end=lambda: ring.exists() and not list(ring.glob("*.ring")))
+    assert left == 0 and events(told) == ["failed"] * 2 + ["sealed"] * 2 and "Too many open files" in told[0]["reason"]
+
+
+def test_sealing_what_is_left_does_not_pass_over_what_is_no_ring(seal: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "ring").mkdir(mode=0o700)
+    (tmp_path / "ring" / "damaged.ring").write_bytes(b"?" * 8192)
+    left, told = seal()
+    assert left == 1 and sorted(events(told)) == ["failed", "sealed", "sealed"]
