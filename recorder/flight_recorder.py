@@ -9,6 +9,7 @@ import inspect
 import os
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -377,6 +378,8 @@ class FlightRecorder:
                 except Exception as error:  # noqa: BLE001  # surroundings that fail leave a recorder that does nothing
                     self._errors.add(f"session: {type(error).__name__}")
                     self._enabled = False
+                    with contextlib.suppress(Exception):  # a host may turn warnings into errors
+                        warnings.warn(f"The flight recorder records nothing: {error}", RuntimeWarning, stacklevel=3)
             return self._session
 
     def _give_up(self, session: Session, reason: str) -> None:

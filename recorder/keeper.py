@@ -27,6 +27,8 @@ __all__ = ["Keeper", "lock_path", "wake_path"]
 HEARTBEAT_SECONDS = 1.0
 #: A sealer that dies at once, again and again, is not started more often than this.
 RESTART_SECONDS = 10.0
+#: Of what a sealer that cannot start has to say, the end.
+MAX_SAID_BYTES = 4_096
 
 
 def lock_path(directory: Path) -> Path:
@@ -59,6 +61,7 @@ class Keeper:
         self._stopping = threading.Event()
         self._file_seen = mark_of(settings.trigger_file) if settings.trigger_file is not None else None
         self._process: subprocess.Popen[bytes] | None = None
+        self._has_complained = False
         self._started_at = -RESTART_SECONDS
         self._thread = threading.Thread(target=self._run, name="flight-recorder-keeper", daemon=True)
 
@@ -121,18 +124,49 @@ class Keeper:
             return
         if time.monotonic() - self._started_at < RESTART_SECONDS or _is_served(self._directory):
             return
-        if self._process is not None:
-            self._errors.add(f"sealer-ended: {self._process.returncode}")
+        if self._process is not None and self._process.returncode == 0:
+            self._errors.add("sealer-ended: 0")
         self._started_at = time.monotonic()
+        said = _unnamed()
         try:
             settings = dataclasses.replace(self._settings, trigger_file_seen=self._file_seen)
             self._file_seen = None  # a later sealer must not answer what this one has answered
-            self._process = _start_sealer(self._directory, settings, self._privacy_key)
-        except OSError:
+            self._process = _start_sealer(self._directory, settings, self._privacy_key, said)
+        except OSError as error:
+            said.close()
             self._errors.add("sealer-not-started")
+            self._complain(f"could not be started ({error.strerror})")
             return
         # The sealer outlives the recorder; somebody must be there to reap it whenever it ends.
-        threading.Thread(target=self._process.wait, name="flight-recorder-reaper", daemon=True).start()
+        reaper = threading.Thread(
+            target=self._reap, args=(self._process, said), name="flight-recorder-reaper", daemon=True
+        )
+        reaper.start()
+
+    def _reap(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        """Wait for a sealer's end; count one that was not in order, and say once why it ends, if it has told."""
+        code = process.wait()
+        with said:
+            text = os.pread(said.fileno(), MAX_SAID_BYTES, max(0, os.fstat(said.fileno()).st_size - MAX_SAID_BYTES))
+        if code == 0:
+            return
+        self._errors.add(f"sealer-ended: {code}")
+        lines = text.decode(errors="replace").strip().splitlines()
+        if code > 0 and not self._stopping.is_set():  # one that was killed is just started again
+            self._complain(f"ended with exit status {code} ({lines[-1][:500] if lines else 'it said nothing'})")
+
+    def _complain(self, what: str) -> None:
+        """Warn, once."""
+        if self._has_complained:
+            return
+        self._has_complained = True
+        with contextlib.suppress(Exception):  # a host may turn warnings into errors
+            warnings.warn(
+                f"The flight recorder's sealer {what}: no incident is sealed until one can be started, "
+                f"which is tried every {RESTART_SECONDS:.0f} seconds.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 def _is_served(directory: Path) -> bool:
@@ -163,7 +197,9 @@ def _unnamed() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _start_sealer(directory: Path, settings: SealerSettings, key: PrivacyKey | None) -> subprocess.Popen[bytes]:
+def _start_sealer(
+    directory: Path, settings: SealerSettings, key: PrivacyKey | None, said: IO[bytes]
+) -> subprocess.Popen[bytes]:
     """Start the sealer by exec: it inherits no descriptor, no thread, no CUDA context, no main module of the host."""
     packages = str(Path(__file__).resolve().parent.parent)
     # The settings wait in memory that has no name: a host that dies right now leaves a sealer that has all it needs.
@@ -176,7 +212,7 @@ def _start_sealer(directory: Path, settings: SealerSettings, key: PrivacyKey | N
             [python_executable(), "-P", "-c", _BOOT, packages, str(directory)],
             stdin=given,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=said,
             start_new_session=True,
             cwd="/",
             # Two arenas: its threads need no more, and each keeps what it once held.

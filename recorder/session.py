@@ -92,7 +92,7 @@ class Session:
         self.jobs = Jobs(self.errors)
         self._exports = Jobs(self.errors)  # an export takes seconds, and another model's digest must not wait for it
         self._identifier = Identifier(self.write_head, self._model_directory(), self.jobs.stopping)
-        self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, str(Path.cwd()))
+        self.contexts = ContextLog(self.write_head, self.jobs.submit, self.lost.add, _working_directory())
         for reason, sentence in complaints(settings.sealer.sign_key, settings.sealer.encrypt_to):
             self.errors.add(reason)
             self._warn(sentence)
@@ -106,7 +106,11 @@ class Session:
             if settings.trigger_signal is not None:
                 self._signal = OperatorSignal(settings.trigger_signal, self._refuse_signal)
             self._keeper = Keeper(self._ring, settings.sealer, self._beat, self.errors, settings.privacy_key)
-            self._keeper.start()
+            try:
+                self._keeper.start()
+            except RuntimeError:  # no thread can be had: nobody would read the ring
+                self._discard_ring()
+                raise
         self.contexts.current()
 
     @property
@@ -345,6 +349,14 @@ class Session:
             self._warn(f"The flight recorder records nothing: {error}")
             return None
 
+    def _discard_ring(self) -> None:
+        if self._signal is not None:
+            self._signal.close()
+        if self._ring is not None:
+            with contextlib.suppress(OSError):
+                self._ring.path.unlink()
+            self._ring.close()
+
     def _write_config(self, settings: RecorderSettings) -> None:
         self.write_head(
             Kind.CONFIG,
@@ -429,3 +441,10 @@ class Session:
         # A host that turns warnings into errors must not be stopped by ours.
         with contextlib.suppress(Exception):
             warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _working_directory() -> str | None:
+    """Where the host's code may be; None where somebody has removed it."""
+    with contextlib.suppress(OSError):
+        return str(Path.cwd())
+    return None

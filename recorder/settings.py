@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -224,30 +225,30 @@ class RecorderSettings:
         if trigger_file is not None and not isinstance(trigger_file, str | os.PathLike):
             raise ValueError(f"trigger_file={trigger_file!r} must be a path")
         if "://" not in sink and not _names_a_function(sink):
-            sink = str(Path(sink).absolute())
+            sink = _absolute("sink", sink)
             options.setdefault("max_total_bytes", DEFAULT_MAX_TOTAL_BYTES)
         elif is_s3(sink):
             # The host puts models where the sealer finds them, so both are told the same place.
             address = S3Address.parse(sink)
-            options["spool"] = str(Path(str(options.get("spool") or default_spool(address))).absolute())
+            options["spool"] = _absolute("spool", str(options.get("spool") or default_spool(address)))
             S3Options.checked(options)
+        elif "://" in sink:
+            raise ValueError(f"sink={sink!r} must be a directory, 's3://bucket/prefix' or 'package.module:factory'")
         return cls(
             sealer=SealerSettings(
                 sink=sink,
                 sink_options=options,
                 notify=notify,
-                trigger_file=str(Path(trigger_file).absolute()) if trigger_file is not None else None,
+                trigger_file=_absolute("trigger_file", trigger_file) if trigger_file is not None else None,
                 spool_bytes=int(max_bytes * SPOOL_SHARE),
-                profile=str(Path(profile).absolute()) if profile is not None else None,
+                profile=_absolute("profile", profile) if profile is not None else None,
                 warmup_frames=warmup_frames,
-                sign_key=str(Path(sign_key).absolute()) if sign_key is not None else None,
+                sign_key=_absolute("sign_key", sign_key) if sign_key is not None else None,
                 encrypt_to=checked_recipients(encrypt_to) if encrypt_to else (),
                 track_bytes=_track_bytes(max_bytes) if history_seconds and keeps_track else 0,
                 history_seconds=float(history_seconds),
                 max_bundle_bytes=max_bundle_bytes,
-                python_path=tuple(map(os.path.abspath, sys.path))
-                if notify is not None or calls or _names_a_function(sink)
-                else (),
+                python_path=_python_path() if notify is not None or calls or _names_a_function(sink) else (),
                 privacy=policy.to_json() if policy is not None else None,
                 privacy_key_id=key.id if key is not None else None,
             ),
@@ -265,7 +266,7 @@ class RecorderSettings:
             streams=streams,
             min_age_seconds=float(min_age_seconds),
             overhead_budget=float(overhead_budget),
-            ring=Path(ring).absolute() if ring is not None else None,
+            ring=Path(_absolute("ring", ring)) if ring is not None else None,
             disabled=os.environ.get("FLIGHT_RECORDER_DISABLED", "") not in ("", "0", "false"),
             privacy=policy,
             privacy_key=key,
@@ -276,6 +277,24 @@ def _track_bytes(max_bytes: int) -> int:
     """The track's part of the bound; none where it would hold too little to be of use."""
     size_bytes = min(MOST_TRACK_BYTES, int(max_bytes * TRACK_SHARE))
     return size_bytes if size_bytes >= MIN_TRACK_BYTES else 0
+
+
+def _absolute(name: str, path: str | os.PathLike[str]) -> str:
+    """The sealer has another working directory; the host's may be gone, as after a new version was deployed."""
+    try:
+        return str(Path(path).absolute())
+    except FileNotFoundError:
+        raise ValueError(
+            f"{name}={os.fspath(path)!r} is relative to a working directory that is gone; give an absolute path"
+        ) from None
+
+
+def _python_path() -> tuple[str, ...]:
+    found = []
+    for entry in sys.path:
+        with contextlib.suppress(FileNotFoundError):  # relative to a working directory that is gone
+            found.append(str(Path(entry).absolute()))
+    return tuple(found)
 
 
 def _names_a_function(text: str) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
-import select
+import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -16,12 +18,12 @@ from recorder.keeper import lock_path, wake_path
 from recorder.limits import Limits, limits_path
 from recorder.operator_requests import OperatorFile
 from recorder.privacy import PrivacyKey
-from recorder.ring import RingError, RingReader, RingState, is_alive
+from recorder.ring import RingError, RingInvalid, RingReader, RingState, is_alive
 from recorder.ring.location import private_name
 from recorder.sealer.memory import give_back
 from recorder.sealer.scratch import close_scratch, open_scratch
 from recorder.sealer.sealing import Sealing
-from recorder.sealer.served import Served
+from recorder.sealer.served import Served, readable
 from recorder.settings import SealerSettings
 from recorder.sinks import open_sink
 from recorder.trust.protection import Protection
@@ -40,6 +42,10 @@ CALM_SECONDS = 1.0
 LINGER_SECONDS = 2.0
 #: A ring whose incident could not be brought to the sink is tried again.
 RETRY_SECONDS = 60.0
+#: One that could not be opened or read for want of files or memory, or that is not ours, is looked at again.
+REOPEN_SECONDS = 10.0
+#: A thousand workers.
+MANY_FILES = 8_192
 
 
 def main(arguments: list[str]) -> int:
@@ -54,11 +60,32 @@ def main(arguments: list[str]) -> int:
     sys.path.extend(path for path in settings.python_path if path not in sys.path)
     with contextlib.suppress(OSError):
         os.nice(10)
+    _allow_many_files()
+    # Who stops a service by asking every process of it to end, as systemd does, asks us too: we end when it has and all
+    # of it is sealed. A handler that does nothing, since children would inherit that the signal is ignored.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     if _take_lock(lock_path(directory)):
         sealer = _Sealer(directory, settings, key)
+        _fall_silent()
         sealer.run()
         sealer.end()
     return 0
+
+
+def _allow_many_files() -> None:
+    """One sealer serves all workers of a service, with half a dozen files for each; a service's limit is its own."""
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+
+def _fall_silent() -> None:
+    """What is written from here on nobody reads; the host has heard why it cannot start, if it cannot."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
 
 
 def _take_lock(path: Path) -> bool:
@@ -159,7 +186,7 @@ class _Sealer:
         kept = self._sink.state_directory()
         self._limits = Limits(limits_path(kept, directory) if kept is not None else None)
         self._references = self._open_references(kept)
-        self._refused: set[str] = set()
+        self._refused: dict[str, float] = {}  # rings that cannot be served, and until when
         self._kept: dict[str, float] = {}  # rings that wait for another try, and until when
         self._wake = self._open_wake()
         touched, seen = settings.trigger_file, settings.trigger_file_seen
@@ -197,12 +224,14 @@ class _Sealer:
             self._sleep(BUSY_SECONDS if busy else IDLE_SECONDS)
 
     def end(self) -> None:
-        """Finish what is being sealed, and take away what is the sealer's own."""
+        """Finish what is being sealed, take away what is the sealer's own, and wait for notifications."""
         self._sealing.stop()
         self._limits.store(time.monotonic(), at_once=True)
         for served in self._rings.values():
             served.close()
         self._clean_up()
+        # Last, when the directory is free for another sealer: this may take minutes.
+        self._sealing.finish_notifying()
 
     def _poll(self, now: float) -> bool:
         self._adopt(now)
@@ -210,9 +239,8 @@ class _Sealer:
         for name, served in list(self._rings.items()):
             try:
                 busy |= served.poll(now)
-            except (RingError, OSError):
-                # Damaged under us: nothing more can be had from it, and `replay recover` may try.
-                self._refused.add(name)
+            except (RingError, OSError) as error:
+                self._refuse(name, error, now)
                 served.close()
                 del self._rings[name]
                 continue
@@ -250,8 +278,9 @@ class _Sealer:
         except OSError:
             names = []
         self._kept = {name: until for name, until in self._kept.items() if name in names}
+        self._refused = {name: until for name, until in self._refused.items() if name in names}
         for name in names:
-            if name not in self._rings and name not in self._refused and self._kept.get(name, now) <= now:
+            if name not in self._rings and max(self._refused.get(name, now), self._kept.get(name, now)) <= now:
                 try:
                     if self._leftovers_only and not _is_leftover(self._directory / name):
                         continue
@@ -264,14 +293,20 @@ class _Sealer:
                         self._references,
                         self._watch,
                     )
-                except (RingError, OSError):
-                    self._refused.add(name)
+                except (RingError, OSError) as error:
+                    self._refuse(name, error, now)
+
+    def _refuse(self, name: str, error: Exception, now: float) -> None:
+        """Leave a ring alone: for good where it is damaged (`replay recover` may try), else for a while."""
+        if name not in self._refused:
+            self._watch({"event": "failed", "incident": "", "reason": f"{type(error).__name__}: {error}"[:500]})
+        self._refused[name] = math.inf if isinstance(error, RingInvalid) else now + REOPEN_SECONDS
 
     def _sleep(self, seconds: float) -> None:
         watched = [served.pidfd for served in self._rings.values() if served.pidfd is not None and not served.is_gone]
         if self._wake is not None:
             watched.append(self._wake)
-        ready, _, _ = select.select(watched, [], [], seconds)
+        ready = readable(watched, seconds)
         if self._wake in ready and self._wake is not None:
             with contextlib.suppress(OSError):
                 os.read(self._wake, 4096)

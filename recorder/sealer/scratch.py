@@ -11,7 +11,7 @@ from pathlib import Path
 from recorder.ring import RingError
 from recorder.ring.location import private_directory
 
-__all__ = ["close_scratch", "open_scratch"]
+__all__ = ["close_scratch", "open_scratch", "renew_scratch"]
 
 
 def open_scratch(directory: Path) -> Path | None:
@@ -28,6 +28,20 @@ def open_scratch(directory: Path) -> Path | None:
     except (RingError, OSError):
         return None
     return path
+
+
+def renew_scratch(path: Path | None) -> None:
+    """Make the directory again where it is gone: temp directories are swept of what nobody has used for some days.
+
+    Raises:
+        OSError: it cannot be made; the temp directory itself may be gone.
+    """
+    if path is not None and not path.is_dir():
+        try:
+            private_directory(path.parent.parent)
+        except RingError as error:
+            raise OSError(str(error).rstrip(".")) from error
+        path.mkdir(mode=0o700)
 
 
 def close_scratch(path: Path | None) -> None:

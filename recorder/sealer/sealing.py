@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import queue
 import tempfile
 import threading
@@ -17,11 +16,14 @@ from recorder.privacy import PrivacyKey, PrivacyPolicy
 from recorder.sealer.assemble import assemble
 from recorder.sealer.filing import Filing
 from recorder.sealer.memory import give_back
+from recorder.sealer.notifying import Notifying
 from recorder.sealer.pacing import Pace, cpu_quota
 from recorder.sealer.redacting import Redacting, import_functions
+from recorder.sealer.scratch import renew_scratch
 from recorder.sealer.window import ClosedWindow
 from recorder.sinks import Sink, SinkUnavailable
 from recorder.ticket_address import names_a_ticket
+from recorder.trust import TrustError
 from recorder.trust.protection import Protection
 
 __all__ = ["Sealing", "bundle_name"]
@@ -31,6 +33,10 @@ MODEL_WAIT_SECONDS = 60.0
 #: How long it waits for its models' weights to be compared once more: a host does so every second.
 COMPARE_WAIT_SECONDS = 2.5
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_FILES = {errno.EMFILE, errno.ENFILE}
+#: What may work another time, when somebody has mended the sink, the disk, the key or the machine; what is wrong with a
+#: window itself stays so.
+_MAY_PASS = (SinkUnavailable, TrustError, OSError, MemoryError)
 #: How often incidents that wait are looked at.
 LOOK_SECONDS = 0.05
 
@@ -91,10 +97,12 @@ class Sealing:
         self._functions = import_functions(privacy)
         self._privacy_key = privacy_key
         self._sink = sink
-        self._notify = notify
         self._filing: Filing | None = None
+        self._notifying: Notifying | None = None
         if notify is not None and names_a_ticket(notify):
             self._filing = Filing(notify, sink_spec, variables=sink.variables())
+        elif notify is not None:
+            self._notifying = Notifying(notify)
         self._scratch = scratch
         self._max_bundle_bytes = max_bundle_bytes
         self._profile = profile
@@ -133,12 +141,17 @@ class Sealing:
         self._queue.put(_Order(window, report, host_is_there, once, done, deadline))
 
     def stop(self) -> None:
-        """Finish what was submitted, let go of the sink, and end."""
+        """Finish what was submitted, and let go of the sink."""
         self._queue.put(None)
         self._thread.join()
         self._sink.close()
+
+    def finish_notifying(self) -> None:
+        """Wait, after `stop`, for a tracker or a function of the user's, which may take its time."""
         if self._filing is not None:
             self._filing.stop()
+        if self._notifying is not None:
+            self._notifying.stop()
 
     def _run(self) -> None:
         waiting: list[_Order] = []  # for their models; they hold nobody else up
@@ -163,10 +176,11 @@ class Sealing:
             found = self._published(order.window) if order.once else None
             location = found or self._seal(order.window, order.report)
             order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
-            if found is None and not self._sink.arrives_later:
+            if not self._sink.arrives_later:
+                # One that was found was published by a sealer that died before it could say so.
                 self._call_notify(location, order.report)
-        except Exception as error:  # noqa: BLE001  # one incident that fails must not end the sealer
-            settled = not isinstance(error, SinkUnavailable | OSError)
+        except BaseException as error:  # noqa: BLE001  # one that fails must not end the sealer, nor must sys.exit
+            settled = not isinstance(error, _MAY_PASS)
             reason = f"{type(error).__name__}: {self._sentence(error)}"[:500]
             order.report({"event": "failed", "incident": order.window.incident.id, "reason": reason})
         finally:
@@ -176,12 +190,15 @@ class Sealing:
             with self._lock:
                 self._pending -= 1
 
-    def _sentence(self, error: Exception) -> str:
-        """Say which disk is full; a sink says it by itself."""
-        if not isinstance(error, OSError) or error.errno not in _NO_ROOM:
+    def _sentence(self, error: BaseException) -> str:
+        """Say which disk is full or gone; a sink says it by itself."""
+        if not isinstance(error, OSError):
             return str(error)
         where = self._scratch or tempfile.gettempdir()
-        return f"A bundle could not be put together in {where}: {error.strerror}; free some room, or set TMPDIR."
+        remedy = "free some room, or set TMPDIR" if error.errno in _NO_ROOM else "mend that, or set TMPDIR"
+        if error.errno in _NO_FILES:
+            remedy = "allow more open files (ulimit -n)"
+        return f"A bundle could not be put together in {where}: {error.strerror or error}; {remedy}."
 
     def _published(self, window: ClosedWindow) -> str | None:
         try:
@@ -194,6 +211,7 @@ class Sealing:
 
     def _seal(self, window: ClosedWindow, report: Callable[[dict[str, Any]], None]) -> str:
         # Encoded members go to the temp directory, on disk where there is one: the ring's tmpfs is memory.
+        renew_scratch(self._scratch)
         with tempfile.TemporaryDirectory(prefix="flight-recorder-", dir=self._scratch) as scratch:
             path = assemble(
                 window.incident,
@@ -208,9 +226,21 @@ class Sealing:
                 pace=Pace(self._quota),
                 annotate=lambda text: self._protection.annotations(text, report),
             )
-            location = self._sink.publish(self._protection.encrypted(path), self._name(window))
-        self._sink.sweep()
+            location = self._publish(self._protection.encrypted(path), self._name(window))
+        try:
+            self._sink.sweep()
+        except Exception as error:  # noqa: BLE001  # the incident is there; what could not be deleted is said
+            report({"event": "fault", "reason": "sink-not-swept", "detail": str(error)[:500]})
         return location
+
+    def _publish(self, path: Path, name: str) -> str:
+        """Publish; a sink may be user code, which raises what it likes."""
+        try:
+            return self._sink.publish(path, name)
+        except SinkUnavailable:
+            raise
+        except BaseException as error:
+            raise SinkUnavailable(f"The sink raised {type(error).__name__}: {error}") from error
 
     def _arrived(self, location: str) -> None:
         self._tell({"event": "arrived", "path": location})
@@ -220,16 +250,10 @@ class Sealing:
         self._tell({"event": "fault", "reason": reason, "detail": sentence[:500]})
 
     def _call_notify(self, location: str, report: Callable[[dict[str, Any]], None]) -> None:
-        if self._notify is None:
-            return
         if self._filing is not None:
             self._filing.file(location, report)
-            return
-        module, _, name = self._notify.partition(":")
-        try:
-            getattr(importlib.import_module(module), name)(location)
-        except Exception as error:  # noqa: BLE001  # user code
-            report({"event": "notify-failed", "reason": f"{type(error).__name__}"})
+        if self._notifying is not None:
+            self._notifying.call(location, report)
 
 
 def bundle_name(window: ClosedWindow) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from recorder.track import track_path
 if TYPE_CHECKING:
     from recorder.sealer.references import References
 
-__all__ = ["Served"]
+__all__ = ["Served", "readable"]
 
 #: How often a host is told what its history costs: seldom enough that its other news stay in the file.
 TELL_SECONDS = 10.0
@@ -230,5 +230,13 @@ class Served:
 
     def _is_dead(self) -> bool:
         if self.pidfd is not None:
-            return bool(select.select([self.pidfd], [], [], 0)[0])
+            return bool(readable([self.pidfd], 0.0))
         return is_alive(self.reader.header) is False
+
+
+def readable(descriptors: Iterable[int], seconds: float) -> set[int]:
+    """Return which of the descriptors can be read, or have ended, after at most so many seconds; any number of them."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(seconds * 1_000)}

@@ -117,6 +117,7 @@ def test_a_ring_that_cannot_be_had_gives_one_warning_and_a_recorder_that_does_no
         {"pre_frames": -1},
         {"post_seconds": -0.1},
         {"sink": ""},
+        {"sink": "gs://bucket/prefix"},
         {"notify": "no colon"},
         {"triggers": ["exception"]},
         {"ring": 5},

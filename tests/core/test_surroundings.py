@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +156,38 @@ def test_a_host_that_forks_while_an_incident_is_sealed_records_on_in_both_proces
             assert bundle.verify() == []
             reasons += [trigger.reason for trigger in bundle.manifest.incident.triggers]
     assert sorted(reasons) == sorted([*(f"request {number}" for number in range(5)), *["in the child"] * 5])
+
+
+def test_a_working_directory_that_was_removed_costs_nothing_but_its_git_commit(
+    make_recorder: MakeRecorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new version was deployed over the one that runs; workers are still forked in what is left of it."""
+    gone = tmp_path / "release-1"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    monkeypatch.syspath_prepend("")
+    gone.rmdir()
+    recorder = make_recorder(notify="builtins:print")
+    with recorder.frame():
+        pass
+    assert recorder.trigger("look").wait(120).state == "sealed" and recorder.stats().errors == {}
+    with pytest.raises(ValueError, match="sink='incidents' is relative to a working directory that is gone"):
+        make_recorder(sink="incidents")
+
+
+def test_a_process_that_may_have_no_more_threads_is_told_that_nothing_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.warns(RuntimeWarning, match="records nothing: can't start new thread"):
+        recorder = FlightRecorder(sink=tmp_path, ring=tmp_path / "ring" / "host.ring", max_bytes=8 * 2**20)
+    with recorder.frame(image=np.zeros((4, 4), np.uint8)):
+        pass
+    assert recorder.stats().errors == {"session: RuntimeError": 1}
+    assert not list((tmp_path / "ring").iterdir())  # a ring that nobody reads is memory
 
 
 def test_a_directory_that_cannot_be_written_costs_one_warning(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ def test_a_host_that_is_asked_to_end_without_a_handler_is_no_incident(tmp_path: 
     with recording(tmp_path) as host:
         host.do(f"signal.signal({int(number)}, signal.SIG_DFL)")  # also where the tests run under nohup
         host.do("recorder.flush(120)")
+        if number == signal.SIGTERM:  # as systemd does, which asks every process of a service
+            os.kill(*host.sealers(), number)
         host.process.send_signal(number)
         wait_for(lambda: is_empty(host.ring.parent))  # reaped only then: before Linux 6.15 a zombie alone tells how
         assert host.process.wait(120) == -number
