@@ -374,7 +374,7 @@ class FlightRecorder:
             if self._session is None and self._enabled:
                 try:
                     _close_at_end_of_worker()
-                    self._session = Session(self._settings, self._give_up)
+                    self._session = Session(self._settings, self._give_up, self._renew)
                 except Exception as error:  # noqa: BLE001  # surroundings that fail leave a recorder that does nothing
                     self._errors.add(f"session: {type(error).__name__}")
                     self._enabled = False
@@ -399,6 +399,24 @@ class FlightRecorder:
 
         # Not a daemon: an orderly exit right now must not look like a death in the ring.
         threading.Thread(target=let_go, name="flight-recorder-off").start()
+
+    def _renew(self, session: Session) -> None:
+        """Begin another ring where somebody has removed the present one; from a thread of the session's own."""
+        with self._lock:
+            if self._session is not session or not self._enabled:
+                return
+            # Beside the old path: a sealer that has the old file open still goes by its name.
+            self._settings = self._settings.beside()
+            self._session = None
+            fresh = self._active_session()
+
+        def let_go() -> None:
+            with contextlib.suppress(Exception):
+                session.close()
+            if fresh is not None:
+                fresh.continue_counts(session)
+
+        threading.Thread(target=let_go, name="flight-recorder-renewal").start()
 
     def _after_fork_in_child(self) -> None:
         """The parent's ring, threads and locks are not ours; what is needed is made anew on first use."""

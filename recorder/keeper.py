@@ -51,8 +51,10 @@ class Keeper:
         report: Callable[[], None],
         errors: Counts,
         privacy_key: PrivacyKey | None = None,
+        ring_is_gone: Callable[[], None] = lambda: None,
     ) -> None:
         self._ring = ring
+        self._ring_is_gone = ring_is_gone
         self._privacy_key = privacy_key
         self._directory = ring.path.parent
         self._settings = settings
@@ -62,6 +64,7 @@ class Keeper:
         self._file_seen = mark_of(settings.trigger_file) if settings.trigger_file is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self._has_complained = False
+        self._ring_file = _file_number(ring.path)
         self._started_at = -RESTART_SECONDS
         self._thread = threading.Thread(target=self._run, name="flight-recorder-keeper", daemon=True)
 
@@ -100,6 +103,7 @@ class Keeper:
                 if not self._ring.heartbeat():
                     self._give_up_ring()
                     return
+                self._look_for_ring()
                 self._report()
                 self._ensure_sealer()
             except Exception as error:  # noqa: BLE001  # see above
@@ -115,6 +119,21 @@ class Keeper:
         with contextlib.suppress(Exception):  # a host may turn warnings into errors
             warnings.warn(
                 f"The flight recorder records nothing any more: its ring {self._ring.path} was truncated by someone.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _look_for_ring(self) -> None:
+        """Say that the ring's file is gone: the sealer that has it open may seal it, no other can find it."""
+        if self._ring_file is None or _file_number(self._ring.path) == self._ring_file or self._stopping.is_set():
+            return
+        self._ring_file = None
+        self._errors.add("ring-removed")
+        self._ring_is_gone()
+        with contextlib.suppress(Exception):  # a host may turn warnings into errors
+            warnings.warn(
+                f"Someone removed the flight recorder's ring {self._ring.path}; another is begun. systemd does this to "
+                "shared memory when a user logs out: set RemoveIPC=no in logind.conf, or name ring=.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -167,6 +186,13 @@ class Keeper:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def _file_number(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _is_served(directory: Path) -> bool:

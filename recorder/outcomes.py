@@ -72,6 +72,18 @@ class Outcomes:
                     case "flushed":
                         self._flushed = max(self._flushed, int(event.get("flush", 0)))
 
+    def continue_counts(self, former: Outcomes) -> None:
+        """Take over what was told of a former ring of this process."""
+        former.poll()
+        with self._lock:
+            self.sealed += former.sealed
+            for mine, theirs in (
+                (self.suppressed, former.suppressed),
+                (self.failures, former.failures),
+                (self.faults, former.faults),
+            ):
+                mine.update(theirs.snapshot())
+
     def state_of(self, incident: str) -> str:
         """Return "pending", "open", "sealed", "suppressed" or "failed"."""
         self.poll()

@@ -64,7 +64,12 @@ class Session:
         withheld: keeps fields out of the ring; None, most often: there is none to be kept out.
     """
 
-    def __init__(self, settings: RecorderSettings, give_up: Callable[[Session, str], None]) -> None:
+    def __init__(
+        self,
+        settings: RecorderSettings,
+        give_up: Callable[[Session, str], None],
+        renew: Callable[[Session], None] = lambda session: None,
+    ) -> None:
         self.settings = settings
         self.stream_key = settings.stream_key
         self.withheld = Withheld.of(settings.privacy, settings.privacy_key, settings.stream_key)
@@ -105,7 +110,9 @@ class Session:
             self._write_config(settings)
             if settings.trigger_signal is not None:
                 self._signal = OperatorSignal(settings.trigger_signal, self._refuse_signal)
-            self._keeper = Keeper(self._ring, settings.sealer, self._beat, self.errors, settings.privacy_key)
+            self._keeper = Keeper(
+                self._ring, settings.sealer, self._beat, self.errors, settings.privacy_key, lambda: renew(self)
+            )
             try:
                 self._keeper.start()
             except RuntimeError:  # no thread can be had: nobody would read the ring
@@ -323,6 +330,14 @@ class Session:
             self._keeper.stop()
         if self._ring is not None:
             self._ring.close()
+
+    def continue_counts(self, former: Session) -> None:
+        """Take over what a former session of this process had counted when it ended."""
+        self.frames_recorded += former.frames_recorded
+        self.lost.update(former.losses())
+        self.errors.update(former.errors.snapshot())
+        if self.outcomes is not None and former.outcomes is not None:
+            self.outcomes.continue_counts(former.outcomes)
 
     def losses(self) -> dict[str, int]:
         """Return what was lost, by reason: here and in the ring."""

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -271,6 +272,12 @@ class RecorderSettings:
             privacy=policy,
             privacy_key=key,
         )
+
+    def beside(self) -> RecorderSettings:
+        """The same for another ring of this process; where its path was chosen by the user, beside that path."""
+        if self.ring is None:
+            return self
+        return dataclasses.replace(self, ring=self.ring.with_name(f"{self.ring.stem}-{secrets.token_hex(8)}.ring"))
 
 
 def _track_bytes(max_bytes: int) -> int:

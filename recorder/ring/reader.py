@@ -153,6 +153,14 @@ class RingReader:
         if descriptor >= 0:
             os.close(descriptor)
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file stands at the ring's path by now."""
+        try:
+            return os.lstat(self.path).st_ino != os.fstat(self._descriptor).st_ino
+        except OSError:
+            return False
+
     def refresh(self) -> RingHeader:
         """Read the header page again: state, heartbeat, heads and losses move; RingInvalid when the geometry does."""
         header = self._read_header()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import os
-import resource
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +18,7 @@ from recorder.privacy import PrivacyKey
 from recorder.ring import RingError, RingInvalid, RingReader, RingState, is_alive
 from recorder.ring.location import private_name
 from recorder.sealer.memory import give_back
+from recorder.sealer.own_process import SealerLock, fall_silent, settle_in
 from recorder.sealer.scratch import close_scratch, open_scratch
 from recorder.sealer.sealing import Sealing
 from recorder.sealer.served import Served, readable
@@ -44,8 +42,6 @@ LINGER_SECONDS = 2.0
 RETRY_SECONDS = 60.0
 #: One that could not be opened or read for want of files or memory, or that is not ours, is looked at again.
 REOPEN_SECONDS = 10.0
-#: A thousand workers.
-MANY_FILES = 8_192
 
 
 def main(arguments: list[str]) -> int:
@@ -58,50 +54,13 @@ def main(arguments: list[str]) -> int:
     settings = SealerSettings.from_json(given)
     key = PrivacyKey(bytes.fromhex(secret)) if secret else None
     sys.path.extend(path for path in settings.python_path if path not in sys.path)
-    with contextlib.suppress(OSError):
-        os.nice(10)
-    _allow_many_files()
-    # Who stops a service by asking every process of it to end, as systemd does, asks us too: we end when it has and all
-    # of it is sealed. A handler that does nothing, since children would inherit that the signal is ignored.
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
-    if _take_lock(lock_path(directory)):
-        sealer = _Sealer(directory, settings, key)
-        _fall_silent()
+    settle_in()
+    if (lock := SealerLock.take(lock_path(directory))) is not None:
+        sealer = _Sealer(directory, settings, lock, key)
+        fall_silent()
         sealer.run()
         sealer.end()
     return 0
-
-
-def _allow_many_files() -> None:
-    """One sealer serves all workers of a service, with half a dozen files for each; a service's limit is its own."""
-    with contextlib.suppress(OSError, ValueError):
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-
-
-def _fall_silent() -> None:
-    """What is written from here on nobody reads; the host has heard why it cannot start, if it cannot."""
-    with contextlib.suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-
-
-def _take_lock(path: Path) -> bool:
-    """Become the directory's sealer; False when there is one. The lock is held until this process ends."""
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            return False
-        # A sealer that has just ended removed the file under its lock: then ours is a lock on nothing.
-        with contextlib.suppress(FileNotFoundError):
-            if os.fstat(lock).st_ino == path.stat().st_ino:
-                return True
-        os.close(lock)
 
 
 def serve(
@@ -130,9 +89,10 @@ def serve(
         SinkUnavailable: there is no such sink.
         OSError: the directory cannot be written.
     """
-    if not _take_lock(lock_path(directory)):
+    lock = SealerLock.take(lock_path(directory))
+    if lock is None:
         return False
-    sealer = _Sealer(directory, settings, privacy_key, linger=once, leftovers_only=once, watch=watch)
+    sealer = _Sealer(directory, settings, lock, privacy_key, linger=once, leftovers_only=once, watch=watch)
     try:
         sealer.run(is_asked_to_end)
     finally:
@@ -146,6 +106,7 @@ class _Sealer:
     Args:
         directory: where the rings are.
         settings: sink and bounds.
+        lock: of the directory.
         privacy_key: for pseudonyms and digests.
         linger: whether to end when there is no ring left.
         leftovers_only: leave the rings of living processes alone.
@@ -156,12 +117,14 @@ class _Sealer:
         self,
         directory: Path,
         settings: SealerSettings,
+        lock: SealerLock,
         privacy_key: PrivacyKey | None = None,
         *,
         linger: bool = True,
         leftovers_only: bool = False,
         watch: Callable[[dict[str, Any]], None] = lambda event: None,
     ) -> None:
+        self._lock = lock
         self._linger = linger
         self._watch = watch
         self._leftovers_only = leftovers_only
@@ -273,6 +236,8 @@ class _Sealer:
             served.status.append(event)
 
     def _adopt(self, now: float) -> None:
+        if not self._lock.is_held:
+            return  # somebody removed it: another sealer serves what is new
         try:
             names = [path.name for path in self._directory.iterdir() if path.suffix == ".ring"]
         except OSError:
@@ -325,8 +290,9 @@ class _Sealer:
         close_scratch(self._scratch)
         if self._wake is not None:
             os.close(self._wake)
-        for path in (wake_path(self._directory), lock_path(self._directory)):
-            path.unlink(missing_ok=True)
+        if self._lock.is_held:
+            for path in (wake_path(self._directory), lock_path(self._directory)):
+                path.unlink(missing_ok=True)
         # A directory that the user named stays: it may be a volume, or what the next sidecar is told to watch.
         if self._directory.parent.name == private_name():
             with contextlib.suppress(OSError):

@@ -134,8 +134,11 @@ class Served:
         return self._gone and self._sealed == self._submitted
 
     def remove(self) -> None:
-        """Take the ring away; it has been sealed."""
+        """Take the ring away; it has been sealed. What a new process has put in its place stays."""
+        is_replaced = self.reader.is_replaced
         self.close()
+        if is_replaced:
+            return
         # The ring first: without it the rest is of no use to anyone, with it the rest keeps it from being sealed again.
         for path in (self.path, status_path(self.path), progress_path(self.path), track_path(self.path)):
             path.unlink(missing_ok=True)

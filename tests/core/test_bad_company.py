@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recorder import FlightRecorder
+from recorder import FlightRecorder, keeper
 from recorder.keeper import lock_path
 from recorder.ring import RingReader, RingUnavailable
 from recorder.sealer import notifying, process
@@ -210,3 +210,38 @@ def test_sealing_what_is_left_does_not_pass_over_what_is_no_ring(seal: Callable[
     (tmp_path / "ring" / "damaged.ring").write_bytes(b"?" * 8192)
     left, told = seal()
     assert left == 1 and sorted(events(told)) == ["failed", "sealed", "sealed"]
+
+
+def test_a_ring_that_somebody_removed_is_sealed_and_another_begun(
+    make_recorder: Callable[..., FlightRecorder], bundles: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd does it, with all that is beside it, to a user who logs out; a sidecar to a host that seemed dead."""
+    monkeypatch.setattr(keeper, "HEARTBEAT_SECONDS", 0.02)
+    recorder = make_recorder(post_seconds=600.0)
+    with recorder.frame(image=np.zeros((4, 4), np.uint8)):
+        pass
+    assert recorder.flush(120)
+    recorder.trigger("before")
+    with pytest.warns(RuntimeWarning, match="removed the flight recorder's ring") as said:
+        shutil.rmtree(tmp_path / "ring-0", ignore_errors=True)  # the sealer may be writing into it
+        wait_for(lambda: list((tmp_path / "ring-0").glob("*.ring")) and len(said.list))
+    with recorder.frame(image=np.zeros((4, 4), np.uint8)):
+        pass
+    after = recorder.trigger("after")
+    assert recorder.flush(120) and after.state == "sealed"
+    wait_for(lambda: recorder.stats().frames_recorded == 2)
+    assert recorder.stats().errors == {"ring-removed": 1} and len(said.list) == 1
+    wait_for(lambda: len(bundles()) == 2)
+    reasons = [bundle.manifest.incident.triggers[0].reason for bundle in bundles()]
+    assert sorted(reasons) == ["after", "before"]
+
+
+def test_what_a_new_process_put_in_the_place_of_a_ring_is_not_taken_away(dead: list[Path], tmp_path: Path) -> None:
+    ring = tmp_path / "host.ring"
+    shutil.copy(dead[0], ring)
+    with RingReader(ring) as reader:
+        assert not reader.is_replaced
+        ring.unlink()
+        assert not reader.is_replaced
+        shutil.copy(dead[1], ring)
+        assert reader.is_replaced
