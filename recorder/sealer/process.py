@@ -42,6 +42,8 @@ LINGER_SECONDS = 2.0
 RETRY_SECONDS = 60.0
 #: One that could not be opened or read for want of files or memory, or that is not ours, is looked at again.
 REOPEN_SECONDS = 10.0
+#: What stands beside a ring, after its name and a dot.
+_BESIDE = {"status", "status.partial", "progress", "track"}
 
 
 def main(arguments: list[str]) -> int:
@@ -286,11 +288,19 @@ class _Sealer:
         except OSError:
             return None
 
+    def _remove_orphans(self) -> None:
+        """Take away what a sealer left that was killed between a ring and the files beside it."""
+        with contextlib.suppress(OSError):
+            for path in self._directory.iterdir():
+                if _is_orphan(path):
+                    path.unlink(missing_ok=True)
+
     def _clean_up(self) -> None:
         close_scratch(self._scratch)
         if self._wake is not None:
             os.close(self._wake)
         if self._lock.is_held:
+            self._remove_orphans()
             for path in (wake_path(self._directory), lock_path(self._directory)):
                 path.unlink(missing_ok=True)
         # A directory that the user named stays: it may be a volume, or what the next sidecar is told to watch.
@@ -298,6 +308,12 @@ class _Sealer:
             with contextlib.suppress(OSError):
                 self._directory.rmdir()
                 self._directory.parent.rmdir()
+
+
+def _is_orphan(path: Path) -> bool:
+    """Whether it was written beside a ring that is gone."""
+    stem, is_beside, kind = path.name.rpartition(".ring.")
+    return bool(is_beside) and kind in _BESIDE and not path.with_name(f"{stem}.ring").exists()
 
 
 def _is_leftover(path: Path) -> bool:
