@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from recorder import FlightRecorder, triggers
 from recorder.bundle import Bundle
 from recorder.layers.embedding import pooled
 from recorder.records import Kind
+from tests.waiting import wait_for
 
 WARM_UP = 100
 
@@ -45,7 +45,7 @@ def recorder(tmp_path: Path) -> Iterator[Callable[..., FlightRecorder]]:
 
     yield make
     for each in made:
-        each.close(timeout=20)
+        each.close(timeout=120)
 
 
 class Scene:
@@ -71,13 +71,6 @@ def record(host: FlightRecorder, scene: Scene, frames: int, **light: float) -> i
     return ids[0]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def test_a_darker_scene_after_the_warm_up_is_an_incident_that_says_since_when(recorder: Any, tmp_path: Path) -> None:
     host = recorder(triggers=[triggers.drift(10_000)], warmup_frames=WARM_UP)
     scene = Scene()
@@ -89,7 +82,7 @@ def test_a_darker_scene_after_the_warm_up_is_an_incident_that_says_since_when(re
 
     wait_for(learnt)
     record(host, scene, 60)
-    assert host.flush(60) and host.stats().incidents_sealed == 0
+    assert host.flush(120) and host.stats().incidents_sealed == 0
     began = record(host, scene, 30, light=0.9)
     wait_for(lambda: host.stats().incidents_sealed == 1)
     [path] = (tmp_path / "incidents").glob("*.zst")
@@ -122,7 +115,7 @@ def test_an_embedding_shows_what_neither_picture_nor_answer_does(recorder: Any, 
 
     wait_for(learnt)
     infer(40)
-    assert host.flush(60) and host.stats().incidents_sealed == 0
+    assert host.flush(120) and host.stats().incidents_sealed == 0
     infer(30, tilt=3.0)
     wait_for(lambda: host.stats().incidents_sealed == 2)
     for path in (tmp_path / "incidents").glob("*.zst"):
