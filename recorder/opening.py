@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from recorder.ring import (
     is_alive,
     ring_name,
 )
-from recorder.ring.location import RING_SUFFIX
+from recorder.ring.location import BESIDE_SUFFIXES, RING_SUFFIX
 from recorder.settings import RecorderSettings
 
 __all__ = ["LANE_BYTES", "create_ring", "open_ring"]
@@ -86,7 +85,7 @@ def _free_path(path: Path, warn: Callable[[str], None]) -> Path:
         path = path.with_name(path.name + RING_SUFFIX)  # sealers look for no other files
     beside = path.with_name(f"{path.stem}-{ring_name()}")
     if not path.exists():
-        return beside if any(path.parent.glob(f"{glob.escape(path.name)}.*")) else path
+        return beside if any(path.with_name(path.name + suffix).exists() for suffix in BESIDE_SUFFIXES) else path
     with RingReader(path) as reader:  # of another user, or no ring at all: RingUnavailable, with the remedy
         alive = is_alive(reader.header)
     if alive is not False:

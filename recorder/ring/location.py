@@ -16,6 +16,7 @@ from recorder.ring.identity import RingIdentity, start_ticks_of
 from recorder.ring.layout import RingHeader
 
 __all__ = [
+    "BESIDE_SUFFIXES",
     "RING_SUFFIX",
     "STALE_SECONDS",
     "choose_directory",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 RING_SUFFIX = ".ring"
+#: What a sealer keeps beside a ring: after the ring's name.
+BESIDE_SUFFIXES = (".status", ".status.partial", ".progress", ".track")
 #: Beyond any pause of a heartbeat sent every few seconds, short of what an operator would wait for.
 STALE_SECONDS = 60.0
 #: Docker gives /dev/shm 64 MiB; half of that still holds a few seconds of video, less is hardly worth its tmpfs.

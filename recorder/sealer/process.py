@@ -16,7 +16,7 @@ from recorder.limits import Limits, limits_path
 from recorder.operator_requests import OperatorFile
 from recorder.privacy import PrivacyKey
 from recorder.ring import RingError, RingInvalid, RingReader, RingState, is_alive
-from recorder.ring.location import private_name
+from recorder.ring.location import BESIDE_SUFFIXES, RING_SUFFIX, private_name
 from recorder.sealer.memory import give_back
 from recorder.sealer.own_process import SealerLock, fall_silent, settle_in
 from recorder.sealer.scratch import close_scratch, open_scratch
@@ -42,8 +42,6 @@ LINGER_SECONDS = 2.0
 RETRY_SECONDS = 60.0
 #: One that could not be opened or read for want of files or memory, or that is not ours, is looked at again.
 REOPEN_SECONDS = 10.0
-#: What stands beside a ring, after its name and a dot.
-_BESIDE = {"status", "status.partial", "progress", "track"}
 
 
 def main(arguments: list[str]) -> int:
@@ -312,8 +310,8 @@ class _Sealer:
 
 def _is_orphan(path: Path) -> bool:
     """Whether it was written beside a ring that is gone."""
-    stem, is_beside, kind = path.name.rpartition(".ring.")
-    return bool(is_beside) and kind in _BESIDE and not path.with_name(f"{stem}.ring").exists()
+    rings = [path.name.removesuffix(suffix) for suffix in BESIDE_SUFFIXES if path.name.endswith(suffix)]
+    return any(ring.endswith(RING_SUFFIX) and not path.with_name(ring).exists() for ring in rings)
 
 
 def _is_leftover(path: Path) -> bool:
