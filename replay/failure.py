@@ -53,4 +53,4 @@ def frame_fails(kind: str, shown: Sequence[bool | None]) -> bool | None:
         return next((each for each in reversed(shown) if each is not None), None)
     if any(shown):
         return True
-    return None if None in shown and kind == "non_finite" or all(each is None for each in shown) else False
+    return None if (None in shown and kind == "non_finite") or all(each is None for each in shown) else False
