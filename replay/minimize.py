@@ -20,7 +20,7 @@ from recorder.environment import describe_cpu
 from recorder.sinks.s3.address import S3Address
 from replay.batch import batch_size, is_batch, rows_of
 from replay.conclusion import reaches
-from replay.failure import failure_shows
+from replay.failure import failure_shows, frame_fails
 from replay.jobs import plan_jobs
 from replay.judge import judge
 from replay.load import UserConfig
@@ -205,28 +205,33 @@ class _Search:
         self.replays += 1
         self._session.forget_models()
         targets = {job.call.id for job in self._own}
-        shows: list[bool] = []
+        shown: list[bool | None] = []
+        same: list[bool] = []
         for job, outcome in self._session.run(jobs):
             if job.call.id in targets:
-                shows.append(self._shows(job, outcome, items))
-        return any(shows) if self.fails_by.startswith("the trigger") else bool(shows) and all(shows)
+                ran = self._ran(outcome, items)
+                shown.append(failure_shows(self._trigger, job.call, outcome, self._row(job, items)) if ran else None)
+                same.append(ran and reaches(judge(job, outcome, self._read).level, "decision"))
+        found = None if self._trigger is None else frame_fails(self._trigger.kind, shown)
+        if found is None or self._trigger is None:
+            self.fails_by = self.fails_by or "the recorded answer comes back"
+            return bool(same) and all(same)
+        self.fails_by = f"the trigger {self._trigger.kind} fires again"
+        return found
 
-    def _shows(self, job: Job, outcome: Outcome, items: tuple[int, ...] | None) -> bool:
+    def _ran(self, outcome: Outcome, items: tuple[int, ...] | None) -> bool:
         if isinstance(outcome, Failed) or (isinstance(outcome, Raised) and outcome.cannot is not None):
             reason = outcome.reason if isinstance(outcome, Failed) else outcome.cannot
-            if items is not None:
-                return False  # it ran whole: a graph, or a state, that is of that many items alone
-            raise NothingFails(f"frame {self.target.id} cannot be run here: {reason}")
-        row = None
-        if items is not None and job.call.id == self._own[-1].call.id and len(self.call_frames) == self.batch:
-            row = items.index(self.call_frames.index(self.target.id))
-        found = failure_shows(self._trigger, job.call, outcome, row)
-        if found is not None:
-            self.fails_by = f"the trigger {self._trigger.kind} fires again" if self._trigger else ""
-            return found
-        self.fails_by = self.fails_by or "the recorded answer comes back"
-        verdict = judge(job, outcome, self._read)
-        return reaches(verdict.level, "decision")
+            if items is None:
+                raise NothingFails(f"frame {self.target.id} cannot be run here: {reason}")
+            return False  # it ran whole: a graph, or a state, that is of that many items alone
+        return True
+
+    def _row(self, job: Job, items: tuple[int, ...] | None) -> int | None:
+        """The failing frame's item in a batch that was cut."""
+        if items is None or job.call.id != self._own[-1].call.id or len(self.call_frames) != self.batch:
+            return None
+        return items.index(self.call_frames.index(self.target.id))
 
     @property
     def call_frames(self) -> tuple[int, ...]:

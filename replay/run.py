@@ -16,7 +16,7 @@ from replay.compare.decision import TASKS
 from replay.conclusion import conclude, exit_code_of, reaches
 from replay.doubt import qualify, remedies_for
 from replay.exchange import digest_of, kept
-from replay.failure import failure_shows
+from replay.failure import failure_shows, frame_fails
 from replay.frames import thinned_frame, verdict_of_calls
 from replay.jobs import chosen_frames, plan_jobs
 from replay.judge import disagreement, judge
@@ -35,7 +35,7 @@ from replay.reference import PortableReference, hold_against
 from replay.result import result_path
 from replay.session import Job, Outcome, Raised, Returned, Session
 from replay.verdict import CallVerdict, FrameChange, FrameVerdict, Level, ReplayResult, WhatIf, worst
-from replay.whatif import Judge, changed_plan, changes_of_call
+from replay.whatif import CallChanges, Judge, changed_plan
 
 __all__ = ["replay_bundle"]
 
@@ -141,6 +141,7 @@ class _Replay:
 
     def _run_calls(self, session: Session) -> None:
         thresholds = _thresholds(self._manifest)
+        changes = None if self._judge is None else CallChanges(self._judge, self._frames, self._bundle.tensor_bytes)
         for job, outcome in session.run(self._jobs):
             self._verdicts[job.call.id] = judge(
                 job,
@@ -151,11 +152,8 @@ class _Replay:
                 comparator=self._comparator,
             )
             self._remember(job, outcome)
-            if self._judge is not None:
-                level = self._verdicts[job.call.id].level
-                self._changes |= changes_of_call(
-                    self._judge, self._frames, job, outcome, level, self._bundle.tensor_bytes
-                )
+            if changes is not None:
+                self._changes |= changes.after(job, outcome, self._verdicts[job.call.id].level)
             self._progress()
         for _ in range(self._options.repeat - 1):
             session.forget_models()
@@ -265,9 +263,7 @@ class _Replay:
         verdict = worst([frame.level for frame in frames if frame.compared] or [frame.level for frame in frames])
         not_restored = list(dict.fromkeys(item for lacking in session.not_restored.values() for item in lacking))
         notes = list(dict.fromkeys(note for job in self._jobs for note in session.notes_of(job)))
-        shows = None
-        if any(shown is not None for shown in self._failure):
-            shows = any(self._failure)
+        shows = frame_fails("" if self._trigger is None else self._trigger.kind, self._failure)
         unchecked = [*notes, *(["preprocessing was not re-run: no --pipeline"] if options.pipeline is None else [])]
         if self._thinned:
             count = f"{len(self._thinned)} of {len(frames)} frames"

@@ -16,6 +16,7 @@ from recorder.signals import confidence, reevaluate, top_class
 from recorder.torch_settings import SETTINGS, acceptable
 from replay.compare.comparison import Answer
 from replay.exchange import ReadTensor, recorded_answer
+from replay.failure import frame_fails
 from replay.numerics.settings import WorkerPlan
 from replay.outcome import Job, Outcome, Raised, Returned
 from replay.pipeline.edits import EDITS, Edit, parse_edit
@@ -26,7 +27,7 @@ from replay.verdict import FrameChange, Level
 if TYPE_CHECKING:
     from replay.class_names import ClassNames
 
-__all__ = ["JUDGING", "Changes", "Judge", "Side", "changed_plan", "changes_of_call", "parse_changes"]
+__all__ = ["JUDGING", "CallChanges", "Changes", "Judge", "Side", "changed_plan", "parse_changes"]
 
 #: Triggers that one answer alone decides.
 JUDGING = ("exception", "non_finite", "low_confidence")
@@ -103,6 +104,8 @@ class Side:
     answer: Answer | None = None
     row: int | None = None  #: the frame's item in a batch
     raised: str | None = None  #: qualified name of an exception
+    #: Whether the trigger fires on each of the frame's model calls, in their order; None: the answer tells it.
+    fired: tuple[bool | None, ...] | None = None
 
     @property
     def text(self) -> str:
@@ -156,7 +159,7 @@ class Judge:
         """
         if replayed is None:
             return FrameChange(id=frame.id, outcome="unknown", recorded=recorded.text, replayed="")
-        then, now = self._wrong(frame, recorded), self._wrong(frame, replayed)
+        then, now = self._wrong(frame, recorded, recorded=True), self._wrong(frame, replayed)
         outcome = (
             {
                 (True, False): "fixed",
@@ -171,7 +174,7 @@ class Judge:
             outcome = "changed" if level is Level.DIVERGED else "unchanged"
         return FrameChange(id=frame.id, outcome=outcome, recorded=recorded.text, replayed=replayed.text)
 
-    def _wrong(self, frame: Frame, side: Side) -> bool | None:
+    def _wrong(self, frame: Frame, side: Side, *, recorded: bool = False) -> bool | None:
         truth = frame.metadata.get(self._truth)
         if truth is not None and not isinstance(truth, dict | list):
             if side.raised is not None:
@@ -179,6 +182,22 @@ class Judge:
             right = self._classes.says(side.names, truth)
             if right is not None:
                 return not right
+        if self._trigger is None:
+            return None
+        found = self.fires(side) if side.fired is None or side.raised is not None else self._fails(side)
+        # What fired was recorded: where these answers do not show it, they do not tell of it.
+        return None if found is False and frame.id == self._trigger.frame and recorded else found
+
+    def _fails(self, side: Side) -> bool | None:
+        """By the frame's model calls; of a pipeline in which none was seen, by its answer, as far as that tells."""
+        assert self._trigger is not None and side.fired is not None  # noqa: S101 - asked by `_wrong`
+        if side.fired:
+            return frame_fails(self._trigger.kind, side.fired)
+        found = self.fires(side)
+        return found if found or self._trigger.kind == "low_confidence" else None
+
+    def fires(self, side: Side) -> bool | None:
+        """Whether the incident's trigger fires on one answer; None where that cannot be told."""
         if self._trigger is None:
             return None
         if self._trigger.kind == "exception":
@@ -191,36 +210,55 @@ class Judge:
         return reevaluate(self._trigger.kind, parameters, side.answer.value, side.answer.tensors)
 
 
-def changes_of_call(
-    judge: Judge, frames: Sequence[Frame], job: Job, outcome: Outcome, level: Level, read: ReadTensor
-) -> dict[int, FrameChange]:
-    """Say what a change made of the frames of one call, by frame id; of a frame's calls the last one answers.
+class CallChanges:
+    """Says call by call what a change made of the frames: the last call answers, and the trigger may fire on any."""
 
-    Args:
-        judge: who says it.
-        frames: those that are replayed.
-        job: the recorded call.
-        outcome: what came of it after the change.
-        level: how the two compare.
-        read: gives a recorded tensor's bytes.
-    """
-    call = job.call
-    if call.status == "open":
-        return {}
-    recorded = Answer(value=None, tensors={}) if call.output is None else recorded_answer(call.output, read)
-    raised = call.exception.type if call.exception else None
-    changes = {}
-    for frame in frames:
-        if call.id not in frame.calls:
-            continue
-        row = call.frames.index(frame.id) if len(call.frames) > 1 and frame.id in call.frames else None
-        replayed = None
-        if isinstance(outcome, Returned):
-            replayed = Side(answer=outcome.answer, row=row)
-        elif isinstance(outcome, Raised) and outcome.cannot is None:
-            replayed = Side(raised=outcome.type)
-        changes[frame.id] = judge.change(frame, Side(answer=recorded, row=row, raised=raised), replayed, level)
-    return changes
+    def __init__(self, judge: Judge, frames: Sequence[Frame], read: ReadTensor) -> None:
+        """Begin.
+
+        Args:
+            judge: who says it.
+            frames: those that are replayed.
+            read: gives a recorded tensor's bytes.
+        """
+        self._judge = judge
+        self._frames = frames
+        self._read = read
+        self._fired: dict[int, tuple[tuple[bool | None, ...], tuple[bool | None, ...]]] = {}
+
+    def after(self, job: Job, outcome: Outcome, level: Level) -> dict[int, FrameChange]:
+        """Return what is known now of the frames of one call, by frame id.
+
+        Args:
+            job: the recorded call.
+            outcome: what came of it after the change.
+            level: how the two compare.
+        """
+        call = job.call
+        if call.status == "open":
+            return {}
+        recorded = Answer(value=None, tensors={}) if call.output is None else recorded_answer(call.output, self._read)
+        raised = call.exception.type if call.exception else None
+        changes = {}
+        for frame in self._frames:
+            if call.id not in frame.calls:
+                continue
+            row = call.frames.index(frame.id) if len(call.frames) > 1 and frame.id in call.frames else None
+            then = Side(answer=recorded, row=row, raised=raised)
+            now = None
+            if isinstance(outcome, Returned):
+                now = Side(answer=outcome.answer, row=row)
+            elif isinstance(outcome, Raised) and outcome.cannot is None:
+                now = Side(raised=outcome.type)
+            before, after = self._fired.get(frame.id, ((), ()))
+            fired = (
+                (*before, self._judge.fires(then)),
+                (*after, None if now is None else self._judge.fires(now)),
+            )
+            self._fired[frame.id] = fired
+            then, now = replace(then, fired=fired[0]), None if now is None else replace(now, fired=fired[1])
+            changes[frame.id] = self._judge.change(frame, then, now, level)
+        return changes
 
 
 def changed_plan(plan: WorkerPlan, changes: Changes) -> WorkerPlan:

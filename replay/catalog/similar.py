@@ -31,9 +31,15 @@ class Similar:
         same = self.same_signature and self.same_cause is not False
         return 0.5 * same + 0.5 * max(0.0, self.cosine or 0.0)
 
+    @property
+    def is_the_same(self) -> bool:
+        """Of the same signature and, where they can be compared, of the same cause and with an answer alike."""
+        same = self.same_signature and self.same_cause is not False
+        return same and (self.cosine is None or self.cosine >= ALIKE_COSINE)
+
 
 def similar_to(catalog: Catalog, entry: Entry, limit: int = 10) -> list[Similar]:
-    """The incidents most like this one, best first, itself left out.
+    """The incidents most like this one, best first, itself left out; those that are the same before all others.
 
     Raises:
         CatalogInvalid: the catalogue cannot be read.
@@ -60,11 +66,10 @@ def similar_to(catalog: Catalog, entry: Entry, limit: int = 10) -> list[Similar]
         for number, each in catalog.numbered(ids)
         if each.bundle != entry.bundle
     ]
-    found.sort(key=lambda each: (each.score, each.entry.opened_ns), reverse=True)
+    found.sort(key=lambda each: (each.is_the_same, each.score, each.entry.opened_ns), reverse=True)
     return found[:limit]
 
 
 def has_been_seen(found: list[Similar]) -> bool:
-    """Whether one of them is the same: the signature and, where they can be compared, the cause and the answer."""
-    same = [each for each in found if each.same_signature and each.same_cause is not False]
-    return any((each.cosine is None or each.cosine >= ALIKE_COSINE) for each in same)
+    """Whether one of them is the same."""
+    return any(each.is_the_same for each in found)

@@ -22,7 +22,7 @@ from replay.commands.options import (
     parse_since,
 )
 from replay.show.table import print_facts, print_table
-from replay.show.terminal import counting, print_heading, print_json, print_line, print_note, styled
+from replay.show.terminal import counting, print_heading, print_json, print_line, print_note, print_wrapped, styled
 from replay.show.text import inert
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ def similar(context: click.Context, bundle: str, db: str, limit: int, as_json: b
     with _opened(db) as found:
         best = similar_to(found, entry, limit)
     seen = has_been_seen(best)
+    compared = any(each.is_the_same and each.cosine is not None for each in best) if seen else vector is not None
     if as_json:
         alike = [
             {
@@ -169,11 +170,13 @@ def similar(context: click.Context, bundle: str, db: str, limit: int, as_json: b
             }
             for each in best
         ]
-        print_json({"bundle": entry.bundle, "seen": seen, "compared_answers": vector is not None, "similar": alike})
+        print_json({"bundle": entry.bundle, "seen": seen, "compared_answers": compared, "similar": alike})
     else:
         print_line(styled("seen before" if seen else "not seen before", bold=True))
         if vector is None:
             print_line("compared by signature only: its trigger frame has no answer that makes a vector")
+        elif not compared:
+            print_wrapped("compared by signature only: no answer of that defect can be compared with this one's")
         cosines = [f"{each.cosine:.2f}" if each.cosine is not None else "-" for each in best]
         rows = [
             (each.entry, ("same" if each.same_signature and each.same_cause is not False else "other", cosine))

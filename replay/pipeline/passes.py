@@ -54,7 +54,7 @@ def run_pipeline(
         verdicts[frame.id] = compare_stages(bundle, frame, ran, thresholds=thresholds, edited=judge is not None)
         digests[frame.id] = _digest(ran)
         if judge is not None:
-            recorded, replayed = _sides(bundle, frame, ran)
+            recorded, replayed = _judged(bundle, frame, ran, judge)
             changes[frame.id] = judge.change(frame, recorded, replayed, verdicts[frame.id].level)
         progress()
     for _ in range(repeat - 1):
@@ -103,6 +103,20 @@ def _digest(ran: Ran) -> bytes:
             digest.update(digest_of(part) if part is not None else b"-")
     digest.update(digest_of(ran.answer) if ran.answer is not None else b"-")
     return digest.digest()
+
+
+def _judged(bundle: Bundle, frame: Frame, ran: Ran, judge: Judge) -> tuple[Side, Side | None]:
+    """Both sides, with whether the trigger fires on what their models gave: a service's answer may not tell."""
+    then, now = _sides(bundle, frame, ran)
+    by_id = {call.id: call for call in bundle.manifest.calls}
+    fired = []
+    for call in (by_id[each] for each in frame.calls if each in by_id):
+        if call.parent is None and call.output is not None:
+            row = call.frames.index(frame.id) if len(call.frames) > 1 and frame.id in call.frames else None
+            fired.append(judge.fires(Side(answer=recorded_answer(call.output, bundle.tensor_bytes), row=row)))
+    if now is not None:
+        now = replace(now, fired=tuple(judge.fires(Side(answer=each.output)) for each in ran.calls if each.output))
+    return replace(then, fired=tuple(fired)), now
 
 
 def _sides(bundle: Bundle, frame: Frame, ran: Ran) -> tuple[Side, Side | None]:

@@ -14,7 +14,7 @@ from recorder.signals import reevaluate
 from replay.compare.comparison import compare_answers
 from replay.conclusion import reaches
 from replay.exchange import recorded_answer
-from replay.failure import failure_shows
+from replay.failure import failure_shows, frame_fails
 from replay.jobs import plan_jobs
 from replay.judge import judge
 from replay.numerics.settings import WorkerPlan
@@ -93,11 +93,13 @@ class CallPasses(Passes):
         self._session.forget_models()
         seen = Seen()
         verdicts: list[CallVerdict] = []
+        shown: list[bool | None] = []
         for job, outcome in self._session.run(self._jobs):
             if job.call.id not in own:
                 continue
             verdicts.append(judge(job, outcome, self._bundle.tensor_bytes))
-            seen = self._seen(job, outcome, verdicts)
+            shown.append(failure_shows(self._trigger, job.call, outcome))
+            seen = self._seen(job, outcome, verdicts, shown)
             if seen.cannot or seen.raised:
                 own.clear()  # what follows in the frame would not have been called
         return seen
@@ -106,7 +108,7 @@ class CallPasses(Passes):
         why = "a picture can only be changed in front of your own preprocessing: give --pipeline pkg.mod:predict"
         return [(str(edit), Seen(cannot=why)) for edit in expectation.edits[:1]]
 
-    def _seen(self, job: Job, outcome: Outcome, verdicts: list[CallVerdict]) -> Seen:
+    def _seen(self, job: Job, outcome: Outcome, verdicts: list[CallVerdict], shown: list[bool | None]) -> Seen:
         if isinstance(outcome, Failed):
             return Seen(cannot=outcome.reason)
         if isinstance(outcome, Raised) and outcome.cannot is not None:
@@ -114,7 +116,7 @@ class CallPasses(Passes):
         same = _same(verdicts)
         difference = next((each.first_difference.what for each in verdicts if each.first_difference is not None), "")
         reason = next((each.reason for each in verdicts if each.reason), "")
-        fails = failure_shows(self._trigger, job.call, outcome)
+        fails = None if self._trigger is None else frame_fails(self._trigger.kind, shown)
         if isinstance(outcome, Returned):
             frames = job.call.frames
             row = frames.index(self._frame.id) if len(frames) > 1 and self._frame.id in frames else None
@@ -171,9 +173,10 @@ class PipelinePasses(Passes):
             said = f"{ran.raised}: {ran.message}"
             return Seen(raised=said, same=ran.raised == recorded, difference="it raised", fails=fails)
         service = [View(ran.answer)] if ran.answer is not None and ran.answer.value is not None else []
-        model = [View(ran.calls[-1].output)] if ran.calls and ran.calls[-1].output is not None else []
+        models = [View(call.output) for call in ran.calls if call.output is not None]
+        model = models[-1:] if ran.calls and ran.calls[-1].output is not None else []
         same, difference = self._compared(service, model) if recorded is None else (False, "an exception was recorded")
-        return Seen(views=(*service, *model), same=same, difference=difference, fails=self._fires(model or service))
+        return Seen(views=(*service, *model), same=same, difference=difference, fails=self._fires(models, service))
 
     def _compared(self, service: list[View], model: list[View]) -> tuple[bool | None, str]:
         """The service's own answer where it was recorded, else the last model's."""
@@ -193,9 +196,17 @@ class PipelinePasses(Passes):
             return reaches(comparison.level, "decision"), f"recorded {then.text or 'another answer'}"
         return None, "no answer was recorded that this one could be held against"
 
-    def _fires(self, views: list[View]) -> bool | None:
-        if self._trigger is None or not views or views[0].answer.value is None:
+    def _fires(self, models: list[View], service: list[View]) -> bool | None:
+        """By all the models' answers; where none was seen the service's own, as far as it tells."""
+        if self._trigger is None:
             return None
-        if self._trigger.kind == "exception":
+        kind, parameters = self._trigger.kind, self._trigger.parameters
+        if kind == "exception":
             return False
-        return reevaluate(self._trigger.kind, self._trigger.parameters, views[0].answer.value, views[0].answer.tensors)
+        shown = [
+            reevaluate(kind, parameters, each.answer.value, each.answer.tensors)
+            for each in models or service
+            if each.answer.value is not None
+        ]
+        found = frame_fails(kind, shown)
+        return found if models or found or kind == "low_confidence" else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,3 +175,33 @@ def test_one_defect_of_two_causes_is_two_groups(tmp_path: Path) -> None:
         found.add([replace(entry(7, vector, "c" * 16), cause="fog")])
         other = similar_to(found, replace(entry(9, vector, "c" * 16), cause="rain"))
         assert not has_been_seen(other)
+
+
+def test_what_was_seen_before_is_told_however_few_are_asked_for(tmp_path: Path) -> None:
+    """The only other incident of the defect has no answer; ten of other defects answer alike, and are newer."""
+    vector = np.arange(20.0)
+    with Catalog(tmp_path / "c.db", create=True) as found:
+        found.add([entry(1, None), *(entry(number, vector, "c" * 16) for number in range(2, 12))])
+        for limit in (1, 10):
+            best = similar_to(found, entry(20, vector), limit)
+            assert best[0].entry.opened_ns == 1 and best[0].cosine is None and has_been_seen(best)
+            assert not any(each.is_the_same and each.cosine is not None for each in best)
+
+
+def test_a_defect_whose_answers_cannot_be_compared_is_said_to_be_known_by_signature_only(tmp_path: Path) -> None:
+    source, sink = small_bundle(tmp_path / "source.zst"), tmp_path / "sink"
+    sink.mkdir()
+
+    def of_model(kind: str, number: int) -> Callable[[Manifest], Manifest]:
+        def change(manifest: Manifest) -> Manifest:
+            incident = replace(manifest.incident, id=f"{number:032x}", signature="a" * 16)
+            return replace(manifest, incident=incident, models=(replace(manifest.models[0], type=kind),))
+
+        return change
+
+    rewrite(source, sink / "detector.zst", of_model("service.Detector", 1))
+    new = rewrite(source, tmp_path / "new.zst", of_model("service.Classifier", 2))
+    told("add", sink, "--db", tmp_path / "c.db")
+    found = told("similar", new, "--db", tmp_path / "c.db")
+    assert found["seen"] is True and found["compared_answers"] is False
+    assert "by signature only: no answer of that" in run("similar", new, "--db", tmp_path / "c.db").stdout

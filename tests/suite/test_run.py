@@ -10,17 +10,23 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from recorder.bundle import Bundle, BundleWriter, Manifest
+from recorder.bundle.manifest import Trigger
 from recorder.bundle.rewrite import rewrite
-from recorder.bundle.values import RemovedValue
+from recorder.bundle.values import MappingValue, RemovedValue, ScalarValue, SequenceValue
 from replay.cli import cli
+from replay.compare.comparison import Answer
 from replay.suite import running
 from replay.suite.document import Case, Suite, read_suite, write_suite
-from replay.suite.expectation import Expectation
-from replay.suite.judging import Finding
-from tests.suite.conftest import MODELS, add
+from replay.suite.expectation import Expectation, parse_expectation
+from replay.suite.judging import Finding, judge_expectation
+from replay.suite.seen import Seen, View
+from tests.replay.bundles_of_calls import T0_NS, Recording
+from tests.suite import models
+from tests.suite.conftest import LOGITS, MODELS, add
 
 CANDIDATES = [f"--model={name}={MODELS}:{name}" for name in ("scores", "boxes", "fickle")]
 
@@ -204,3 +210,47 @@ def test_what_no_answer_could_decide_is_no_expectation(recorded: Path, tmp_path:
     with pytest.raises(ValueError, match="of the trigger manual one answer cannot tell"):
         add(tmp_path / "manual.zst", tmp_path / "suite", "no-failure")
     assert not (tmp_path / "suite").exists()
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One frame of two calls: a first model answers NaN, which opened the incident, and a second one is sure."""
+    directory = tmp_path_factory.mktemp("two")
+    recording = Recording(directory)
+    for name, argument in (("first", torch.tensor([[0.0, float("nan"), 4.0]])), ("second", LOGITS)):
+        recording.attach(models.scores(), name)(argument)
+    parameters = {"part": "output", "call": 0, "model": 0}
+    trigger = Trigger(kind="non_finite", reason="1 value is NaN", frame=1, time_ns=T0_NS, parameters=parameters)
+    recording.triggers.append(trigger)
+
+    def merge(manifest: Manifest, _: BundleWriter) -> Manifest:
+        calls = tuple(replace(call, frames=(1,)) for call in manifest.calls)
+        return replace(manifest, frames=(replace(manifest.frames[0], calls=(0, 1)),), calls=calls)
+
+    with Bundle.open(recording.write("apart.zst")) as apart:
+        rewrite(apart, directory / "incident.zst", operation="minimize", transform=merge)
+    return directory / "incident.zst"
+
+
+def test_a_failure_of_an_earlier_model_of_the_frame_is_no_pass(two_models: Path, tmp_path: Path) -> None:
+    add(two_models, tmp_path / "suite", "no-failure", name="nan")
+    store = ("--models", two_models.parent / "models")
+    code = [f"--model={MODELS}:scores", "--weights=recorded"]
+    done = run("run", tmp_path / "suite", *code, *store)
+    assert done.exit_code == 1 and "it fires again" in done.stdout, done.output
+    tried = CliRunner().invoke(cli, ["run", str(two_models), *code, "--weights=own", "--json", *map(str, store)])
+    [frame] = json.loads(tried.stdout)["what_if"]["frames"]
+    assert (tried.exit_code, frame["outcome"]) == (1, "still wrong")
+
+
+def test_stable_goes_by_what_the_service_answers_and_not_by_its_model(tmp_path: Path) -> None:
+    def seen(label: str) -> Seen:
+        said = Answer(value=MappingValue(items=(("label", ScalarValue(value=label)),)), tensors={})
+        model = Answer(value=SequenceValue(form="list", items=(ScalarValue(value=3),)), tensors={})
+        return Seen(views=(View(said), View(model)))
+
+    expectation = parse_expectation("stable:image.brightness=0.8..1.2")
+    case = Case(name="a", bundle="0" * 64, frame=1, expect=(expectation,))
+    for label, holds in (("ok", True), ("dent", False)):
+        varied = [("image.brightness=0.8", seen(label))]
+        assert judge_expectation(expectation, case, seen("ok"), tmp_path, lambda _, v=varied: v).holds is holds
