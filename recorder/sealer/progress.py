@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from recorder.status import StatusReader, status_path
 
-__all__ = ["Progress", "progress_path", "sealed_before"]
+__all__ = ["Progress", "Told", "progress_path"]
 
 #: magic, sequence of the last settled frame record, number of the last settled event
 _FORM = struct.Struct("<8sQQ")
@@ -55,10 +58,31 @@ class Progress:
             self._descriptor = -1
 
 
-def sealed_before(ring: Path) -> set[str]:
-    """Return the incidents that a former sealer reported as sealed; the status file holds the latest of them."""
-    reader = StatusReader(status_path(ring))
-    sealed: set[str] = set()
-    while events := reader.poll():
-        sealed |= {str(event.get("incident")) for event in events if event.get("event") == "sealed"}
-    return sealed
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What former sealers told of a ring's incidents; the status file holds the latest of it.
+
+    Attributes:
+        sealed: those that are in the sink.
+        begun: how many sealers have ended in the middle of one, as by its size or by what it holds.
+    """
+
+    sealed: frozenset[str]
+    begun: Mapping[str, int]
+
+    @classmethod
+    def about(cls, ring: Path) -> Told:
+        """Read it."""
+        reader = StatusReader(status_path(ring))
+        sealed: set[str] = set()
+        begun: Counter[str] = Counter()
+        while events := reader.poll():
+            for event in events:
+                incident = str(event.get("incident"))
+                if event.get("event") == "sealing":
+                    begun[incident] += 1
+                elif event.get("event") in ("sealed", "failed") and "tries" not in event:
+                    del begun[incident]
+                    if event["event"] == "sealed":
+                        sealed.add(incident)
+        return cls(frozenset(sealed), begun)

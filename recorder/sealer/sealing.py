@@ -174,6 +174,8 @@ class Sealing:
         settled = True
         try:
             found = self._published(order.window) if order.once else None
+            if found is None:
+                order.report({"event": "sealing", "incident": order.window.incident.id})
             location = found or self._seal(order.window, order.report)
             order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
             if not self._sink.arrives_later:

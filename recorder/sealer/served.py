@@ -16,7 +16,7 @@ from recorder.ring import RingReader, RingState, is_alive
 from recorder.sealer.exit_status import ending_of, exit_status, is_orderly
 from recorder.sealer.follower import Follower
 from recorder.sealer.leftover import salvage
-from recorder.sealer.progress import Progress, progress_path, sealed_before
+from recorder.sealer.progress import Progress, Told, progress_path
 from recorder.sealer.sealing import Sealing
 from recorder.sealer.tracking import Tracking
 from recorder.sealer.window import ClosedWindow, incident_name
@@ -32,6 +32,8 @@ __all__ = ["Served", "readable"]
 
 #: How often a host is told what its history costs: seldom enough that its other news stay in the file.
 TELL_SECONDS = 10.0
+#: An incident that ends whoever seals it, as by its size, must not keep the others from being sealed.
+MAX_TRIES = 3
 
 
 class Served:
@@ -76,7 +78,7 @@ class Served:
         self._told_at = time.monotonic()
         self._told_rows = 0
         self._progress = Progress(path)
-        self._sealed_before = sealed_before(path)
+        self._told = Told.about(path)
         self._resumed = self._progress.found != (0, 0)
         self._tracking = Tracking.of_ring(self.reader, settings)
         self.follower = Follower(
@@ -176,7 +178,7 @@ class Served:
 
     def _submit(self, window: ClosedWindow, once: bool = False) -> None:
         incident = window.incident.id
-        if incident in self._sealed_before:  # by the sealer before us, which died before it could note that
+        if incident in self._told.sealed:  # by the sealer before us, which died before it could note that
             window.release()
             self.follower.windows.settle(incident)
             return
@@ -188,6 +190,13 @@ class Served:
             else:
                 self.is_unsettled = True
             self._sealed += 1
+
+        if (tries := self._told.begun.get(incident, 0)) >= MAX_TRIES:
+            reason = f"SealerEnded: {tries} sealers ended in the middle of it; `replay recover` may have more luck"
+            self._tell({"event": "failed", "incident": incident, "reason": reason, "tries": tries})
+            window.release()
+            done(False)
+            return
 
         self._sealing.submit(
             window,

@@ -29,7 +29,7 @@ from recorder.ring.layout import HEADS_OFFSET, MOVING_OFFSET, REGIONS_OFFSET, SL
 from recorder.sealer.assemble import assemble
 from recorder.sealer.follower import Follower
 from recorder.sealer.leftover import salvage
-from recorder.sealer.progress import Progress, sealed_before
+from recorder.sealer.progress import Progress, Told
 from recorder.sealer.tracking import Tracking, owner_of
 from recorder.sealer.window import ClosedWindow, incident_name
 from recorder.status import StatusReader, StatusWriter, status_path
@@ -194,7 +194,7 @@ def _read_all(left: Leftovers) -> str:
     """Read everything by every way; return how it ended."""
     StatusWriter(status_path(left.ring)).append({"event": "flushed", "flush": 1})
     assert all(isinstance(event, dict) for event in StatusReader(status_path(left.ring)).poll())
-    sealed_before(left.ring)
+    Told.about(left.ring)
     progress = Progress(left.ring)
     progress.close()
     try:

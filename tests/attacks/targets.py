@@ -425,7 +425,7 @@ def _track_errors() -> tuple[type[Exception], ...]:
 
 
 def _status(data: bytes) -> None:
-    from recorder.sealer.progress import Progress, progress_path, sealed_before
+    from recorder.sealer.progress import Progress, Told, progress_path
     from recorder.status import StatusReader, StatusWriter, status_path
 
     ring = _scratch() / "reported.ring"
@@ -434,7 +434,7 @@ def _status(data: bytes) -> None:
     progress = Progress(ring)
     progress.store((3, 4))
     progress.close()
-    sealed_before(ring)
+    Told.about(ring)
     StatusWriter(status_path(ring)).append({"event": "flushed"})
     StatusReader(status_path(ring)).poll()
 

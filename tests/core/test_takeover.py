@@ -8,13 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from recorder import FlightRecorder
 from recorder.bundle import Bundle
-from recorder.ring import location
+from recorder.ring import RingReader, location
 from recorder.ring.cgroup import memory_headroom_bytes
+from recorder.sealer.process import serve
+from recorder.sealer.progress import Told
+from recorder.sealer.window import incident_name
+from recorder.settings import SealerSettings
+from recorder.status import StatusWriter, status_path
 from tests.core.test_limits import HOUR, REPOSITORY, die
 from tests.waiting import is_empty
 
@@ -79,6 +85,26 @@ def test_a_sealer_killed_while_it_publishes_loses_nothing_and_doubles_nothing(tm
     assert second.returncode == 0
     assert reasons(tmp_path / "incidents") == [["process_died"]]
     assert is_empty(tmp_path / "ring") and not list(tmp_path.glob("flight-recorder-*"))
+
+
+def test_an_incident_that_ends_every_sealer_does_not_keep_the_others_from_being_sealed(tmp_path: Path) -> None:
+    die(tmp_path, 2, 0.0)
+    deadly, other = sorted((tmp_path / "ring").glob("*.ring"))
+    with RingReader(deadly) as reader:
+        incident = incident_name(reader)
+    for number in range(3):
+        assert Told.about(deadly).begun.get(incident, 0) == number
+        StatusWriter(status_path(deadly)).append({"event": "sealing", "incident": incident})
+    told: list[dict[str, Any]] = []
+    given = SealerSettings(sink=str(tmp_path / "incidents"), sink_options={}, notify=None, spool_bytes=2**20)
+    assert serve(tmp_path / "ring", given, once=True, watch=told.append)
+    [failed] = [each for each in told if each["event"] == "failed"]
+    assert failed["incident"] == incident
+    assert "3 sealers ended in the middle of it; `replay recover`" in failed["reason"]
+    assert [each["event"] for each in told if each.get("incident") not in (None, incident)] == ["sealing", "sealed"]
+    assert reasons(tmp_path / "incidents") == [["process_died"]]
+    assert deadly.exists() and not other.exists(), "what could not be sealed stays"
+    assert Told.about(deadly).begun == {incident: 3}, "nor is it tried by the next start"
 
 
 def test_sealers_that_race_for_one_directory_seal_each_death_once(tmp_path: Path) -> None:
