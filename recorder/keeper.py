@@ -6,11 +6,13 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import struct
 import subprocess
 import tempfile
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -29,6 +31,8 @@ HEARTBEAT_SECONDS = 1.0
 RESTART_SECONDS = 10.0
 #: Of what a sealer that cannot start has to say, the end.
 MAX_SAID_BYTES = 4_096
+#: Linux's struct flock: type, whence, start, length, process.
+_FLOCK = struct.Struct("hhqqi")
 
 
 def lock_path(directory: Path) -> Path:
@@ -158,21 +162,16 @@ class Keeper:
             return
         # The sealer outlives the recorder; somebody must be there to reap it whenever it ends.
         reaper = threading.Thread(
-            target=self._reap, args=(self._process, said), name="flight-recorder-reaper", daemon=True
+            target=_reap,
+            args=(self._process, said, self._errors, weakref.WeakMethod(self._complain_of_end)),
+            name="flight-recorder-reaper",
+            daemon=True,
         )
         reaper.start()
 
-    def _reap(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
-        """Wait for a sealer's end; count one that was not in order, and say once why it ends, if it has told."""
-        code = process.wait()
-        with said:
-            text = os.pread(said.fileno(), MAX_SAID_BYTES, max(0, os.fstat(said.fileno()).st_size - MAX_SAID_BYTES))
-        if code == 0:
-            return
-        self._errors.add(f"sealer-ended: {code}")
-        lines = text.decode(errors="replace").strip().splitlines()
+    def _complain_of_end(self, code: int, last_line: str) -> None:
         if code > 0 and not self._stopping.is_set():  # one that was killed is just started again
-            self._complain(f"ended with exit status {code} ({lines[-1][:500] if lines else 'it said nothing'})")
+            self._complain(f"ended with exit status {code} ({last_line or 'it said nothing'})")
 
     def _complain(self, what: str) -> None:
         """Warn, once."""
@@ -186,6 +185,27 @@ class Keeper:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def _reap(
+    process: subprocess.Popen[bytes],
+    said: IO[bytes],
+    errors: Counts,
+    complain: weakref.WeakMethod[Callable[[int, str], None]],
+) -> None:
+    """Wait for a sealer's end; count one that was not in order, and say once why it ends, if it has told.
+
+    The sealer may be other processes' too, and outlives the recorder, which is not kept for as long.
+    """
+    code = process.wait()
+    with said:
+        text = os.pread(said.fileno(), MAX_SAID_BYTES, max(0, os.fstat(said.fileno()).st_size - MAX_SAID_BYTES))
+    if code == 0:
+        return
+    errors.add(f"sealer-ended: {code}")
+    lines = text.decode(errors="replace").strip().splitlines()
+    if (tell := complain()) is not None:
+        tell(code, lines[-1][:500] if lines else "")
 
 
 def _file_number(path: Path) -> int | None:
@@ -202,11 +222,21 @@ def _is_served(directory: Path) -> bool:
     except OSError:
         return False
     try:
+        return _is_locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    if os.uname().sysname == "Linux":
+        # Asked, not tried: a sealer that starts while we held the lock would take us for another one, and end.
+        with contextlib.suppress(OSError):
+            asked = fcntl.fcntl(descriptor, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            return bool(_FLOCK.unpack(asked)[0] != fcntl.F_UNLCK)
+    try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return True
-    finally:
-        os.close(descriptor)
     return False
 
 

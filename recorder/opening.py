@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from recorder.ring import (
     is_alive,
     ring_name,
 )
-from recorder.ring.location import RING_SUFFIX
+from recorder.ring.location import BESIDE_SUFFIXES, RING_SUFFIX
 from recorder.settings import RecorderSettings
 
 __all__ = ["LANE_BYTES", "create_ring", "open_ring"]
@@ -52,27 +51,43 @@ def open_ring(settings: RecorderSettings, warn: Callable[[str], None]) -> RingWr
             raise RingUnavailable(
                 f"No directory can be made at {settings.ring.parent}: {error.strerror}; give ring= another path."
             ) from error
-        return create_ring(_free_path(settings.ring, warn), wanted, settings.streams)
+        wished = settings.ring
+        return _tried(lambda: create_ring(_free_path(wished, warn), wanted, settings.streams))
     private, usable, compromises = choose_directory(wanted)
     for compromise in compromises:
         warn(compromise)
     directory = private / settings.sealer.key
-    for _ in range(_CREATE_TRIES):
-        with contextlib.suppress(FileNotFoundError):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return create_ring(directory / ring_name(), usable, settings.streams)
-    raise RingUnavailable(f"the directory {directory} keeps vanishing")
+
+    def create() -> RingWriter:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return create_ring(directory / ring_name(), usable, settings.streams)
+
+    return _tried(create)
+
+
+def _tried(create: Callable[[], RingWriter]) -> RingWriter:
+    """Create a ring, again where a sealer took the directory or an old ring away, or a sibling took the name."""
+    for _ in range(_CREATE_TRIES - 1):
+        try:
+            return create()
+        except (FileNotFoundError, RingUnavailable) as error:
+            if not isinstance(error.__cause__ or error, (FileNotFoundError, FileExistsError)):
+                raise
+    return create()
 
 
 def _free_path(path: Path, warn: Callable[[str], None]) -> Path:
-    """Return the path, or one beside it when it is another process's ring: a sibling's, or a leftover to be sealed."""
+    """Return the path, or one beside it when it is another process's ring: a sibling's, or a leftover to be sealed.
+
+    What a sealer has told of a former ring would be taken for news of ours until all of it is gone, too.
+    """
     if path.suffix != RING_SUFFIX:
         path = path.with_name(path.name + RING_SUFFIX)  # sealers look for no other files
+    beside = path.with_name(f"{path.stem}-{ring_name()}")
     if not path.exists():
-        return path
+        return beside if any(path.with_name(path.name + suffix).exists() for suffix in BESIDE_SUFFIXES) else path
     with RingReader(path) as reader:  # of another user, or no ring at all: RingUnavailable, with the remedy
         alive = is_alive(reader.header)
-    beside = path.with_name(f"{path.stem}-{ring_name()}")
     if alive is not False:
         warn(f"The ring {path} belongs to another process that is running; this one records into {beside.name}.")
     return beside

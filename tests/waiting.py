@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["WAIT_SECONDS", "free_port", "is_empty", "sealers_of", "wait_for"]
+__all__ = ["WAIT_SECONDS", "free_port", "halt", "is_empty", "sealers_of", "wait_for"]
 
 #: Nothing here takes more than a few seconds; what has not come true by now never will.
 WAIT_SECONDS = 120.0
@@ -40,6 +42,16 @@ def free_port(*, above: int = 0) -> int:
         except OSError:
             continue
         return port
+
+
+def halt(process: subprocess.Popen[str]) -> None:
+    """Stop a process, and return when each of its threads has stopped: the signal alone only asks for it."""
+    process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: all(_state(task) in "Tt" for task in Path(f"/proc/{process.pid}/task").iterdir()))
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def sealers_of(directory: Path) -> list[int]:

@@ -16,6 +16,7 @@ from recorder.ring.identity import RingIdentity, start_ticks_of
 from recorder.ring.layout import RingHeader
 
 __all__ = [
+    "BESIDE_SUFFIXES",
     "RING_SUFFIX",
     "STALE_SECONDS",
     "choose_directory",
@@ -26,12 +27,15 @@ __all__ = [
 ]
 
 RING_SUFFIX = ".ring"
+#: What a sealer keeps beside a ring: after the ring's name.
+BESIDE_SUFFIXES = (".status", ".status.partial", ".progress", ".track")
 #: Beyond any pause of a heartbeat sent every few seconds, short of what an operator would wait for.
 STALE_SECONDS = 60.0
 #: Docker gives /dev/shm 64 MiB; half of that still holds a few seconds of video, less is hardly worth its tmpfs.
 _LEAST_BYTES = 16 * 2**20
 #: Of a file system in memory, all rings of a user together; DataLoader workers and others live there too.
 _ALL_RINGS_SHARE = 3 / 4
+_TRIES = 5
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the point; the directory in it is private and checked
 
 
@@ -50,8 +54,7 @@ def choose_directory(
     places.append((temporary or Path(tempfile.gettempdir()), False))
     for parent, in_memory in places:
         try:
-            directory = private_directory(parent)
-            usable = _usable_bytes(directory, counts_as_memory=in_memory or _is_tmpfs(parent))
+            directory, usable = _measured(parent, counts_as_memory=in_memory or _is_tmpfs(parent))
         except RingUnavailable as error:
             warnings.append(str(error))
             continue
@@ -69,6 +72,16 @@ def choose_directory(
             return directory, min(usable, wanted_bytes), tuple(warnings)
         warnings.append(f"Only {usable} bytes of {parent} can be used for a ring.")
     raise RingUnavailable(f"There is no place for a ring. {' '.join(warnings)} Name one with ring=PATH.")
+
+
+def _measured(parent: Path, *, counts_as_memory: bool) -> tuple[Path, int]:
+    """Make the private directory and measure it, again where a sealer that ends has just taken the empty one away."""
+    for _ in range(_TRIES - 1):
+        with suppress(FileNotFoundError):
+            directory = private_directory(parent)
+            return directory, _usable_bytes(directory, counts_as_memory=counts_as_memory)
+    directory = private_directory(parent)
+    return directory, _usable_bytes(directory, counts_as_memory=counts_as_memory)
 
 
 def ring_name() -> str:
@@ -146,9 +159,12 @@ def _usable_bytes(directory: Path, *, counts_as_memory: bool) -> int:
 def _rings_bytes(directory: Path) -> int:
     """Sizes of all rings of this user there, whichever worker or configuration they belong to."""
     total = 0
-    for path in directory.glob(f"*/*{RING_SUFFIX}"):
+    for each in directory.iterdir():
         with suppress(OSError):  # removed meanwhile
-            total += path.stat().st_size
+            for path in each.iterdir():
+                if path.suffix == RING_SUFFIX:
+                    with suppress(OSError):
+                        total += path.stat().st_size
     return total
 
 

@@ -16,7 +16,7 @@ from recorder.limits import Limits, limits_path
 from recorder.operator_requests import OperatorFile
 from recorder.privacy import PrivacyKey
 from recorder.ring import RingError, RingInvalid, RingReader, RingState, is_alive
-from recorder.ring.location import private_name
+from recorder.ring.location import BESIDE_SUFFIXES, RING_SUFFIX, private_name
 from recorder.sealer.memory import give_back
 from recorder.sealer.own_process import SealerLock, fall_silent, settle_in
 from recorder.sealer.scratch import close_scratch, open_scratch
@@ -286,11 +286,19 @@ class _Sealer:
         except OSError:
             return None
 
+    def _remove_orphans(self) -> None:
+        """Take away what a sealer left that was killed between a ring and the files beside it."""
+        with contextlib.suppress(OSError):
+            for path in self._directory.iterdir():
+                if _is_orphan(path):
+                    path.unlink(missing_ok=True)
+
     def _clean_up(self) -> None:
         close_scratch(self._scratch)
         if self._wake is not None:
             os.close(self._wake)
         if self._lock.is_held:
+            self._remove_orphans()
             for path in (wake_path(self._directory), lock_path(self._directory)):
                 path.unlink(missing_ok=True)
         # A directory that the user named stays: it may be a volume, or what the next sidecar is told to watch.
@@ -298,6 +306,12 @@ class _Sealer:
             with contextlib.suppress(OSError):
                 self._directory.rmdir()
                 self._directory.parent.rmdir()
+
+
+def _is_orphan(path: Path) -> bool:
+    """Whether it was written beside a ring that is gone."""
+    rings = [path.name.removesuffix(suffix) for suffix in BESIDE_SUFFIXES if path.name.endswith(suffix)]
+    return any(ring.endswith(RING_SUFFIX) and not path.with_name(ring).exists() for ring in rings)
 
 
 def _is_leftover(path: Path) -> bool:

@@ -70,8 +70,9 @@ def campaign(directory: Path, kills: int) -> int:
         committed = kill_one(directory, ring, chance.uniform(0.0, 0.25))
         if committed:
             wait_for(lambda: list(sink.glob("*.zst")))
-        # A host that was killed before its first record leaves nothing to be sealed; its ring goes all the same.
-        wait_for(lambda: not list(ring.parent.glob("*.ring")))
+        # A host that was killed before its first record leaves nothing to be sealed; its ring goes all the same, and
+        # then what is beside it: the next host has the name only when all of it is gone.
+        wait_for(lambda: not list(ring.parent.glob("*.ring*")))
         bundles = list(sink.glob("*.zst"))
         assert len(bundles) <= 1
         for bundle in bundles:

@@ -98,11 +98,18 @@ def test_incidents_are_sealed_while_notify_hangs(
 def test_a_notify_that_never_returns_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"PATIENCE_SECONDS": 0.01, "END_SECONDS": 0.01, "MAX_WAITING": 2}.items():
         monkeypatch.setattr(notifying, name, value)
-    never = threading.Event()
-    monkeypatch.setattr(threading, "of_theirs", lambda location: never.wait(120), raising=False)
+    called, never = threading.Event(), threading.Event()
+
+    def of_theirs(location: str) -> None:
+        called.set()
+        never.wait(120)
+
+    monkeypatch.setattr(threading, "of_theirs", of_theirs, raising=False)
     told: Told = []
     calls = notifying.Notifying("threading:of_theirs")
-    for number in range(4):
+    calls.call("0", told.append)
+    assert called.wait(120)  # the others wait in the queue behind it
+    for number in range(1, 4):
         calls.call(str(number), told.append)
     calls.stop()
     assert [str(each["reason"]) for each in told] == [
@@ -174,7 +181,10 @@ def test_what_cannot_be_encrypted_stays_in_the_ring(seal: Callable[..., Any]) ->
     assert left == 2 and events(told) == ["failed"] * 2 and "TrustError" in told[0]["reason"]
 
 
-def test_a_sealer_that_cannot_start_says_why(make_recorder: Callable[..., FlightRecorder], tmp_path: Path) -> None:
+def test_a_sealer_that_cannot_start_says_why(
+    make_recorder: Callable[..., FlightRecorder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "RESTART_SECONDS", 3_600.0)  # one is counted, however long the test takes
     with pytest.warns(RuntimeWarning, match="no incident is sealed.*") as said:
         recorder = make_recorder(sink="no_such_package:sink")
         wait_for(lambda: recorder.stats().errors)

@@ -15,7 +15,7 @@ import pytest
 from recorder.bundle import Bundle
 from recorder.ring import RingInvalid
 from recorder.sealer import recover_ring
-from tests.waiting import is_empty, sealers_of, wait_for
+from tests.waiting import halt, is_empty, sealers_of, wait_for
 
 HOST = textwrap.dedent("""
     import os, sys, time
@@ -34,7 +34,7 @@ HOST = textwrap.dedent("""
                 {ending}
             return self.layer(x)
 
-    recorder = FlightRecorder(sink=sys.argv[1], ring=sys.argv[2], max_bytes=16 * 2**20)
+    recorder = FlightRecorder(sink=sys.argv[1], ring=sys.argv[2], max_bytes=16 * 2**20, overhead_budget=1)
     net = recorder.attach(Net(), store={store})
     with torch.no_grad():
         for number in range(5):
@@ -103,7 +103,7 @@ def test_a_ring_that_no_sealer_saw_is_recovered_by_hand(tmp_path: Path) -> None:
         ring = tmp_path / "ring" / "host.ring"
         with pytest.raises(RingInvalid, match="still recording"):
             recover_ring(ring, tmp_path / "too-early")
-        host.send_signal(signal.SIGSTOP)  # a host that still runs would start another sealer
+        halt(host)  # a host that still runs would start another sealer
         for sealer in sealers_of(ring.parent):
             os.kill(sealer, signal.SIGKILL)
         wait_for(lambda: not sealers_of(ring.parent))

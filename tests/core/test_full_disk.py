@@ -7,7 +7,6 @@ import os
 import resource
 import tempfile
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recorder.keeper import _is_served
 from recorder.sealer.process import serve
 from recorder.settings import SealerSettings
 from tests.core.test_limits import die
-from tests.waiting import is_empty
+from tests.waiting import is_empty, wait_for
 
 #: A directory on a disk that is full until somebody makes room.
 FULL_SINK = textwrap.dedent("""
@@ -103,9 +103,9 @@ def test_an_incident_that_finds_no_room_is_counted_and_the_next_one_is_sealed(ma
             pass
         return recorder.trigger("look").wait(120)
 
-    deadline = time.monotonic() + 120
-    while (sealer := recorder._session._keeper._process) is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    session = recorder._session
+    wait_for(lambda: session._keeper._process is not None and _is_served(session.ring_path.parent))
+    sealer = session._keeper._process
     unlimited = resource.prlimit(sealer.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(sealer.pid, resource.RLIMIT_FSIZE, (100_000, unlimited[1]))
     record()

@@ -261,7 +261,7 @@ def test_a_forked_worker_records_into_a_ring_of_its_own(tmp_path: Path) -> None:
         textwrap.dedent("""
         import os, sys
         from recorder import FlightRecorder
-        recorder = FlightRecorder(sink=sys.argv[1], triggers=[], max_bytes=8 * 2**20)
+        recorder = FlightRecorder(sink=sys.argv[1], triggers=[], max_bytes=8 * 2**20, overhead_budget=1)
         with recorder.frame(who="parent"):
             pass
         child = os.fork()

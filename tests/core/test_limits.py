@@ -204,7 +204,7 @@ HOST = textwrap.dedent("""
 
     seconds = float(sys.argv[3])
     recorder = FlightRecorder(sink=sys.argv[1], ring=sys.argv[2], max_bytes=8 * 2**20, post_seconds=60,
-                              dedupe_seconds=seconds, cooldown_seconds=seconds)
+                              dedupe_seconds=seconds, cooldown_seconds=seconds, overhead_budget=1)
     for number in range(3):
         with recorder.frame(image=np.full((4, 4), number, np.uint8), number=number):
             pass

@@ -193,7 +193,7 @@ HANGING = textwrap.dedent("""
     from recorder import FlightRecorder
 
     sink, ring, file = sys.argv[1:]
-    recorder = FlightRecorder(sink, ring=ring, max_bytes=2**21, trigger_file=file, post_seconds=0.2)
+    recorder = FlightRecorder(sink, ring=ring, max_bytes=2**21, trigger_file=file, post_seconds=0.2, overhead_budget=1)
     with recorder.frame(camera="left", n=1):
         pass
     recorder.flush(120)  # a sealer is there

@@ -22,7 +22,7 @@ from recorder.sealer.process import serve
 from recorder.settings import SealerSettings
 from recorder.status import status_path
 from recorder.track import track_path
-from tests.waiting import is_empty, sealers_of, wait_for
+from tests.waiting import halt, is_empty, sealers_of, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 HOST = textwrap.dedent("""
@@ -32,7 +32,7 @@ HOST = textwrap.dedent("""
 
     recorder = FlightRecorder(
         sink=sys.argv[1], ring=sys.argv[2], post_seconds=float(sys.argv[3]),
-        max_bytes=8 * 2**20, pre_frames=2, post_frames=2,
+        max_bytes=8 * 2**20, pre_frames=2, post_frames=2, overhead_budget=1,
     )
     def frame(number):
         with recorder.frame(image=np.full((4, 4), number, np.uint8), number=number):
@@ -82,7 +82,7 @@ class Host:
     def die_with_its_sealer(self) -> None:
         """Kill both; the host is halted first, for one that still runs would start another sealer."""
         wait_for(self.served)
-        self.process.send_signal(signal.SIGSTOP)
+        halt(self.process)
         for sealer in self.sealers():
             os.kill(sealer, signal.SIGKILL)
         wait_for(lambda: not self.sealers())
@@ -160,12 +160,12 @@ def test_an_ended_multiprocessing_worker_is_no_incident(tmp_path: Path) -> None:
 
 
 def test_a_sealer_killed_in_the_middle_of_a_window_is_replaced_and_the_window_is_sealed_once(tmp_path: Path) -> None:
-    with recording(tmp_path, post_seconds=30.0) as host:
+    with recording(tmp_path, post_seconds=600.0) as host:
         wait_for(host.served)
         host.do("handle = recorder.trigger('first'); frame(5); frame(6); handle.wait(120)")
         assert len(host.bundles()) == 1
         host.do("handle = recorder.trigger('second'); frame(7)")
-        wait_for(lambda: b'"opened"' in host.ring.with_name("host.ring.status").read_bytes().splitlines()[-1])
+        wait_for(lambda: status_path(host.ring).read_bytes().count(b'"opened"') == 2)
         [sealer] = host.sealers()
         os.kill(sealer, signal.SIGKILL)
         wait_for(lambda: host.sealers() not in ([], [sealer]))
@@ -243,7 +243,7 @@ def test_a_sidecar_seals_for_hosts_that_start_no_sealer_of_their_own(tmp_path: P
     ) as sidecar:
         try:
             wait_for(lambda: _is_served(tmp_path / "ring"))
-            with recording(tmp_path, post_seconds=30.0) as host:
+            with recording(tmp_path, post_seconds=600.0) as host:
                 host.do("recorder.trigger('seen by the sidecar'); frame(5); frame(6); recorder.flush(120)")
                 assert host.sealers() == [] and len(host.bundles()) == 1
                 assert 2**19 < track_path(host.ring).stat().st_size <= 2**20

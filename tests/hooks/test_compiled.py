@@ -84,7 +84,7 @@ def test_a_module_compiled_in_place_is_recorded_and_not_recompiled(make_recorder
     assert all(torch.equal(model(X), make()(X)) for _ in range(3)) and counter.frame_count == 1
     with pytest.raises(RuntimeError):
         model(X[:, :3])
-    recorder.trigger("look").wait(20)
+    recorder.trigger("look").wait(120)
     [bundle] = bundles()
     assert bundle.manifest.models[0].compiled
     assert [call.status for call in bundle.manifest.calls] == ["returned"] * 3 + ["raised"]

@@ -53,7 +53,7 @@ def test_gunicorn_workers_forked_from_a_recording_master_have_rings_of_their_own
         import torch
         from recorder import FlightRecorder
 
-        recorder = FlightRecorder(sink=os.environ["INCIDENTS"], triggers=[], max_bytes=8 * 2**20)
+        recorder = FlightRecorder(sink=os.environ["INCIDENTS"], triggers=[], max_bytes=8 * 2**20, overhead_budget=1)
         model = recorder.attach(torch.nn.Linear(2, 2), store=False)
         with recorder.frame(who="master"):
             model(torch.zeros(1, 2))
@@ -121,7 +121,7 @@ def test_data_loader_workers_neither_record_nor_hang_nor_leave_an_incident(tmp_p
                 return torch.full((2,), float(index))
 
         if __name__ == "__main__":
-            recorder = FlightRecorder(sink=sys.argv[1], triggers=[], max_bytes=8 * 2**20)
+            recorder = FlightRecorder(sink=sys.argv[1], triggers=[], max_bytes=8 * 2**20, overhead_budget=1)
             model = recorder.attach(torch.nn.Linear(2, 2), store=False)
             for context in ("fork", "spawn"):
                 for batch in DataLoader(Numbers(), batch_size=4, num_workers=2, multiprocessing_context=context):
@@ -149,7 +149,7 @@ def test_a_child_of_multiprocessing_that_records_ends_in_order(tmp_path: Path) -
 
         def work(sink, who):
             global recorder
-            recorder = recorder or FlightRecorder(sink=sink, triggers=[], max_bytes=8 * 2**20)
+            recorder = recorder or FlightRecorder(sink=sink, triggers=[], max_bytes=8 * 2**20, overhead_budget=1)
             with recorder.frame(who=who):
                 pass
 
@@ -159,7 +159,7 @@ def test_a_child_of_multiprocessing_that_records_ends_in_order(tmp_path: Path) -
                 child.start()
                 child.join()
                 print(child.exitcode)
-            recorder = FlightRecorder(sink=sys.argv[1], triggers=[], max_bytes=8 * 2**20)
+            recorder = FlightRecorder(sink=sys.argv[1], triggers=[], max_bytes=8 * 2**20, overhead_budget=1)
             child = multiprocessing.get_context("fork").Process(target=work, args=(sys.argv[1], "inherited"))
             child.start()
             child.join()
@@ -182,7 +182,7 @@ def test_signals_and_exit_handlers_of_the_host_stay_its_own(tmp_path: Path) -> N
         hook = sys.excepthook
         atexit.register(print, "host's own")
         from recorder import FlightRecorder
-        recorder = FlightRecorder(sink=sys.argv[1], max_bytes=8 * 2**20)
+        recorder = FlightRecorder(sink=sys.argv[1], max_bytes=8 * 2**20, overhead_budget=1)
         with recorder.frame():
             pass
         assert {number: signal.getsignal(number) for number in range(1, 32)} == before

@@ -123,6 +123,7 @@ def test_a_worker_that_is_killed_by_gunicorns_timeout_is_a_death(tmp_path: Path)
     with serving(tmp_path, GUNICORN) as server:
         pid, _ = server.ask()
         os.kill(pid, signal.SIGKILL)
+        wait_for(server.kinds)  # whichever worker's sealer it is: the one that was killed may not have started its own
         server.ask()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(120) == 0

@@ -47,7 +47,7 @@ def spans() -> InMemorySpanExporter:
 
 def test_the_recorders_counters_are_read_when_prometheus_asks(tmp_path: Path) -> None:
     registry = prometheus_client.CollectorRegistry()
-    with FlightRecorder(sink=str(tmp_path), max_bytes=2**23) as recorder:
+    with FlightRecorder(sink=str(tmp_path), max_bytes=2**23, overhead_budget=1) as recorder:
         assert expose(recorder, registry)
         with pytest.raises(ValueError, match="flight_recorder_frames"):
             expose(recorder, registry)
@@ -55,7 +55,7 @@ def test_the_recorders_counters_are_read_when_prometheus_asks(tmp_path: Path) ->
             with recorder.frame(image=IMAGE):
                 pass
         assert registry.get_sample_value("flight_recorder_frames_total") == 3.0
-        assert recorder.trigger("look").wait(60).path
+        assert recorder.trigger("look").wait(120).path
         text = prometheus_client.generate_latest(registry).decode()
         assert "flight_recorder_incidents_sealed_total 1.0" in text and "flight_recorder_ring_bytes" in text
         assert "flight_recorder_switched_off 0.0" in text
@@ -66,7 +66,7 @@ def test_the_recorders_counters_are_read_when_prometheus_asks(tmp_path: Path) ->
 
 @pytest.mark.usefixtures("traced")
 def test_frames_know_their_trace_and_the_incident_links_to_it(tmp_path: Path, spans: InMemorySpanExporter) -> None:
-    with FlightRecorder(sink=str(tmp_path), max_bytes=2**23) as recorder:
+    with FlightRecorder(sink=str(tmp_path), max_bytes=2**23, overhead_budget=1) as recorder:
         with recorder.frame(image=IMAGE):  # outside of any span
             pass
         tracer = trace.get_tracer("test")
@@ -75,8 +75,8 @@ def test_frames_know_their_trace_and_the_incident_links_to_it(tmp_path: Path, sp
         context = span.get_span_context()
         with tracer.start_as_current_span("request") as later, recorder.frame(image=IMAGE):
             handle = recorder.trigger("look again")
-        location = handle.wait(60).path
-        assert location is not None and recorder.flush(60)
+        location = handle.wait(120).path
+        assert location is not None and recorder.flush(120)
     with Bundle.open(location) as bundle:
         manifest = bundle.manifest
         plain, own, named = [frame.metadata for frame in manifest.frames]
@@ -134,7 +134,7 @@ def test_a_source_that_raises_is_counted_and_costs_the_host_nothing(tmp_path: Pa
 
     frame_sources.append(broken)
     try:
-        with FlightRecorder(sink=str(tmp_path), max_bytes=2**23) as recorder:
+        with FlightRecorder(sink=str(tmp_path), max_bytes=2**23, overhead_budget=1) as recorder:
             with recorder.frame(image=IMAGE, camera="a") as frame:
                 assert frame.metadata == {"camera": "a"}
             assert recorder.stats().errors == {"frame-source": 1}

@@ -22,7 +22,7 @@ def record(directory: Path, model: nn.Module, pictures: torch.Tensor, truth: tor
                 known = {} if truth is None else {"ground_truth": int(truth[index])}
                 with recorder.frame(**known):
                     attached(picture[None])
-        path = recorder.trigger("look").wait(60).path
+        path = recorder.trigger("look").wait(120).path
     assert path is not None
     return Path(path)
 

@@ -31,7 +31,7 @@ def detected(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for image in (*pictures, np.full((28, 28), 20, np.uint8)):
             with recorder.frame(image=image) as frame:
                 frame.output = find_bright(image)
-        path = recorder.trigger("look").wait(60).path
+        path = recorder.trigger("look").wait(120).path
     assert path is not None
     return Path(path)
 

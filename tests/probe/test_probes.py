@@ -141,7 +141,7 @@ def test_an_incident_without_pictures_cannot_be_probed(tmp_path: Path) -> None:
     with FlightRecorder(sink=str(tmp_path), pre_frames=2, max_bytes=2**25, overhead_budget=1) as recorder:
         with recorder.frame(number=1):
             pass
-        path = recorder.trigger("look").wait(60).path
+        path = recorder.trigger("look").wait(120).path
     assert path is not None
     with Bundle.open(path) as bundle, pytest.raises(CannotProbe, match="no frame holds a picture"):
         probe_bundle(bundle, ProbeOptions(bundle_path=Path(path)))

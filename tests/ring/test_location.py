@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import pytest
 from recorder.ring import RingHeader, RingIdentity, RingReader, RingUnavailable, choose_directory, is_alive, ring_name
 from recorder.ring.cgroup import memory_headroom_bytes
 from recorder.ring.identity import start_ticks_of
-from recorder.ring.location import private_directory
+from recorder.ring.location import _rings_bytes, private_directory
 from tests.ring.rings import make_ring
 
 MIB = 2**20
@@ -208,3 +209,38 @@ def test_without_proc_the_pid_alone_decides(header: RingHeader, monkeypatch: pyt
         pass
     assert is_alive(of(elsewhere, pid=child.pid)) is False
     assert is_alive(of(elsewhere, pid=2**63)) is False
+
+
+def test_a_directory_that_an_ending_sealer_takes_away_is_made_again_without_a_word(
+    parents: tuple[Path, Path], room: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealers remove their empty directories; a host that starts right then keeps its ring in memory all the same."""
+    status_of, sealers = Path.lstat, iter([1, 2])
+
+    def lstat(path: Path) -> os.stat_result:
+        if path == parents[0] / NAME and next(sealers, None):
+            path.rmdir()
+        return status_of(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    assert choose(parents, 16 * MIB) == (parents[0] / NAME, 16 * MIB, ())
+    assert next(sealers, None) is None
+
+
+def test_a_sealers_directory_that_goes_while_rings_are_counted_is_passed_over(
+    parents: tuple[Path, Path], room: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = choose(parents, 16 * MIB)[0]
+    (directory / "gone").mkdir()
+    (directory / "kept").mkdir()
+    (directory / "kept" / "a.ring").write_bytes(b"four")
+    entries_of = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        entries = list(entries_of(path))
+        if path == directory:
+            (directory / "gone").rmdir()
+        return iter(entries)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert _rings_bytes(directory) == 4
