@@ -88,7 +88,7 @@ def redact(
         except OSError as error:
             raise BundleUnavailable(f"{target} cannot be written: {error.strerror}; name another file") from error
     for field in absent:
-        print_note(f"{inert(field, 100)} is in none of its frames, so nothing was redacted by that name: is it spelt so?")
+        print_note(f"{inert(field, 100)} is in none of its frames, so nothing went by that name: is it spelt so?")
     if as_json:
         print_json(
             {
@@ -154,7 +154,8 @@ def _policy(
 def _absent(policy: PrivacyPolicy, manifest: Manifest) -> list[str]:
     """Fields that are to be redacted and that no frame has: a name that was mistyped leaves what was meant."""
     held = {f"metadata.{key}" for frame in manifest.frames for key in frame.metadata}
-    held |= {f"image.{image.name}" for frame in manifest.frames for image in (*frame.images, *frame.images_left_out)}
+    held |= {f"image.{image.name}" for frame in manifest.frames for image in frame.images}
+    held |= {f"image.{image.name}" for frame in manifest.frames for image in frame.images_left_out}
     named = [name for name, level in policy.levels.items() if level != "full"]
     return [name for name in named if name.startswith(("metadata.", "image.")) and name not in held]
 

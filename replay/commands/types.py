@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import click
 
@@ -28,7 +29,7 @@ class Device(click.ParamType[str]):
 class Number(click.FloatRange):
     """A number within bounds; "nan" is none, though no bound keeps it out."""
 
-    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the value, or say that it is no number."""
         found: float = super().convert(value, param, ctx)
         if math.isnan(found):
