@@ -7,14 +7,15 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import recorder.export
 import replay.process
 from tests.nursery import Nurseries
 
-# The same examples in every run: what a new one finds should not stop somebody else's change.
-settings.register_profile("same", derandomize=True)
+# The same examples in every run: what a new one finds should not stop somebody else's change. And no clock: how long an
+# example takes is the machine's matter.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
 
 

@@ -128,10 +128,10 @@ class _Sealer:
         self._linger = linger
         self._watch = watch
         self._leftovers_only = leftovers_only
-        self._scratch = open_scratch(directory)
         self._directory = directory
         self._settings = settings
         self._sink = open_sink(settings.sink, **settings.sink_options).apart()
+        self._scratch = open_scratch(directory)  # after the sink: one that cannot be had leaves no directory behind
         self._rings: dict[str, Served] = {}
         self._sealing = Sealing(
             self._sink,

@@ -185,6 +185,7 @@ def test_a_sealer_that_cannot_start_says_why(
     make_recorder: Callable[..., FlightRecorder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeper, "RESTART_SECONDS", 3_600.0)  # one is counted, however long the test takes
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with pytest.warns(RuntimeWarning, match="no incident is sealed.*") as said:
         recorder = make_recorder(sink="no_such_package:sink")
         wait_for(lambda: recorder.stats().errors)
@@ -194,6 +195,7 @@ def test_a_sealer_that_cannot_start_says_why(
     with recorder.frame(image=np.zeros((4, 4), np.uint8)):
         pass
     assert recorder.stats().errors == {"sealer-ended: 1": 1}
+    assert not list(tmp_path.glob("flight-recorder-*"))
     recorder.close(timeout=0)
 
 
