@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,7 @@ class ReplayOptions:
             raise ValueError(f"--require is one of {', '.join(REQUIREMENTS)}, not {self.require!r}")
         if self.repeat < 1:
             raise ValueError(f"--repeat counts passes and is at least 1, not {self.repeat}")
-        if self.timeout_seconds is not None and not self.timeout_seconds > 0:
+        if self.timeout_seconds is not None and not 0 < self.timeout_seconds < math.inf:
             raise ValueError(f"--timeout is a positive number of seconds, not {self.timeout_seconds:g}")
         if self.pipeline is not None and not is_factory(self.pipeline):
             raise ValueError(f"--pipeline takes pkg.mod:predict, not {self.pipeline!r}")

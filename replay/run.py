@@ -265,6 +265,8 @@ class _Replay:
         notes = list(dict.fromkeys(note for job in self._jobs for note in session.notes_of(job)))
         shows = frame_fails("" if self._trigger is None else self._trigger.kind, self._failure)
         unchecked = [*notes, *(["preprocessing was not re-run: no --pipeline"] if options.pipeline is None else [])]
+        if options.pipeline is None and self._raised_outside():
+            unchecked.insert(0, "the exception was raised outside of the models and was not run")
         if self._thinned:
             count = f"{len(self._thinned)} of {len(frames)} frames"
             unchecked.append(f"{count} were not replayed: thinned, to keep the bundle within its size")
@@ -296,6 +298,14 @@ class _Replay:
             what_if=what_if,
             portable_reference=self._reference,
         )
+
+    def _raised_outside(self) -> bool:
+        """Whether the incident is an exception that no recorded call raised."""
+        if self._trigger is None or self._trigger.kind != "exception":
+            return False
+        frame = next((each for each in self._frames if each.id == self._trigger.frame), None)
+        calls = [call for call in self._manifest.calls if frame is not None and call.id in frame.calls]
+        return frame is not None and not any(call.status == "raised" for call in calls)
 
     def _frame_verdict(self, frame: Frame) -> FrameVerdict:
         verdict = verdict_of_calls(frame, self._verdicts, interrupted=self._interrupted)

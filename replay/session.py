@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from recorder.bundle.codec import to_json
 from recorder.bundle.manifest import Call, Environment, Model
-from recorder.bundle.values import has_removed, tensors_of
+from recorder.bundle.values import first_opaque, has_removed, tensors_of
 from replay.exchange import Outgoing, ReadTensor
 from replay.loaded import LoadedModels
 from replay.numerics.settings import WorkerPlan
@@ -27,6 +27,11 @@ REMOVED_INPUT = (
 REMOVED_STATE = (
     "the state of its model was removed for privacy, so it cannot be run again; to keep it, state a level for "
     "model_input when recording (docs/privacy.md)"
+)
+#: Of an argument that stands as an object that is not there; the type and the place are filled in.
+LACKS_INPUT = (
+    "{where} was an object of type {type}, which could not be recorded, or was lost since with a damaged part of the "
+    "bundle, so it cannot be run again"
 )
 NO_STATE = (
     "its model changes tensors of its own from call to call, and what they were before this call was not recorded: "
@@ -181,6 +186,9 @@ class Session:
             return Failed(reason=REMOVED_INPUT)
         if has_removed(job.call.state):
             return Failed(reason=REMOVED_STATE)
+        for where, value in (("args", job.call.args), ("kwargs", job.call.kwargs)):
+            if (lacking := first_opaque(value, where)) is not None:
+                return Failed(reason=LACKS_INPUT.format(where=lacking[0], type=inert(lacking[1], 120)))
         if job.model.state and job.call.state is None:
             return Failed(reason=NO_STATE)
         if self._deaths >= _MAX_DEATHS:

@@ -37,6 +37,7 @@ __all__ = [
     "SequenceValue",
     "TensorValue",
     "Value",
+    "first_opaque",
     "map_tensors",
     "has_removed",
     "size_in_bytes",
@@ -217,3 +218,19 @@ def has_removed(value: Value | None) -> bool:
         case MappingValue(items=pairs) | RecordValue(fields=pairs):
             return any(has_removed(item) for _, item in pairs)
     return False
+
+
+def first_opaque(value: Value, path: str = "") -> tuple[str, str] | None:
+    """Return where within a value an object stands that is not there, and its type's name; None: everything is."""
+    match value:
+        case OpaqueValue(type=name):
+            return path, name
+        case SequenceValue(items=items):
+            parts = [(f"{path}[{index}]", item) for index, item in enumerate(items)]
+        case MappingValue(items=pairs):
+            parts = [(f"{path}[{key!r}]", item) for key, item in pairs]
+        case RecordValue(fields=fields):
+            parts = [(f"{path}.{name}", item) for name, item in fields]
+        case _:
+            return None
+    return next((found for where, item in parts if (found := first_opaque(item, where)) is not None), None)

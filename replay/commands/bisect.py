@@ -16,7 +16,7 @@ from replay.commands.options import (
     save_beside,
     save_option,
 )
-from replay.commands.types import Device
+from replay.commands.types import MOST_SECONDS, Device, Number
 from replay.opening import place_of
 from replay.show.terminal import counting, print_heading, print_json, print_line, print_wrapped, styled
 from replay.show.text import inert
@@ -45,7 +45,7 @@ __all__ = ["bisect"]
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(min=1),
+    type=Number(min=1, max=MOST_SECONDS),
     default=600.0,
     show_default=True,
     metavar="SECONDS",

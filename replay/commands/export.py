@@ -11,6 +11,7 @@ import click
 from recorder.bundle.errors import BundleError, BundleUnavailable
 from replay.cli import ExitCode
 from replay.commands.options import json_option, open_bundle, opening_options, parse_frame_ids
+from replay.commands.types import Number
 from replay.show.terminal import counting, print_json, print_line, print_wrapped
 from replay.show.text import inert
 
@@ -51,7 +52,7 @@ _BOXES_IN = ("image", "input-stretched", "input-letterboxed", "input-padded", "f
 )
 @click.option(
     "--min-score",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.5,
     show_default=True,
     help="Boxes below it are no labels and are not drawn; coco keeps them as predictions.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from replay.commands.types import Factory
+from replay.commands.types import MOST_SECONDS, Factory, Number
 
 if TYPE_CHECKING:
     from recorder.bundle.reader import Bundle
@@ -101,7 +101,7 @@ def model_options(command: Command) -> Command:
     for option in (
         click.option(
             "--timeout",
-            type=click.FloatRange(min=0, min_open=True),
+            type=Number(min=0, min_open=True, max=MOST_SECONDS),
             metavar="SECONDS",
             help="Longest time for one call of a model.",
         ),

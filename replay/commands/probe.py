@@ -19,6 +19,7 @@ from replay.commands.options import (
     save_beside,
     save_option,
 )
+from replay.commands.types import MOST_SECONDS, Number
 from replay.opening import place_of
 from replay.show.terminal import counting, print_json, print_line, print_note, print_wrapped, styled
 from replay.show.text import id_ranges, inert
@@ -39,7 +40,7 @@ __all__ = ["probe"]
 @click.option("--frames", metavar="IDS", help="Only these frames: ids and ranges such as 3,7-9. Default: up to 8.")
 @click.option(
     "--budget",
-    type=click.FloatRange(min=1),
+    type=Number(min=1, max=MOST_SECONDS),
     default=300.0,
     show_default=True,
     metavar="SECONDS",
@@ -173,8 +174,13 @@ def probe(
         print_json([to_json(finding) for finding in probed.findings])
     else:
         _print(probed, page)
-    failed = any(finding.passed is False for finding in probed.findings)
-    context.exit(ExitCode.NOT_OK if failed else ExitCode.OK)
+    if as_json and probed.left_out:
+        print_note(_left_out(probed))
+    decided = {finding.passed for finding in probed.findings} - {None}
+    if not decided:
+        print_note("no probe could be decided, so nothing is known of the model")
+    failed = False in decided
+    context.exit(ExitCode.NOT_OK if failed else ExitCode.OK if decided else ExitCode.NOT_REPLAYABLE)
 
 
 def _print(probed: Probed, page: Path | None) -> None:
@@ -194,7 +200,7 @@ def _print(probed: Probed, page: Path | None) -> None:
             print_wrapped(f"what not: {finding.limits}", indent="      ")
     if probed.left_out:
         print_line()
-        print_wrapped(f"Left out, for which the budget has no time: {', '.join(probed.left_out)}. Raise --budget.")
+        print_wrapped(_left_out(probed))
     failed = [finding.name for finding in probed.findings if finding.passed is False]
     if failed and len(probed.findings) > 1:
         print_line()
@@ -202,6 +208,10 @@ def _print(probed: Probed, page: Path | None) -> None:
     if page is not None:
         print_line()
         print_line(f"pictures and curves: {page}")
+
+
+def _left_out(probed: Probed) -> str:
+    return f"Left out, for which the budget has no time: {', '.join(probed.left_out)}. Raise --budget."
 
 
 def _mark(finding: Finding) -> str:

@@ -9,10 +9,11 @@ import click
 from recorder.bundle.errors import BundleInvalid, BundleUnavailable
 from replay.cli import ExitCode
 from replay.commands.options import bundle_argument, json_option, new_file, open_bundle
-from replay.show.terminal import print_json, print_line, print_wrapped, styled
+from replay.show.terminal import print_json, print_line, print_note, print_wrapped, styled
 from replay.show.text import inert
 
 if TYPE_CHECKING:
+    from recorder.bundle.manifest import Manifest
     from recorder.privacy import PrivacyKey, PrivacyPolicy
     from replay.redaction import Redacted
 
@@ -79,13 +80,15 @@ def redact(
     from replay.redaction import redact_bundle
 
     with open_bundle(bundle) as opened:
-        parent = opened.id
+        parent, absent = opened.id, _absent(policy, opened.manifest)
         if problems := opened.verify():
             raise BundleInvalid(f"nothing was written, the bundle is damaged: {problems[0]}")
         try:
             redacted = redact_bundle(opened, target, policy, key)
         except OSError as error:
             raise BundleUnavailable(f"{target} cannot be written: {error.strerror}; name another file") from error
+    for field in absent:
+        print_note(f"{inert(field, 100)} is in none of its frames, so nothing went by that name: is it spelt so?")
     if as_json:
         print_json(
             {
@@ -102,6 +105,7 @@ def redact(
                     }
                     for each in redacted.redactions
                 ],
+                "absent": [inert(field, 200) for field in absent],
                 "key": None if key is None else key.id,
                 "calls": redacted.calls,
                 "calls_replayable": redacted.calls_replayable,
@@ -145,6 +149,15 @@ def _policy(
             raise ValueError(f"--level {text!r} must read FIELD=LEVEL, such as model_input=full")
         chosen[field] = level
     return PrivacyPolicy(levels=chosen, redactors=redactors)
+
+
+def _absent(policy: PrivacyPolicy, manifest: Manifest) -> list[str]:
+    """Fields that are to be redacted and that no frame has: a name that was mistyped leaves what was meant."""
+    held = {f"metadata.{key}" for frame in manifest.frames for key in frame.metadata}
+    held |= {f"image.{image.name}" for frame in manifest.frames for image in frame.images}
+    held |= {f"image.{image.name}" for frame in manifest.frames for image in frame.images_left_out}
+    named = [name for name, level in policy.levels.items() if level != "full"]
+    return [name for name in named if name.startswith(("metadata.", "image.")) and name not in held]
 
 
 def _key(path: str | None) -> PrivacyKey | None:

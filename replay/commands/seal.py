@@ -15,6 +15,7 @@ from recorder.bundle.errors import BundleInvalid, BundleUnavailable
 from recorder.counts import Counts
 from replay.cli import ExitCode
 from replay.commands.options import json_option
+from replay.commands.types import Number
 from replay.show.terminal import print_json, print_line, print_note
 from replay.show.text import inert
 
@@ -52,7 +53,7 @@ __all__ = ["seal"]
 @click.option("--encrypt-to", multiple=True, metavar="RECIPIENT", help="Encrypt bundles to this age recipient.")
 @click.option(
     "--history-seconds",
-    type=click.FloatRange(min=0, max=86_400),
+    type=Number(min=0, max=86_400),
     default=3_600.0,
     show_default=True,
     metavar="S",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from replay.commands.options import bundle_argument, json_option, open_bundle
+from replay.commands.types import Number
 from replay.show.terminal import print_json, print_line, print_note, styled
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ __all__ = ["ticket"]
 @click.option("--once", metavar="SINK", help="File once per defect and hour for all that use this sink.")
 @click.option("--image", is_flag=True, help="Print the first bad image into the Markdown, as a data: URL.")
 @click.option("--models", metavar="LOCATION", help="Model store, to say where the models are held.")
-@click.option("--timeout", type=click.FloatRange(0.1, 3600), default=30.0, metavar="SECONDS",
+@click.option("--timeout", type=Number(0.1, 3600), default=30.0, metavar="SECONDS",
               help="Longest wait for an answer; default 30.")  # fmt: skip
 @json_option
 def ticket(

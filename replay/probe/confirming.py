@@ -31,6 +31,7 @@ def suspected(manifest: Manifest, named: str | None) -> tuple[str, dict[str, Any
 
     Raises:
         CannotProbe: the bundle names none, or one that cannot be tested.
+        ValueError: ``named`` is no cause that can be tested.
     """
     diagnosis = manifest.incident.cause or {}
     found = diagnosis.get("cause")
@@ -41,6 +42,8 @@ def suspected(manifest: Manifest, named: str | None) -> tuple[str, dict[str, Any
             f"the bundle {said}: name one with --suspect ({', '.join(FITTED)}), or diagnose it with "
             "`replay diagnose BUNDLE --profile FILE`"
         )
+    if named is not None and named not in FITTED:
+        raise ValueError(f"--suspect takes no {named[:40]!r}: choose from {', '.join(FITTED)}")
     if cause not in FITTED:
         raise CannotProbe(f"{str(cause)[:40]!r} cannot be taken back or brought about: choose from {', '.join(FITTED)}")
     evidence = diagnosis.get("evidence") if cause == found else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 from pathlib import Path
 
@@ -232,3 +233,11 @@ def test_a_short_key_is_refused_and_nothing_is_overwritten(bundle: Path, tmp_pat
     ended = replay("redact", bundle, "-o", bundle)
     assert ended.code == 2
     assert_one_sentence(ended.err, ["never modified"])
+
+
+def test_a_field_that_no_frame_has_is_named(bundle: Path, tmp_path: Path, replay: Run) -> None:
+    """A name that was mistyped leaves what was meant where it is."""
+    words = ("--drop", "metadata.patinet", "--drop", "image.nosuch", "--drop", "output", "--json")
+    ended = replay("redact", bundle, "-o", tmp_path / "out.zst", *words)
+    assert json.loads(ended.out)["absent"] == ["metadata.patinet", "image.nosuch"]
+    assert "metadata.patinet is in none of its frames" in ended.err

@@ -124,6 +124,9 @@ def test_the_command_prints_findings_writes_a_page_and_ends_with_one_where_a_pro
         (["--only", "batch", "--suspect", "darker"], "leave out --only"),
         (["--object", "0.8,0,0.2,1"], "--object takes"),
         (["--mean", "0.5"], "go together"),
+        (["--budget", "nan"], "nan is no number"),
+        (["--timeout", "inf"], "not in the range"),
+        (["--suspect", "magic"], "--suspect takes no 'magic'"),
         (["--mean", "a", "--std", "1"], "numbers with commas"),
         (["--pipeline", "nonsense"], "pkg.mod:predict"),
         (["--frames", "999999999"], "no frame 999999999"),
@@ -145,3 +148,11 @@ def test_an_incident_without_pictures_cannot_be_probed(tmp_path: Path) -> None:
     assert path is not None
     with Bundle.open(path) as bundle, pytest.raises(CannotProbe, match="no frame holds a picture"):
         probe_bundle(bundle, ProbeOptions(bundle_path=Path(path)))
+
+
+def test_probes_that_decided_nothing_are_no_pass(incident: Incident) -> None:
+    """One frame of no known truth tells nothing of a calibration."""
+    words = ["--only", "calibration", "--truth", "nosuch", "--frames", "1"]
+    done = CliRunner().invoke(cli, ["probe", str(incident("shortcut")), *words, "--json"])
+    assert [each["passed"] for each in json.loads(done.stdout)] == [None]
+    assert done.exit_code == 3 and "no probe could be decided" in done.stderr

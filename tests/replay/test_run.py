@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from recorder.bundle import Bundle, BundleWriter, Manifest
 from recorder.bundle.manifest import Environment, Trigger
+from recorder.bundle.rewrite import rewrite
+from recorder.bundle.values import OpaqueValue, SequenceValue
 from replay.load import UserConfig
 from replay.verdict import Level
 from tests.replay.bundles_of_calls import T0_NS, images
@@ -283,3 +286,27 @@ def test_a_thinned_bundle_gives_a_verdict_on_the_frames_that_are_there(recording
     only = replayed(path, "echo", frames=frozenset({frame.id for frame in result.frames if frame.thinned}))
     assert (only.verdict, only.exit_code, only.thinned) == (Level.NOT_REPLAYABLE, 3, result.thinned)
     assert all(frame.reason.startswith("thinned: ") for frame in only.frames)
+
+
+def test_an_exception_of_the_service_itself_is_said_not_to_have_run(recording: Any, replayed: Any) -> None:
+    model = recording.attach(classifier())
+    model(images(1)[0])
+    recording.triggers.append(Trigger(kind="exception", reason="ValueError: bad part", frame=1, time_ns=T0_NS))
+    result = replayed(recording.write(), "classifier")
+    assert result.failure_reproduced is None
+    assert "the exception was raised outside of the models and was not run" in result.conclusion
+
+
+def test_an_input_that_is_lost_is_not_blamed_on_the_model(recording: Any, replayed: Any) -> None:
+    """No code that the user could name would bring it back."""
+    recording.attach(classifier())(images(1)[0])
+    with Bundle.open(recording.write("whole.zst")) as whole:
+
+        def lose(manifest: Manifest, _: BundleWriter) -> Manifest:
+            args = SequenceValue(form="tuple", items=(OpaqueValue(type="torch.Tensor"),))
+            return dataclasses.replace(manifest, calls=(dataclasses.replace(manifest.calls[0], args=args),))
+
+        rewrite(whole, recording.directory / "lost.zst", operation="minimize", transform=lose)
+    result = replayed(recording.directory / "lost.zst")
+    assert "args[0] was an object of type torch.Tensor" in result.frames[0].reason
+    assert result.exit_code == 3 and result.remedies == ()
