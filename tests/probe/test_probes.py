@@ -152,7 +152,9 @@ def test_an_incident_without_pictures_cannot_be_probed(tmp_path: Path) -> None:
 
 def test_probes_that_decided_nothing_are_no_pass(incident: Incident) -> None:
     """One frame of no known truth tells nothing of a calibration."""
-    words = ["--only", "calibration", "--truth", "nosuch", "--frames", "1"]
+    with Bundle.open(incident("shortcut")) as bundle:
+        first = str(bundle.manifest.frames[0].id)
+    words = ["--only", "calibration", "--truth", "nosuch", "--frames", first]
     done = CliRunner().invoke(cli, ["probe", str(incident("shortcut")), *words, "--json"])
     assert [each["passed"] for each in json.loads(done.stdout)] == [None]
     assert done.exit_code == 3 and "no probe could be decided" in done.stderr
