@@ -13,7 +13,7 @@ from recorder.bundle.manifest import Graph, Manifest, Model
 from recorder.bundle.rewrite import rewrite
 from recorder.bundle.writer import BundleWriter
 from replay.load import ModelLocations, ModelMissing
-from replay.show.text import inert
+from replay.show.text import inert, size
 
 __all__ = ["Packed", "TooLarge", "pack_models"]
 
@@ -64,8 +64,7 @@ def pack_models(source: Bundle, out: Path, locations: ModelLocations, max_bytes:
     total = sum(file.size_bytes for file in files)
     if total > max_bytes:
         raise TooLarge(
-            f"the models take {total / 2**20:.0f} MiB, more than the {max_bytes / 2**20:.0f} MiB allowed: "
-            "raise --max-bytes"
+            f"the models take {size(total)}, more than the {size(max_bytes)} allowed: raise --max-bytes to {total}"
         )
 
     def add(manifest: Manifest, writer: BundleWriter) -> Manifest:

@@ -15,7 +15,7 @@ from replay.compare.comparison import Answer
 from replay.compare.decision import TASKS
 from replay.conclusion import conclude, exit_code_of, reaches
 from replay.doubt import qualify, remedies_for
-from replay.exchange import digest_of, kept
+from replay.exchange import digest_of, kept, recorded_answer
 from replay.failure import failure_shows, frame_fails
 from replay.frames import thinned_frame, verdict_of_calls
 from replay.jobs import chosen_frames, plan_jobs
@@ -264,9 +264,14 @@ class _Replay:
         not_restored = list(dict.fromkeys(item for lacking in session.not_restored.values() for item in lacking))
         notes = list(dict.fromkeys(note for job in self._jobs for note in session.notes_of(job)))
         shows = frame_fails("" if self._trigger is None else self._trigger.kind, self._failure)
+        within = shows is False and self._failed_within()
+        if within:
+            shows = None
         unchecked = [*notes, *(["preprocessing was not re-run: no --pipeline"] if options.pipeline is None else [])]
         if options.pipeline is None and self._raised_outside():
             unchecked.insert(0, "the exception was raised outside of the models and was not run")
+        if within:
+            unchecked.insert(0, "what the trigger fired on was given by a call within another one, which is not judged")
         if self._thinned:
             count = f"{len(self._thinned)} of {len(frames)} frames"
             unchecked.append(f"{count} were not replayed: thinned, to keep the bundle within its size")
@@ -298,6 +303,20 @@ class _Replay:
             what_if=what_if,
             portable_reference=self._reference,
         )
+
+    def _failed_within(self) -> bool:
+        """Whether the trigger fired on what a nested call gave: such a call is not run by itself, so nobody saw it."""
+        trigger = self._trigger
+        if trigger is None or trigger.kind != "non_finite":
+            return False
+        frame = next((each for each in self._frames if each.id == trigger.frame), None)
+        for call in self._manifest.calls:
+            if frame is None or call.id not in frame.calls or call.parent is None or call.output is None:
+                continue
+            answer = recorded_answer(call.output, self._bundle.tensor_bytes)
+            if failure_shows(trigger, call, Returned(answer=answer, seconds=0.0)):
+                return True
+        return False
 
     def _raised_outside(self) -> bool:
         """Whether the incident is an exception that no recorded call raised."""

@@ -19,6 +19,11 @@ __all__ = ["Candidate", "Factories", "GraphShelf", "candidates"]
 #: What helps when a model cannot be had from its graph.
 REMEDY = "name the code that builds it: --model pkg.mod:factory"
 
+_UNCOVERED = (
+    "--weights own are those of the code that --model names, and none is named for this model: "
+    "add --model {name}=pkg.mod:factory"
+)
+
 _ONNX_REMEDY = "name code that returns a function of (output names, inputs): --model pkg.mod:factory"
 
 
@@ -124,6 +129,7 @@ def candidates(
     """
     locations = shelf.locations
     weights, missing = _weights(model, locations)
+    uncovered = factories.weights == "own" and model.weights is not None
     if factories.weights is not None:
         weights, missing = (None, "") if factories.weights == "own" else (factories.weights, "")
         digest = factories.weights_digest
@@ -133,6 +139,8 @@ def candidates(
         return [_factory(model, chosen, weights, factories.directory)], []
     if model.framework == "onnxruntime":
         found, reasons = _onnx(model, locations, weights)
+    elif uncovered:
+        found, reasons = [], [_UNCOVERED.format(name=inert(model.name, 80))]
     else:
         signature, form = signature_of(call), form_of(call)
         digests = [graph.digest for graph in model.graphs if graph.signature == signature]

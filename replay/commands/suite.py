@@ -171,13 +171,20 @@ def run(
     from replay.load import ConfigInvalid
     from replay.suite.candidate import candidate_options
     from replay.suite.history import compare_runs, keep_run, last_run
-    from replay.suite.junit import write_junit
+    from replay.suite.junit import is_junit, write_junit
     from replay.suite.running import SuiteRunner, exit_code_of
     from replay.suite.shown import print_run, run_as_json
 
     read = _read(folder)
     if junit is not None and not Path(junit).parent.is_dir():  # said before an hour of cases, not after it
         raise click.BadParameter(f"{Path(junit).parent} is no directory; make it first")
+    if junit is not None and Path(junit).is_file():
+        try:
+            mine = is_junit(Path(junit))
+        except OSError as error:
+            raise BundleUnavailable(f"{junit} cannot be read: {error.strerror}; name another file") from error
+        if not mine:
+            raise click.BadParameter(f"{junit} is no JUnit XML and is not overwritten; name another file for --junit")
     chosen = [case for case in read.cases if only is None or fnmatch.fnmatchcase(case.name, only)]
     results: list[CaseResult] = []
     try:

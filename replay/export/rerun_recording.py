@@ -6,9 +6,11 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["rrd"]
 
 _NANOSECONDS = 10**9
+_PIPE_BYTES = 2**16
 
 #: What makes the SDK do something else than write our file. With TELEMETRY_ENABLED and an OTLP endpoint its import
 #: alone connects to that endpoint and sends spans and metrics; RERUN=off writes nothing; the last writes elsewhere.
@@ -43,6 +46,7 @@ def rrd(sources: Sequence[Source], out: Path) -> None:
     Raises:
         CannotExport: the SDK is not installed.
         FileExistsError: something stands there.
+        OSError: it cannot be written.
     """
     with _quiet():
         try:
@@ -53,12 +57,46 @@ def rrd(sources: Sequence[Source], out: Path) -> None:
         ids = [source.bundle.id for source in sources]
         name = ids[0] if len(ids) == 1 else hashlib.sha256("".join(ids).encode()).hexdigest()
         recording = rerun.RecordingStream("vision-flight-recorder", recording_id=name)
-        recording.save(out)
-        for source in sources:
-            prefix = "" if len(sources) == 1 else f"{source.bundle.id[:12]}/"
-            _Writer(rerun, recording, source, prefix).write()
-        recording.flush()
-        recording.disconnect()
+        with _saved(recording, out):
+            for source in sources:
+                prefix = "" if len(sources) == 1 else f"{source.bundle.id[:12]}/"
+                _Writer(rerun, recording, source, prefix).write()
+
+
+@contextlib.contextmanager
+def _saved(recording: rerun.RecordingStream, out: Path) -> Iterator[None]:
+    """Save a recording by way of a pipe: the SDK never comes back from a disk that is full (rerun-sdk 0.41).
+
+    Raises:
+        OSError: the file cannot be written; said when all is logged.
+    """
+    failed: list[OSError] = []
+
+    def copy(pipe: IO[bytes], file: IO[bytes]) -> None:
+        while data := pipe.read(_PIPE_BYTES):
+            try:
+                while data and not failed:
+                    data = data[file.write(data) :]
+            except OSError as error:  # and read on: who writes to the pipe must not wait
+                failed.append(error)
+
+    with contextlib.ExitStack() as stack:
+        name = Path(stack.enter_context(tempfile.TemporaryDirectory()), "pipe")
+        os.mkfifo(name)
+        file = stack.enter_context(out.open("wb", buffering=0))
+        pipe = stack.enter_context(os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0))
+        recording.save(name)
+        os.set_blocking(pipe.fileno(), True)
+        copier = threading.Thread(target=copy, args=(pipe, file), daemon=True)
+        copier.start()
+        try:
+            yield
+            recording.flush()
+        finally:
+            recording.disconnect()
+            copier.join()
+    if failed:
+        raise failed[0]
 
 
 @contextlib.contextmanager

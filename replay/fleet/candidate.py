@@ -19,7 +19,7 @@ from replay.show.text import inert
 from replay.verdict import Level, ReplayResult
 from replay.whatif import parse_changes
 
-__all__ = ["Candidate", "OUTCOMES", "replay_one"]
+__all__ = ["NOT_JUDGED", "OUTCOMES", "Candidate", "replay_one"]
 
 #: Of an incident, the worst first: what any of its frames says counts.
 OUTCOMES = (
@@ -35,6 +35,9 @@ OUTCOMES = (
     "still right",
     "reproduced",
 )
+
+#: Of a frame: its images and tensors were left out of the bundle, so nothing is known of it.
+NOT_JUDGED = "not judged"
 
 _CHUNK_BYTES = 2**20
 _REASON_CHARS = 400
@@ -138,7 +141,7 @@ def _outcome(result: ReplayResult) -> dict[str, Any]:
         if counts["unknown"] and found in ("fixed", "unchanged", "still right"):
             found = "cannot run"  # what was not seen may be what breaks
     else:
-        counts = Counter(frame.level.value for frame in result.frames)
+        counts = Counter(frame.level.value for frame in result.frames if not frame.thinned)
         by_verdict = {
             Level.DIVERGED: "diverged",
             Level.NONDETERMINISTIC: "nondeterministic",
@@ -146,6 +149,8 @@ def _outcome(result: ReplayResult) -> dict[str, Any]:
             Level.NOT_REPLAYABLE: "cannot run",
         }
         found = by_verdict.get(result.verdict, "reproduced")
+    if result.thinned:
+        counts[NOT_JUDGED] = result.thinned
     reason = ""
     if found == "cannot run":
         told = (frame.reason for frame in result.frames if frame.reason)

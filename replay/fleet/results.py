@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recorder.sinks import BundleListing
-from replay.fleet.candidate import OUTCOMES
+from replay.fleet.candidate import NOT_JUDGED, OUTCOMES
 
 __all__ = ["Results", "headline", "write_parquet"]
 
@@ -91,6 +91,9 @@ def headline(results: Mapping[str, Mapping[str, Any]]) -> str:
         parts.append(f"{counts['cannot run']} cannot be run")
     if counts["unreadable"]:
         parts.append(f"{counts['unreadable']} cannot be read")
+    missing = sum(each["frames"].get(NOT_JUDGED, 0) for each in results.values() if "frames" in each)
+    if missing:
+        parts.append(f"{missing} frame{'' if missing == 1 else 's'} not judged (thinned)")
     return ", ".join(parts) or "no incidents"
 
 

@@ -112,7 +112,10 @@ def _shown(
         except BundleError as error:
             without = inert(error, 200)
     elif frame.images_left_out:
-        without = "the image was left out: " + (inert(frame.images_left_out[0].reason, 60) or "too large")
+        thinning = bundle.manifest.incident.thinning
+        thinned = thinning is not None and frame.id in thinning.frames
+        unsaid = "thinned, to keep the bundle within its size" if thinned else "too large, or it came too fast"
+        without = "the image was left out: " + (inert(frame.images_left_out[0].reason, 60) or unsaid)
     exception = "" if frame.exception is None else inert(frame.exception.type.rpartition(".")[2], 60)
     difference = (verdict or {}).get("first_difference")
     return Shown(

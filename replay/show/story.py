@@ -238,7 +238,11 @@ def _lost(manifest: Manifest, say: Say) -> Section:
     lost = manifest.incident.lost
     rows = tuple((say(reason, 60), str(count)) for reason, count in lost.items())
     partial = [frame.id for frame in manifest.frames if frame.lost]
-    sentences = [] if lost else ["Nothing was lost."] if not partial else []
+    left_out = manifest.incident.thinning is not None and manifest.incident.thinning.frames
+    # A salvaged recording does not tell what it lacks.
+    sentences = [] if lost or partial or not manifest.complete else ["Nothing was lost."]
+    if sentences and left_out:
+        sentences = ["Nothing was lost besides what thinning left out."]
     if partial:
         reasons = sorted({say(reason, 60) for frame in manifest.frames for reason in list(frame.lost)[:8]})[:8]
         sentences.append(f"Frames with missing parts: {id_ranges(partial)} ({', '.join(reasons)}).")

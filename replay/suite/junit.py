@@ -9,7 +9,20 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 from replay.show.text import inert
 from replay.suite.running import CaseResult
 
-__all__ = ["write_junit"]
+__all__ = ["is_junit", "write_junit"]
+
+_HEAD_BYTES = 4096
+
+
+def is_junit(path: Path) -> bool:
+    """Whether a file is a report such as `write_junit` makes, or an empty one: nothing else is written over.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return not head or (head.lstrip().startswith(b"<") and b"<testsuite" in head)
 
 
 def write_junit(results: Sequence[CaseResult], name: str, path: Path) -> None:

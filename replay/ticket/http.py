@@ -175,7 +175,10 @@ class Client:
                     f"{self.tracker} sends us on to {host}, and credentials do not follow; name that address with --url"
                 )
             if method not in ("GET", "HEAD") and response.status not in (307, 308):
-                break
+                raise AddressInvalid(
+                    f"{self.tracker} sends what is filed on to another address ({response.status}), which such an "
+                    "answer does not take along; name that address with --url"
+                )
             url = goal
         raise AddressInvalid(f"{self.tracker} sends us round in a circle; check --url")
 

@@ -221,6 +221,18 @@ def test_an_export_has_its_name_when_it_is_whole(path: Path, tmp_path: Path, for
     assert [each.name for each in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_disk_that_is_full_ends_a_recording_with_one_sentence(path: Path, tmp_path: Path) -> None:
+    """By the largest size of a file. The SDK's own writing would never end."""
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import sys; from replay.cli import main; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); main()"
+    )
+    words = [sys.executable, "-c", code, "export", str(path), "--to", "rrd", "-o", "a.rrd"]
+    done = subprocess.run(words, cwd=tmp_path, timeout=120, check=False, capture_output=True, text=True)
+    assert done.returncode == 2 and "a.rrd cannot be written: File too large" in done.stderr, done.stderr
+    assert not list(tmp_path.iterdir()) and "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("form", ["coco", "imagefolder", "parquet", "mcap", "rrd"])
 def test_whatever_a_bundle_of_this_version_holds_is_exported_or_counted(tmp_path: Path, replay: Run, form: str) -> None:
     """The golden ones: empty pictures, lost ones, answers of every kind. Each alone, then all in one."""

@@ -109,6 +109,8 @@ def test_the_headline_counts_what_is_asked_for() -> None:
     assert of("changed", "unchanged", "unchanged") == "changes 1 of 3"
     assert of("fixed", "still wrong", "newly wrong", "cannot run") == "fixes 1 of 2, newly breaks 1, 1 cannot be run"
     assert of() == "no incidents"
+    thinned = {"outcome": "still right", "frames": {"still right": 3, "not judged": 2}}
+    assert headline({"a": thinned, "b": thinned}) == "fixes 0 of 0, newly breaks 0, 4 frames not judged (thinned)"
 
 
 @pytest.mark.soak

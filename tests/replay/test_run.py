@@ -14,6 +14,7 @@ from recorder.bundle.rewrite import rewrite
 from recorder.bundle.values import OpaqueValue, SequenceValue
 from replay.load import UserConfig
 from replay.verdict import Level
+from replay.whatif import Changes
 from tests.replay.bundles_of_calls import T0_NS, images
 from tests.replay.conftest import MODELS
 from tests.replay.models_for_tests import (
@@ -167,6 +168,34 @@ def test_a_trigger_is_evaluated_on_what_replay_gave(recording: Any, replayed: An
     model(torch.full((4,), float("nan")))
     recording.triggers.append(Trigger(kind="non_finite", reason="NaN", frame=1, time_ns=T0_NS))
     assert replayed(recording.write(), "counting").failure_reproduced is True
+
+
+def test_a_failure_within_a_nested_call_is_not_said_to_be_gone(recording: Any, replayed: Any, tmp_path: Any) -> None:
+    model, inner = recording.attach(counting()), recording.attach(lambda values: values * float("nan"), "inner")
+    model(torch.ones(4))
+    inner(torch.ones(4))
+    recording.triggers.append(Trigger(kind="non_finite", reason="NaN", frame=1, time_ns=T0_NS))
+
+    def nest(manifest: Manifest, _: BundleWriter) -> Manifest:
+        outer, nested = manifest.calls
+        nested = dataclasses.replace(nested, parent=outer.id, frames=outer.frames)
+        return dataclasses.replace(
+            manifest, frames=(dataclasses.replace(manifest.frames[0], calls=(0, 1)),), calls=(outer, nested)
+        )
+
+    with Bundle.open(recording.write()) as bundle:
+        rewrite(bundle, tmp_path / "nested.zst", operation="redact", transform=nest)
+    result = replayed(tmp_path / "nested.zst", "counting")
+    assert result.verdict is Level.BIT_EXACT and result.failure_reproduced is None
+    assert "given by a call within another one" in result.conclusion
+
+
+def test_weights_of_code_that_names_another_model_are_said_to_be_missing(recording: Any, replayed: Any) -> None:
+    recording.attach(counting(), "covered")
+    recording.attach(counting(), "bare")(torch.ones(4))
+    code = ("covered=tests.replay.models_for_tests:counting",)
+    result = replayed(recording.write(), model=code, changes=Changes(weights="own"))
+    assert result.frames[0].level is Level.NOT_REPLAYABLE and "add --model bare=pkg" in result.frames[0].reason
 
 
 def test_a_call_in_flight_is_run_and_reported(recording: Any, replayed: Any) -> None:

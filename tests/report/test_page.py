@@ -215,6 +215,12 @@ def test_a_page_of_somebody_else_is_left_alone(bundle: Path, tmp_path: Path, mon
     assert path.read_text() == "theirs"
 
 
+def test_a_thinned_bundle_is_not_said_to_lack_large_images(make: Make) -> None:
+    text = make(FOLDER / "1.0-thinned.zst").read_text("utf-8")
+    assert text.count("the image was left out: thinned, to keep the bundle within its size") == 4
+    assert "left out: too large" not in text
+
+
 def test_thousands_of_triggers_and_contexts_make_no_larger_page(make: Make, tmp_path: Path) -> None:
     """The first are shown and the others counted: a hostile bundle's page opens as quickly as any."""
 

@@ -90,6 +90,17 @@ def test_junit_has_failures_and_errors(report: tuple[dict[str, dict], Path]) -> 
     assert "expected ok (class 0), got scratch (class 2)" in str(wrong[0].text)
 
 
+def test_junit_is_written_over_a_report_and_nothing_else(suite: Path, tmp_path: Path) -> None:
+    bundle, earlier = tmp_path / "kept.zst", tmp_path / "out.xml"
+    shutil.copy(suite / "right.zst", bundle)
+    earlier.write_text("<?xml version='1.0'?>\n<testsuites />")
+    words = ("run", suite, "--only", "none-of-this-name", "--junit")
+    refused = run(*words, bundle)
+    assert refused.exit_code == 2 and "is no JUnit XML and is not overwritten" in refused.stderr
+    assert bundle.read_bytes() == (suite / "right.zst").read_bytes()
+    assert run(*words, earlier).exit_code == 3 and 'tests="0"' in earlier.read_text()
+
+
 def test_the_next_run_says_what_changed(suite: Path, tmp_path: Path) -> None:
     folder = tmp_path / "suite"
     folder.mkdir()
