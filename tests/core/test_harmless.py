@@ -96,7 +96,8 @@ def test_a_sink_that_cannot_be_written_is_counted_and_nothing_else_happens(make_
     recorder = make_recorder(sink=tmp_path / "file" / "incidents")
     with recorder.frame():
         pass
-    assert recorder.trigger("look").wait(120).state == "failed"
+    incident = recorder.trigger("look")
+    assert recorder.flush(120) and incident.state == "failed"
     assert any(reason.startswith("not-sealed") for reason in recorder.stats().errors)
 
 
