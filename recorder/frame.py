@@ -288,7 +288,10 @@ class Frame:
         self.admission = admission = session.admit(now_ns)
         metadata = self.metadata
         if metadata:
-            self.stream = str(metadata.get(session.stream_key, ""))[:200]
+            try:
+                self.stream = str(metadata.get(session.stream_key, ""))[:200]
+            except Exception:  # noqa: BLE001  # the host's own; the metadata has lost it too, and counts it
+                self.stream = ""
             self.plain_metadata, dropped = plain_metadata(metadata)
             if session.withheld is not None:
                 self.stream = session.withheld.stream(self.stream)

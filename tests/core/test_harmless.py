@@ -61,6 +61,24 @@ def test_metadata_that_json_has_no_form_for_is_counted(make_recorder: Any, bundl
     assert frame.lost == {"metadata-unsupported": 2}
 
 
+def test_metadata_that_raises_costs_itself_alone(make_recorder: Any, bundles: Any) -> None:
+    class Lazy(dict[str, int]):
+        def items(self) -> Any:
+            raise RuntimeError("theirs")
+
+    class Key:
+        def __str__(self) -> str:
+            raise RuntimeError("theirs")
+
+    recorder = make_recorder()
+    with recorder.frame(image=np.zeros((4, 4), np.uint8), lazy=Lazy(a=1), inner={Key(): 1}, fine=1, camera=Key()):
+        pass
+    recorder.trigger("look").wait(120)
+    [frame] = bundles()[0].manifest.frames
+    assert frame.metadata == {"fine": 1} and len(frame.images) == 1
+    assert frame.lost == {"metadata-unsupported": 3} and recorder.stats().errors == {}
+
+
 def test_something_that_is_no_model_is_returned_as_it_is_and_counted(make_recorder: Any) -> None:
     recorder = make_recorder()
     thing = object()
