@@ -139,7 +139,7 @@ def test_retention_touches_only_bundles_of_ours(tmp_path: Path) -> None:
     sink.models_directory().mkdir()
     (sink.models_directory() / "weights.zst").write_bytes(BUNDLE_HEAD)
     for path in sink.path.iterdir():
-        os.utime(path, (1000, 1000), follow_symlinks=False)
+        os.utime(path, (1_600_000_000, 1_600_000_000), follow_symlinks=False)
     assert sink.sweep() == (mine,)
     assert sorted(path.name for path in sink.path.iterdir()) == [
         "backup.tar.zst",
