@@ -35,6 +35,11 @@ class Batch(Sequence[Frame]):
         """How much is recorded: tensors belong to all items, so as much as the fullest item."""
         return min((frame.admission for frame in self._frames), default=Admission.FULL)
 
+    @property
+    def is_entered(self) -> bool:
+        """Whether it was entered and has not been left."""
+        return self._token is not None
+
     def __getitem__(self, index: Any) -> Any:
         return self._frames[index]
 

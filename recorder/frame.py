@@ -62,12 +62,13 @@ def _from_sources(session: Session) -> dict[str, object]:
 
 
 def current_group(session: Session | None) -> Frame | Batch | None:
-    """Return the frames that were entered in this thread or task for a session, None outside of any.
+    """Return the frames that were entered in this thread or task for a session and not left since, None outside of any.
 
-    Not those made for a call (`recorder.hooks.call.frames_at_hand`).
+    Not those made for a call (`recorder.hooks.call.frames_at_hand`). A task may outlive the frame that it was begun in,
+    and a generator that leaves a frame late brings back one that was left before: their calls get frames of their own.
     """
     group = _current.get()
-    return group if group is not None and group.session is session else None
+    return group if group is not None and group.session is session and group.is_entered else None
 
 
 class Frame:
@@ -134,6 +135,11 @@ class Frame:
         self._faults = 0
         self._is_open = False
         self._token: Token[Frame | Batch | None] | None = None
+
+    @property
+    def is_entered(self) -> bool:
+        """Whether it was entered and has not been left."""
+        return self._token is not None
 
     def __setitem__(self, key: str, value: object) -> None:
         self.metadata[key] = value
@@ -288,7 +294,10 @@ class Frame:
         self.admission = admission = session.admit(now_ns)
         metadata = self.metadata
         if metadata:
-            self.stream = str(metadata.get(session.stream_key, ""))[:200]
+            try:
+                self.stream = str(metadata.get(session.stream_key, ""))[:200]
+            except Exception:  # noqa: BLE001  # the host's own; the metadata has lost it too, and counts it
+                self.stream = ""
             self.plain_metadata, dropped = plain_metadata(metadata)
             if session.withheld is not None:
                 self.stream = session.withheld.stream(self.stream)

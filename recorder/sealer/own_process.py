@@ -7,13 +7,16 @@ import fcntl
 import os
 import resource
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["SealerLock", "fall_silent", "settle_in"]
+__all__ = ["SealerLock", "expendable", "fall_silent", "settle_in"]
 
 #: A thousand workers.
 MANY_FILES = 8_192
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+MOST_EXPENDABLE = b"1000"
 
 
 def settle_in() -> None:
@@ -36,6 +39,29 @@ def fall_silent() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def expendable() -> Iterator[None]:
+    """Be what the kernel ends first when memory runs out, for the time in which this process takes some.
+
+    Anyone may raise his own score and take it back (proc(5), oom_score_adj). Not for longer: a service that outgrows
+    its limit is to die before its sealer, which else could not tell of it.
+    """
+    before = _exchange_score(MOST_EXPENDABLE)
+    try:
+        yield
+    finally:
+        if before is not None:
+            _exchange_score(before)
+
+
+def _exchange_score(score: bytes) -> bytes | None:
+    with contextlib.suppress(OSError):
+        before = OOM_SCORE.read_bytes()
+        OOM_SCORE.write_bytes(score)
+        return before
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from recorder.sealer.assemble import assemble
 from recorder.sealer.filing import Filing
 from recorder.sealer.memory import give_back
 from recorder.sealer.notifying import Notifying
+from recorder.sealer.orders import Order
+from recorder.sealer.own_process import expendable
 from recorder.sealer.pacing import Pace, cpu_quota
 from recorder.sealer.redacting import Redacting, import_functions
 from recorder.sealer.scratch import renew_scratch
@@ -28,10 +31,6 @@ from recorder.trust.protection import Protection
 
 __all__ = ["Sealing", "bundle_name"]
 
-#: How long an incident waits for its model's digest and graph, while the host is still working on them.
-MODEL_WAIT_SECONDS = 60.0
-#: How long it waits for its models' weights to be compared once more: a host does so every second.
-COMPARE_WAIT_SECONDS = 2.5
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_FILES = {errno.EMFILE, errno.ENFILE}
 #: What may work another time, when somebody has mended the sink, the disk, the key or the machine; what is wrong with a
@@ -39,26 +38,8 @@ _NO_FILES = {errno.EMFILE, errno.ENFILE}
 _MAY_PASS = (SinkUnavailable, TrustError, OSError, MemoryError)
 #: How often incidents that wait are looked at.
 LOOK_SECONDS = 0.05
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Order:
-    window: ClosedWindow
-    report: Callable[[dict[str, Any]], None]
-    host_is_there: Callable[[], bool]
-    once: bool
-    done: Callable[[bool], None]
-    deadline: float
-
-    def is_ready(self) -> bool:
-        """Whether all that the host will tell of its models and environment is known, or the time for it is over."""
-        window = self.window
-        if not self.host_is_there():
-            return True
-        now = time.monotonic()
-        if window.unverified_calls and now < self.deadline - MODEL_WAIT_SECONDS + COMPARE_WAIT_SECONDS:
-            return False
-        return not window.latched.awaited(window.contexts, window.models) or now > self.deadline
+#: After so long it is told that a sink does not return.
+SINK_PATIENCE_SECONDS = 60.0
 
 
 class Sealing:
@@ -107,9 +88,11 @@ class Sealing:
         self._max_bundle_bytes = max_bundle_bytes
         self._profile = profile
         self._quota = cpu_quota()
-        self._queue: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._pending = 0
         self._lock = threading.Lock()
+        self._waiting: list[Order] = []  # for their models, or for another try; they hold nobody else up
+        self._hurried_at = 0.0
         self._tell = tell
         sink.start(arrived=self._arrived, fault=self._fault)
         self._thread = threading.Thread(target=self._run, name="sealing", daemon=True)
@@ -137,8 +120,11 @@ class Sealing:
         """
         with self._lock:
             self._pending += 1
-        deadline = time.monotonic() + MODEL_WAIT_SECONDS
-        self._queue.put(_Order(window, report, host_is_there, once, done, deadline))
+        self._queue.put(Order(window, report, host_is_there, once, done))
+
+    def hurry(self) -> None:
+        """Try what has been submitted once more at most: somebody waits to hear how it went."""
+        self._hurried_at = time.monotonic()
 
     def stop(self) -> None:
         """Finish what was submitted, and let go of the sink."""
@@ -154,43 +140,64 @@ class Sealing:
             self._notifying.stop()
 
     def _run(self) -> None:
-        waiting: list[_Order] = []  # for their models; they hold nobody else up
         open_for_more = True
-        while open_for_more or waiting:
+        while open_for_more or self._waiting:
             try:
-                order = self._queue.get(timeout=LOOK_SECONDS if waiting else None)
+                order = self._queue.get(timeout=LOOK_SECONDS if self._waiting else None)
             except queue.Empty:
                 pass
             else:
                 open_for_more = order is not None
-                if order is not None:
-                    waiting.append(order)
-            ready = [each for each in waiting if each.is_ready()]
-            waiting = [each for each in waiting if each not in ready]
+                if order is None:
+                    self._hurried_at = math.inf
+                else:
+                    self._waiting.append(order)
+            ready = [each for each in self._waiting if each.is_ready() or (each.tries and self._is_hurried(each))]
+            self._waiting = [each for each in self._waiting if each not in ready]
             for each in ready:
                 self._carry_out(each)
 
-    def _carry_out(self, order: _Order) -> None:
-        settled = True
+    def _is_hurried(self, order: Order) -> bool:
+        return order.submitted <= self._hurried_at
+
+    def _is_tried_again(self, order: Order, error: BaseException) -> bool:
+        """Whether an incident is kept for another try; the ring of a host that is gone is kept itself."""
+        if not isinstance(error, _MAY_PASS) or not order.host_is_there() or self._is_hurried(order):
+            return False
+        if not order.postpone(sum(each.tries > 0 for each in self._waiting)):
+            return False
+        self._waiting.append(order)
+        return True
+
+    def _carry_out(self, order: Order) -> None:
+        settled, over = True, True
         try:
-            found = self._published(order.window) if order.once else None
-            if found is None:
+            # An attempt that failed may have published all the same; a bucket is not asked for what the spool refused.
+            again = order.tries > 0 and not self._sink.arrives_later
+            found = self._published(order.window) if order.once or again else None
+            if found is None and not order.tries:  # a sealer that ends counts once
                 order.report({"event": "sealing", "incident": order.window.incident.id})
-            location = found or self._seal(order.window, order.report)
+            # While a host lives it must not be the one that is ended for want of memory; a sealer is begun again.
+            with expendable() if order.host_is_there() else nullcontext():
+                location = found or self._seal(order.window, order.report)
             order.report({"event": "sealed", "incident": order.window.incident.id, "path": location})
             if not self._sink.arrives_later:
                 # One that was found was published by a sealer that died before it could say so.
                 self._call_notify(location, order.report)
         except BaseException as error:  # noqa: BLE001  # one that fails must not end the sealer, nor must sys.exit
-            settled = not isinstance(error, _MAY_PASS)
-            reason = f"{type(error).__name__}: {self._sentence(error)}"[:500]
-            order.report({"event": "failed", "incident": order.window.incident.id, "reason": reason})
+            over = not self._is_tried_again(order, error)
+            if over:
+                settled = not isinstance(error, _MAY_PASS)
+                reason = f"{type(error).__name__}: {self._sentence(error)}"[:500]
+                order.report({"event": "failed", "incident": order.window.incident.id, "reason": reason})
         finally:
-            order.window.release()
-            order.done(settled)
+            if over:
+                order.window.release()
+                order.done(settled)
             give_back()
-            with self._lock:
-                self._pending -= 1
+            if over:
+                with self._lock:
+                    self._pending -= 1
 
     def _sentence(self, error: BaseException) -> str:
         """Say which disk is full or gone; a sink says it by itself."""
@@ -228,12 +235,27 @@ class Sealing:
                 pace=Pace(self._quota),
                 annotate=lambda text: self._protection.annotations(text, report),
             )
-            location = self._publish(self._protection.encrypted(path), self._name(window))
+            with self._watched(report):
+                location = self._publish(self._protection.encrypted(path), self._name(window))
         try:
-            self._sink.sweep()
+            with self._watched(report):
+                self._sink.sweep()
         except Exception as error:  # noqa: BLE001  # the incident is there; what could not be deleted is said
             report({"event": "fault", "reason": "sink-not-swept", "detail": str(error)[:500]})
         return location
+
+    @contextmanager
+    def _watched(self, report: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+        """Tell it where a sink does not return: it may be user code, and later incidents wait for it."""
+        detail = f"the sink has not returned for {SINK_PATIENCE_SECONDS:g} seconds; no incident is sealed until it does"
+        hangs = {"event": "fault", "reason": "sink-hangs", "detail": detail}
+        timer = threading.Timer(SINK_PATIENCE_SECONDS, report, (hangs,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _publish(self, path: Path, name: str) -> str:
         """Publish; a sink may be user code, which raises what it likes."""

@@ -213,6 +213,7 @@ class Served:
     def _report(self, event: dict[str, Any]) -> None:
         if event["event"] == "flush-requested":
             self._flushes.append((event["flush"], self._submitted))
+            self._sealing.hurry()
         else:
             self._tell(event)
 

@@ -20,6 +20,8 @@ __all__ = ["DirectorySink"]
 _PARTIAL_SUFFIX = ".partial"
 #: A copy that has not grown for an hour belongs to a process that died.
 _PARTIAL_SECONDS = 3600.0
+#: The first second of 2020: a date before it is that of a machine without a battery clock, which begins at 1970.
+_CLOCK_SET = 1_577_836_800.0
 #: The file system cannot make this link; the bundle must be copied, or given its name another way.
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 #: A thousand bundles of one name mean that something else is wrong.
@@ -89,7 +91,8 @@ class DirectorySink(Sink):
             ours = [listing for listing in self.bundles() if _is_bundle(Path(listing.location))]
             total_bytes = sum(listing.size_bytes for listing in ours)
             for listing in ours:
-                expired = self.max_age_seconds is not None and now - listing.modified > self.max_age_seconds
+                age = now - (listing.modified if listing.modified >= _CLOCK_SET else self._dated(listing, now))
+                expired = self.max_age_seconds is not None and age > self.max_age_seconds
                 surplus = self.max_total_bytes is not None and total_bytes > self.max_total_bytes
                 if expired or (surplus and listing is not ours[-1]):
                     total_bytes -= listing.size_bytes
@@ -194,6 +197,15 @@ class DirectorySink(Sink):
 
     def _partial(self, name: str) -> Path:
         return self.path / f".{name}.{secrets.token_hex(4)}{_PARTIAL_SUFFIX}"
+
+    @staticmethod
+    def _dated(listing: BundleListing, now: float) -> float:
+        """Begin the age of what was published before the machine's clock was set, once that is; return its date."""
+        if now < _CLOCK_SET:
+            return listing.modified
+        with suppress(FileNotFoundError):
+            os.utime(listing.location, (now, now), follow_symlinks=False)
+        return now
 
     def _remove_stale_partials(self, now: float) -> None:
         for path in self.path.glob(f".*{_PARTIAL_SUFFIX}"):

@@ -50,7 +50,8 @@ def test_a_sink_on_a_full_disk_is_counted_by_its_reason_and_the_host_goes_on(
     recorder = make_recorder(sink="full_sink:make", triggers=[])
     with recorder.frame(image=np.zeros((8, 8), np.uint8)):
         pass
-    assert recorder.trigger("look").wait(120).state == "failed"
+    incident = recorder.trigger("look")
+    assert recorder.flush(120) and incident.state == "failed"
     [(reason, number)] = recorder.stats().errors.items()
     assert "No space left on device; free some room" in reason and number == 1
     assert [path.name for path in (tmp_path / "incidents").iterdir() if not path.name.startswith(".limits")] == []

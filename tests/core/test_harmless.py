@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,63 @@ def test_metadata_that_json_has_no_form_for_is_counted(make_recorder: Any, bundl
     assert frame.lost == {"metadata-unsupported": 2}
 
 
+def test_calls_after_the_frame_they_were_begun_in_have_frames_of_their_own(make_recorder: Any, bundles: Any) -> None:
+    """A task outlives it; a generator that leaves a frame late brings back one that was left before it."""
+    recorder = make_recorder()
+    model = recorder.attach(torch.nn.Identity(), store=False)
+
+    async def outlives() -> None:
+        with recorder.frame(who="first"):
+            task = asyncio.create_task(call_later())
+        await task
+
+    async def call_later() -> None:
+        model(SIZED)
+
+    def leaves_late() -> Iterator[None]:
+        with recorder.frame(who="late"):
+            yield
+
+    asyncio.run(outlives())
+    generator = leaves_late()
+    with recorder.frames([np.zeros((4, 4), np.uint8)]):
+        next(generator)
+    assert list(generator) == []
+    model(SIZED)
+    with recorder.frame(who="last"):
+        model(SIZED)
+    model(SIZED)
+    recorder.trigger("look").wait(120)
+    frames = bundles()[0].manifest.frames
+    assert [(frame.metadata.get("who"), len(frame.calls)) for frame in frames] == [
+        ("first", 0),
+        (None, 1),
+        (None, 0),
+        ("late", 0),
+        (None, 1),
+        ("last", 1),
+        (None, 1),
+    ]
+
+
+def test_metadata_that_raises_costs_itself_alone(make_recorder: Any, bundles: Any) -> None:
+    class Lazy(dict[str, int]):
+        def items(self) -> Any:
+            raise RuntimeError("theirs")
+
+    class Key:
+        def __str__(self) -> str:
+            raise RuntimeError("theirs")
+
+    recorder = make_recorder()
+    with recorder.frame(image=np.zeros((4, 4), np.uint8), lazy=Lazy(a=1), inner={Key(): 1}, fine=1, camera=Key()):
+        pass
+    recorder.trigger("look").wait(120)
+    [frame] = bundles()[0].manifest.frames
+    assert frame.metadata == {"fine": 1} and len(frame.images) == 1
+    assert frame.lost == {"metadata-unsupported": 3} and recorder.stats().errors == {}
+
+
 def test_something_that_is_no_model_is_returned_as_it_is_and_counted(make_recorder: Any) -> None:
     recorder = make_recorder()
     thing = object()
@@ -96,7 +154,8 @@ def test_a_sink_that_cannot_be_written_is_counted_and_nothing_else_happens(make_
     recorder = make_recorder(sink=tmp_path / "file" / "incidents")
     with recorder.frame():
         pass
-    assert recorder.trigger("look").wait(120).state == "failed"
+    incident = recorder.trigger("look")
+    assert recorder.flush(120) and incident.state == "failed"
     assert any(reason.startswith("not-sealed") for reason in recorder.stats().errors)
 
 

@@ -139,7 +139,7 @@ def test_retention_touches_only_bundles_of_ours(tmp_path: Path) -> None:
     sink.models_directory().mkdir()
     (sink.models_directory() / "weights.zst").write_bytes(BUNDLE_HEAD)
     for path in sink.path.iterdir():
-        os.utime(path, (1000, 1000), follow_symlinks=False)
+        os.utime(path, (1_600_000_000, 1_600_000_000), follow_symlinks=False)
     assert sink.sweep() == (mine,)
     assert sorted(path.name for path in sink.path.iterdir()) == [
         "backup.tar.zst",
@@ -149,6 +149,22 @@ def test_retention_touches_only_bundles_of_ours(tmp_path: Path) -> None:
         "short.zst",
     ]
     assert outside.exists()
+
+
+def test_what_was_published_before_the_clock_was_set_is_as_old_as_the_right_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a battery clock begins in 1970, and sets its clock when it has a network."""
+    sink = DirectorySink(tmp_path / "incidents", max_age_seconds=3600)
+    location = publish(sink, tmp_path, "a.zst")
+    os.utime(location, (60.0, 60.0))
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: 120.0)
+        assert sink.sweep() == () and Path(location).stat().st_mtime == 60.0
+    assert sink.sweep() == () and Path(location).stat().st_mtime >= now - 1
+    monkeypatch.setattr(time, "time", lambda: now + 4000)
+    assert sink.sweep() == (location,)
 
 
 def test_copies_left_by_a_dead_process_are_swept_and_running_ones_are_not(tmp_path: Path) -> None:

@@ -41,6 +41,30 @@ def test_a_bundle_that_is_brought_away_at_once_is_published_all_the_same(
     assert location == "s3://bucket/p/2026-03-01/20260301T030000.000000Z-a.zst"
 
 
+def test_credentials_whose_file_is_gone_are_told_and_waited_for(
+    tmp_path: Path, s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a token that a volume renews; it was taken for a bundle that was swept, and tried again without a pause."""
+    with monkeypatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.delenv(name)
+        patch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+        patch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/writer")
+        faults: list[str] = []
+        sink = S3Sink(f"s3://{bucket}/p", spool=str(tmp_path / "spool"), **QUICK)
+        sink.start(arrived=lambda location: None, fault=lambda reason, sentence: faults.append(reason))
+        try:
+            bundle = tmp_path / "new.zst"
+            bundle.write_bytes(BUNDLE_HEAD)
+            sink.publish(bundle, "20260301T030000.000000Z-a.zst")
+            wait_for(lambda: faults)
+            assert set(faults) == {"upload: FileNotFoundError"} and len(sink.waiting()) == 1
+            patch.undo()
+            assert sink.flush(60)
+        finally:
+            sink.close()
+
+
 def test_a_bundle_that_nobody_takes_does_not_keep_the_models_here(
     tmp_path: Path, s3: Any, bucket: str, proxy: FaultyProxy
 ) -> None:

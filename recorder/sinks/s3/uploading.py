@@ -158,12 +158,12 @@ class Uploading:
                     self._arrived(self._bring_bundle(file, content, item))
                     item.path.unlink(missing_ok=True)
             self._failures.pop(item.path, None)
-        except FileNotFoundError:  # swept meanwhile
+        except Exception as error:
             if self._swept == item.path:
                 self._lost(item.path)
-        except Exception:
-            if self._swept == item.path:
-                self._lost(item.path)
+            # Swept meanwhile; credentials whose file or program is gone raise the same, and must not be tried at once.
+            if isinstance(error, FileNotFoundError) and not item.path.exists():
+                return True
             self._failures[item.path] = self._failures.get(item.path, 0) + 1
             raise
         finally:
