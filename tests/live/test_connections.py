@@ -7,7 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -153,6 +153,12 @@ def test_a_listing_that_takes_long_is_said(tmp_path: Path, monkeypatch: pytest.M
 def test_a_page_is_made_once_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails is not kept; who would wait too long is told so."""
     answers, made, go = Kept(100, 1), [], threading.Event()
+    told = Future.result
+    asked: list[int] = []
+
+    def result(other: Future[bytes], timeout: float | None = None) -> bytes:
+        asked.append(1)
+        return told(other, timeout)
 
     def make() -> bytes:
         made.append(1)
@@ -163,8 +169,10 @@ def test_a_page_is_made_once_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -
         raise ValueError
 
     with ThreadPoolExecutor(4) as threads:
-        waiting = [threads.submit(answers.get, ("one",), make) for _ in range(4)]
-        wait_for(lambda: made)
+        with monkeypatch.context() as patch:
+            patch.setattr(Future, "result", result)
+            waiting = [threads.submit(answers.get, ("one",), make) for _ in range(4)]
+            wait_for(lambda: made and len(asked) == 3)  # who comes later has no patience
         monkeypatch.setattr(kept, "_PATIENCE_SECONDS", 0.0)
         for key in ("one", "two"):
             with pytest.raises(Busy):
