@@ -12,13 +12,14 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Chromium", "Page"]
+from tests.waiting import WAIT_SECONDS
 
-_ANSWER_SECONDS = 60.0
+__all__ = ["Chromium", "Page"]
 
 #: Keys that the browser itself acts on are known to it by number.
 _CODES = {"Tab": 9, "Enter": 13}
@@ -87,13 +88,14 @@ class Chromium:
                 return result
             self.events.append(answer)
 
-    def wait_for(self, method: str) -> None:
-        """Wait until an event has come."""
-        while not any(event.get("method") == method for event in self.events):
+    def wait_for(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Wait until such an event has come, and return the first."""
+        while (found := next(filter(wanted, self.events), None)) is None:
             self.events.append(self._next())
+        return found
 
     def _next(self) -> dict[str, Any]:
-        deadline = time.monotonic() + _ANSWER_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         parts = [self._rest]
         while b"\0" not in parts[-1]:
             ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
@@ -124,12 +126,33 @@ class Page:
         self.send("Emulation.setEmulatedMedia", media=media, features=emulated)
         self._script = script
         self.send("Emulation.setScriptExecutionDisabled", value=not script)
-        self.send("Page.navigate", url=(place if isinstance(place, str) else place.as_uri()) + fragment)
-        browser.wait_for("Page.loadEventFired")
+        self.send("Page.setLifecycleEventsEnabled", enabled=True)
+        address = (place if isinstance(place, str) else place.as_uri()) + fragment
+        self._wait_until_loaded(self.send("Page.navigate", url=address)["loaderId"])
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command to the tab."""
         return self._browser.send(method, self._session, **parameters)
+
+    def go(self, go: Callable[[], object], *, loads: bool = True) -> None:
+        """Do what leads to another page, and wait for that; one that was kept need not load again."""
+        arrived = "Page.frameNavigated"
+        self._browser.events[:] = [event for event in self._browser.events if not self._is_own(event, arrived)]
+        go()
+        event = self._browser.wait_for(lambda event: self._is_own(event, arrived))
+        if loads:
+            self._wait_until_loaded(event["params"]["frame"]["loaderId"])
+
+    def _wait_until_loaded(self, loader: str) -> None:
+        """By the navigation that it is told with: the empty page of a new tab has a load event too, however late."""
+        told = {"loaderId": loader, "name": "load"}.items()
+        self._browser.wait_for(
+            lambda event: self._is_own(event, "Page.lifecycleEvent") and told <= event["params"].items()
+        )
+
+    def _is_own(self, event: dict[str, Any], *methods: str) -> bool:
+        """Whether it is of this tab: one that was closed may have had something to say."""
+        return event.get("sessionId") == self._session and event.get("method") in methods
 
     def value(self, expression: str) -> Any:
         """Evaluate JavaScript in the page; where its own is switched off, that stays so."""
@@ -161,7 +184,7 @@ class Page:
         return [
             json.dumps(event["params"])
             for event in self._browser.events
-            if event.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
+            if self._is_own(event, "Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
         ]
 
     def requests(self) -> list[str]:
@@ -169,7 +192,7 @@ class Page:
         urls = [
             event["params"]["request"]["url"]
             for event in self._browser.events
-            if event.get("method") == "Network.requestWillBeSent"
+            if self._is_own(event, "Network.requestWillBeSent")
         ]
         return [url for url in urls if not url.startswith(("file:", "data:image/"))]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,13 +92,6 @@ def _press(tab: Page, key: str, text: str = "") -> None:
     tab.send("Input.dispatchKeyEvent", type="keyUp", **more)
 
 
-def _go(browser: Chromium, go: Callable[[], object], arrived: str = "Page.loadEventFired") -> None:
-    """Do what leads to another page, and wait for that."""
-    browser.events[:] = [event for event in browser.events if event.get("method") != arrived]
-    go()
-    browser.wait_for(arrived)
-
-
 @pytest.mark.parametrize("look", SHOTS)
 def test_the_list_shows_and_stays_silent(look: str, visitor: Visitor, browser: Chromium, tmp_path: Path) -> None:
     """No error in the console, nothing asked of others, nothing wider than the screen."""
@@ -137,7 +130,7 @@ def test_keys_filter_open_and_come_back(
         _press(tab, typed, typed)
     assert tab.value(f"document.querySelector({name}).value") == value
     tab.value("document.querySelector('form button').focus()")
-    _go(browser, lambda: _press(tab, "Enter", "\r"))
+    tab.go(lambda: _press(tab, "Enter", "\r"))
     assert f"{field}={value}" in tab.value("location.search")
     assert len(_titles(tab)) == left
     assert tab.value(f"document.querySelector({name}).value") == value
@@ -147,10 +140,10 @@ def test_keys_filter_open_and_come_back(
             _press(tab, "Tab")
             presses += 1
             assert presses < 12
-        _go(browser, lambda: _press(tab, "Enter", "\r"))
+        tab.go(lambda: _press(tab, "Enter", "\r"))
         assert tab.value("location.pathname").startswith("/incident/")
         assert "confidence 0.31" in tab.value("document.body.textContent")
-        _go(browser, lambda: tab.value("history.back()"), "Page.frameNavigated")  # it may be kept, and not load again
+        tab.go(lambda: tab.value("history.back()"), loads=False)  # it may be kept
         wait_for(lambda: tab.value("location.pathname") == "/" and len(_titles(tab)) == left)
         assert f"{field}={value}" in tab.value("location.search")
     assert tab.complaints() == [] and _strangers(tab, visitor) == []
